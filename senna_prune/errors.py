@@ -1,0 +1,61 @@
+"""Errors a user can cause and mend.
+
+Each says in one line what is wrong, where, and how to mend it. The tools print that line and exit with status 2;
+anything that is not a `SennaPruneError` is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class SennaPruneError(Exception):
+    """Base of all user-facing errors.
+
+    Args:
+        problem: what is wrong, one sentence without a full stop.
+        where: file, line, table, token, camera or option at fault.
+        mend: what the user can do about it, in the imperative.
+    """
+
+    def __init__(self, problem: str, *, where: object = None, mend: str | None = None) -> None:
+        self.problem, self.where, self.mend = problem, where, mend
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        text = self.problem
+        if self.where is not None:
+            text = f"{self.where}: {text}"
+        if self.mend:
+            text = f"{text}. {self.mend[0].upper()}{self.mend[1:]}"
+        return " ".join(text.split())
+
+
+class ConfigError(SennaPruneError, ValueError):
+    """A configuration file or `key=value` override is wrong."""
+
+
+class TableError(SennaPruneError, ValueError):
+    """A nuScenes table is missing, broken or inconsistent."""
+
+
+class SampleError(SennaPruneError, ValueError):
+    """A planning set or one of its lines is unusable."""
+
+
+class ImageError(SennaPruneError, ValueError):
+    """An image is missing, unreadable or not a camera picture."""
+
+
+class InputError(SennaPruneError, ValueError):
+    """An argument of the Python interface (speed, command, cameras, layout) is wrong."""
+
+
+class CheckpointError(SennaPruneError, ValueError):
+    """A checkpoint cannot be opened, or its tensors do not fit the model."""
+
+
+class PruningError(SennaPruneError, ValueError):
+    """A pruning method, option or budget is wrong or out of reach."""
+
+
+class RunError(SennaPruneError, RuntimeError):
+    """An evaluation run cannot start, resume or be read."""

@@ -1,0 +1,84 @@
+"""Where every camera's tokens and the question's tokens stand in a sample's sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from senna_prune.errors import InputError
+
+
+@dataclass(frozen=True)
+class TokenLayout:
+    """Positions within one *unpadded* sequence.
+
+    Attributes:
+        length: number of tokens, text and visual.
+        views: positions of each view's visual tokens, by label, in sequence order.
+    """
+
+    length: int
+    views: Mapping[str, range]
+
+    def __post_init__(self) -> None:
+        end = 0
+        for name, span in self.views.items():
+            if span.step != 1 or span.start < end or span.stop > self.length:
+                raise InputError(f"view {name!r} at {span} overlaps another or leaves the sequence")
+            end = span.stop
+
+    @property
+    def num_visual(self) -> int:
+        return sum(len(span) for span in self.views.values())
+
+    @property
+    def visual(self) -> Tensor:
+        """Positions of all visual tokens, in sequence order, shape (num_visual,)."""
+        spans = [torch.arange(span.start, span.stop) for span in self.views.values()]
+        return torch.cat(spans) if spans else torch.empty(0, dtype=torch.long)
+
+    @property
+    def view_of_visual(self) -> Tensor:
+        """View number of each visual token, shape (num_visual,)."""
+        sizes = torch.tensor([len(span) for span in self.views.values()], dtype=torch.long)
+        return torch.repeat_interleave(torch.arange(len(self.views)), sizes)
+
+    @property
+    def text(self) -> Tensor:
+        """Positions of all text tokens, shape (num_text,)."""
+        mask = torch.ones(self.length, dtype=torch.bool)
+        mask[self.visual] = False
+        return mask.nonzero().squeeze(-1)
+
+    @property
+    def question(self) -> Tensor:
+        """Positions of the text after the last view: these tokens have seen every view. Shape (num_question,)."""
+        last = max((span.stop for span in self.views.values()), default=0)
+        return torch.arange(last, self.length)
+
+    @classmethod
+    def from_ids(
+        cls, input_ids: Tensor, image_token_id: int, view_tokens: int, names: Sequence[str] | None = None
+    ) -> TokenLayout:
+        """Read the layout off one unpadded row of ids, shape (length,), whose placeholders come in runs of
+        `view_tokens`; adjacent runs are split.
+
+        Raises:
+            InputError: the number of placeholders is not a multiple of `view_tokens`, or a run is cut.
+        """
+        positions = (input_ids == image_token_id).nonzero().squeeze(-1).tolist()
+        if len(positions) % view_tokens:
+            raise InputError(f"{len(positions)} image placeholders are not a multiple of {view_tokens} per view")
+        starts = positions[::view_tokens]
+        for number, start in enumerate(starts):
+            run = positions[number * view_tokens : (number + 1) * view_tokens]
+            if run[-1] - run[0] != view_tokens - 1:
+                raise InputError(f"the placeholders of view {number} are interrupted")
+        labels = (
+            list(names) if names is not None and len(names) == len(starts) else [str(i) for i in range(len(starts))]
+        )
+        spans = {label: range(start, start + view_tokens) for label, start in zip(labels, starts, strict=True)}
+        return cls(length=int(input_ids.shape[0]), views=spans)

@@ -1,0 +1,153 @@
+"""`PlanningSample`: the one typed record that conversion writes and evaluation reads, and its JSON Lines form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path as FilePath
+from typing import Any
+
+from senna_prune.errors import SampleError
+from senna_prune.planning.labels import CAMERAS, Convention
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningSample:
+    """One question about one keyframe.
+
+    Attributes:
+        token: nuScenes sample token.
+        scene: scene name, e.g. `scene-0061`; the cluster of the statistics.
+        timestamp: microseconds.
+        kind: `plan`, `vru`, `motion`, `traffic_light`, `description` or `explanation`.
+        images: six image paths by camera channel, relative to the image root.
+        question: user turn with six `<image>` markers, as the model is asked.
+        answer: reference answer.
+        speed: displayed ego speed in m/s, None where the question has none.
+        command: navigation command, None where the question has none.
+        convention: camera order and navigation command convention.
+        index: counts questions of one kind about one keyframe (motion questions are asked per view).
+        trajectory: future ego positions every 0.5 s, lidar frame at the keyframe (x right, y forward), metres.
+        source: digest of the tables the sample was made from.
+    """
+
+    token: str
+    scene: str
+    timestamp: int
+    kind: str
+    images: Mapping[str, str]
+    question: str
+    answer: str
+    speed: float | None = None
+    command: str | None = None
+    convention: Convention = Convention()
+    index: int = 0
+    trajectory: tuple[tuple[float, float], ...] | None = None
+    source: str = ""
+
+    @property
+    def key(self) -> str:
+        """Unique within a planning set."""
+        return f"{self.token}/{self.kind}/{self.index}/{self.convention.name}"
+
+    def view_paths(self) -> tuple[str, ...]:
+        """The six image paths in the order of the prompt's labels, under this sample's convention."""
+        return tuple(self.images[camera] for camera in self.convention.camera_order)
+
+    def to_dict(self) -> dict[str, Any]:
+        record: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        record["images"] = dict(self.images)
+        record["convention"] = self.convention.to_dict()
+        return {"schema": SCHEMA_VERSION, **record}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], where: str = "planning set") -> PlanningSample:
+        """Build a sample from one decoded JSON line.
+
+        Raises:
+            SampleError: a field is missing, unknown or of the wrong type.
+        """
+        values = dict(record)
+        schema = values.pop("schema", None)
+        if schema != SCHEMA_VERSION:
+            raise SampleError(
+                f"schema version {schema!r}, expected {SCHEMA_VERSION}", where=where, mend="convert the set again"
+            )
+        known = {f.name for f in fields(cls)}
+        required = {"token", "scene", "timestamp", "kind", "images", "question", "answer"}
+        if missing := sorted(required - values.keys()):
+            raise SampleError(f"field {missing[0]!r} is missing", where=where, mend="convert the set again")
+        if unknown := sorted(values.keys() - known):
+            raise SampleError(f"unknown field {unknown[0]!r}", where=where, mend="convert the set again")
+        if not isinstance(values["images"], dict) or sorted(values["images"]) != sorted(CAMERAS):
+            raise SampleError("images must name exactly the six cameras " + ", ".join(CAMERAS), where=where)
+        if not isinstance(values["question"], str) or values["question"].count("<image>") != len(CAMERAS):
+            raise SampleError("the question must hold six <image> markers", where=where)
+        if not isinstance(values.get("convention", {}), dict):
+            raise SampleError("convention must be an object", where=where)
+        values["convention"] = Convention(**values.get("convention", {}))
+        if values.get("trajectory") is not None:
+            values["trajectory"] = tuple((float(x), float(y)) for x, y in values["trajectory"])
+        return cls(**values)
+
+
+def write_samples(path: FilePath | str, samples: Iterable[PlanningSample]) -> int:
+    """Write samples as JSON Lines, atomically: the file appears complete or not at all. Returns their number."""
+    path = FilePath(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(path.name + ".part")
+    count = 0
+    with draft.open("w", encoding="utf-8") as out:
+        for sample in samples:
+            out.write(json.dumps(sample.to_dict(), ensure_ascii=False) + "\n")
+            count += 1
+    draft.replace(path)
+    return count
+
+
+def iter_samples(path: FilePath | str) -> Iterator[PlanningSample]:
+    """Read a planning set line by line.
+
+    Raises:
+        SampleError: the file is absent, or a line is not a valid sample (named by its number).
+    """
+    path = FilePath(path)
+    if not path.is_file():
+        raise SampleError("no such planning set", where=path, mend="write one with tools/convert_nuscenes.py")
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise SampleError(f"not JSON ({error.msg})", where=f"{path}:{number}") from error
+            if not isinstance(record, dict):
+                raise SampleError("not a JSON object", where=f"{path}:{number}")
+            yield PlanningSample.from_dict(record, where=f"{path}:{number}")
+
+
+def read_samples(path: FilePath | str) -> list[PlanningSample]:
+    """All samples of a planning set; refuses an empty set and duplicate keys."""
+    samples = list(iter_samples(path))
+    if not samples:
+        raise SampleError("the planning set is empty", where=path, mend="convert it again")
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.key in seen:
+            raise SampleError(f"sample {sample.key} stands twice", where=path, mend="convert it again")
+        seen.add(sample.key)
+    return samples
+
+
+def digest(path: FilePath | str) -> str:
+    """SHA-256 of a file, first 16 hex digits."""
+    sha = hashlib.sha256()
+    with FilePath(path).open("rb") as stream:
+        while block := stream.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()[:16]

@@ -1,0 +1,161 @@
+"""The contract between policies and the engine: what a policy is shown, what it declares, what it returns.
+
+A policy sees one sample at one *boundary*. Boundary `l` stands before decoder layer `l` (boundary 0: before the
+decoder); `tokens[l]` visual tokens enter layer `l`. Everything here is a pure function of tensors and numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+TEXT_ATTENTION = "text_attention"
+"""Rows of the text queries in the layer just run -> `Observation.attention`, shape (heads, queries, n)."""
+LAST_ATTENTION = "last_attention"
+"""Row of the last prompt token in the layer just run -> `Observation.attention`, shape (heads, 1, n)."""
+NEXT_ATTENTION = "next_attention"
+"""Row of the last prompt token under the *next* layer's norm and projections -> `attention`, (heads, 1, n)."""
+VISION = "vision"
+"""Evidence from the vision tower -> `Observation.vision`."""
+EMBEDDINGS = "embeddings"
+"""Input embeddings of the text queries and of the original visual tokens."""
+ROPE_PRODUCT = "rope_product"
+"""RoPE product of two all-ones vectors per (query, visual) pair -> `Observation.rope_product`, (queries, n)."""
+
+
+@dataclass(frozen=True)
+class VisionEvidence:
+    """What the vision tower says about one sample's visual tokens, in the order of the visual list.
+
+    Attributes:
+        score: CLS attention per visual token, shape (num_visual,). On hosts whose tokens are patches it is the raw CLS
+            row; on Senna it is carried through the adapter (see `engine.vision`).
+        keys: key projections per visual token, shape (num_visual, key_dim), or None.
+    """
+
+    score: Tensor
+    keys: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One sample at one boundary.
+
+    Attributes:
+        layer: the layer about to be entered; attention, where given, is of layer `layer - 1` (or of `layer` itself for
+            `NEXT_ATTENTION`).
+        num_layers: decoder layers L.
+        origin: index of each current visual token in the sample's original visual list, shape (n,), int64;
+            a merged token carries -1 - layer_of_its_birth.
+        views: view number of each current visual token, shape (n,), int64, ascending.
+        num_views: number of views.
+        hidden: hidden states entering the layer, shape (n, d).
+        attention: softmax attention to the n current visual tokens, float32, exact denominator over the whole causal
+            row, shape (heads, queries, n); None unless asked for.
+        vision: evidence over the *original* visual list; index it with `origin` (merged tokens have none).
+        text_embeddings, visual_embeddings: decoder inputs, shapes (queries, d) and (num_visual, d).
+        rope_product: shape (queries, n), float32.
+    """
+
+    layer: int
+    num_layers: int
+    origin: Tensor
+    views: Tensor
+    num_views: int
+    hidden: Tensor
+    attention: Tensor | None = None
+    vision: VisionEvidence | None = None
+    text_embeddings: Tensor | None = None
+    visual_embeddings: Tensor | None = None
+    rope_product: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """How many visual tokens enter each layer.
+
+    Attributes:
+        tokens: L + 1 counts; `tokens[l]` enter layer l, `tokens[L]` would leave the last one (published accounting
+            counts it; the engine does not carry that last cut out, nothing reads its result).
+        merged: L + 1 counts; of `tokens[l]`, how many are merged anew at boundary l.
+    """
+
+    tokens: tuple[int, ...]
+    merged: tuple[int, ...]
+
+    @property
+    def entering(self) -> float:
+        """Mean over layers of the tokens entering it."""
+        return sum(self.tokens[:-1]) / (len(self.tokens) - 1)
+
+    @property
+    def after(self) -> float:
+        """Mean over layers of the tokens after it: the published habit."""
+        return sum(self.tokens[1:]) / (len(self.tokens) - 1)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What survives a boundary.
+
+    Attributes:
+        keep: indices into the current visual list, ascending and unique, shape (k,), int64.
+        merged: hidden states of new tokens, shape (c, d), or None.
+        anchors: for each merged token the index (into the current visual list) of its cluster centre, shape (c,):
+            it takes that token's view and, with original positions, its position. The engine puts merged tokens after
+            the kept tokens of their view, in the given order.
+        updated: replacement hidden states of the kept tokens, shape (k, d), or None (VisionZip adds to its targets).
+    """
+
+    keep: Tensor
+    merged: Tensor | None = None
+    anchors: Tensor | None = None
+    updated: Tensor | None = None
+
+
+class Complexity(Protocol):
+    """A number per sample that says how hard the question is."""
+
+    layer: int
+    """Decoder layer whose text attention is measured; known from boundary `layer + 1` on."""
+
+    def measure(self, attention: Tensor, observation: Observation) -> Tensor:
+        """0-d float32 tensor from (heads, queries, n) attention of layer `self.layer`."""
+        ...
+
+
+class Schedule(Protocol):
+    """How many visual tokens enter each layer."""
+
+    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
+        """`complexity` is None before it has been measured; the counts up to boundary `complexity.layer + 1` must then
+        already be final."""
+        ...
+
+
+class Scorer(Protocol):
+    """Which visual tokens matter."""
+
+    needs: frozenset[str]
+
+    def score(self, observation: Observation) -> Tensor:
+        """Scores of shape (n,), float32, higher = keep."""
+        ...
+
+
+class Merger(Protocol):
+    """What becomes of the tokens that are not kept."""
+
+    def merge(self, observation: Observation, score: Tensor, keep: Tensor, count: int) -> Selection:
+        """`keep` as selected, `count` = how many merged tokens the plan allows at this boundary."""
+        ...
+
+
+def gather_vision(observation: Observation) -> Tensor:
+    """Vision score of the current tokens, shape (n,); merged tokens get 0."""
+    assert observation.vision is not None
+    score = observation.vision.score.float()
+    return torch.where(observation.origin >= 0, score[observation.origin.clamp(min=0)], score.new_zeros(()))
