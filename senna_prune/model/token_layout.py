@@ -73,7 +73,7 @@ class TokenLayout:
         if len(positions) % view_tokens:
             raise InputError(f"{len(positions)} image placeholders are not a multiple of {view_tokens} per view")
         starts = positions[::view_tokens]
-        for number, start in enumerate(starts):
+        for number in range(len(starts)):
             run = positions[number * view_tokens : (number + 1) * view_tokens]
             if run[-1] - run[0] != view_tokens - 1:
                 raise InputError(f"the placeholders of view {number} are interrupted")

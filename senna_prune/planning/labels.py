@@ -105,3 +105,6 @@ class Convention:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+CORRECTED = Convention()

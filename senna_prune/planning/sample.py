@@ -10,7 +10,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from senna_prune.errors import SampleError
-from senna_prune.planning.labels import CAMERAS, Convention
+from senna_prune.planning.labels import CAMERAS, CORRECTED, Convention
 
 SCHEMA_VERSION = 1
 
@@ -44,7 +44,7 @@ class PlanningSample:
     answer: str
     speed: float | None = None
     command: str | None = None
-    convention: Convention = Convention()
+    convention: Convention = CORRECTED
     index: int = 0
     trajectory: tuple[tuple[float, float], ...] | None = None
     source: str = ""
