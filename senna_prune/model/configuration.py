@@ -1,0 +1,79 @@
+"""`SennaConfig`: a CLIP vision tower, a token-reducing adapter per view and a Llama decoder."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from transformers import CLIPVisionConfig, LlamaConfig, PretrainedConfig
+
+from senna_prune.errors import CheckpointError
+
+
+class SennaConfig(PretrainedConfig):
+    """Configuration of Senna; the defaults are the released 7B model.
+
+    Attributes:
+        vision_config: the CLIP vision tower (default: ViT-L/14 at 336 pixels).
+        text_config: the Llama decoder (default: Vicuna-7B-v1.5).
+        num_views: cameras per frame.
+        num_view_tokens: visual tokens per view that leave the adapter.
+        vision_feature_layer: hidden state of the tower that is read, counted as in `hidden_states` (0 is the embedding
+            output, -1 the output of the last layer).
+        image_token_id: id of the placeholder that stands for one visual token. It lies outside the embedding (default:
+            the vocabulary size), as the tokenizer of the released model has no image token.
+
+    Raises:
+        CheckpointError: `vision_feature_layer` does not exist in the tower.
+    """
+
+    model_type = "senna"
+    sub_configs: ClassVar[dict[str, type[PretrainedConfig]]] = {
+        "vision_config": CLIPVisionConfig,
+        "text_config": LlamaConfig,
+    }
+
+    vision_config: Any = None
+    text_config: Any = None
+    num_views: int = 6
+    num_view_tokens: int = 128
+    vision_feature_layer: int = -2
+    image_token_id: int | None = None
+    tie_word_embeddings: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.vision_config is None:
+            self.vision_config = {
+                "hidden_size": 1024,
+                "intermediate_size": 4096,
+                "num_hidden_layers": 24,
+                "num_attention_heads": 16,
+                "image_size": 336,
+                "patch_size": 14,
+                "projection_dim": 768,
+            }
+        if isinstance(self.vision_config, dict):
+            self.vision_config = CLIPVisionConfig(**self.vision_config)
+        if self.text_config is None:
+            self.text_config = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "pad_token_id": 0}
+        if isinstance(self.text_config, dict):
+            self.text_config = LlamaConfig(**self.text_config)
+        if self.image_token_id is None:
+            self.image_token_id = self.text_config.vocab_size
+        if not 0 <= self.num_vision_layers <= self.vision_config.num_hidden_layers:
+            raise CheckpointError(
+                f"vision_feature_layer {self.vision_feature_layer} does not exist in a tower of "
+                f"{self.vision_config.num_hidden_layers} layers",
+                where="config.json",
+            )
+        super().__post_init__(**kwargs)
+
+    @property
+    def num_vision_layers(self) -> int:
+        """How many layers of the tower run: the later ones do not reach the features that are read."""
+        layer = self.vision_feature_layer
+        return layer if layer >= 0 else self.vision_config.num_hidden_layers + 1 + layer
+
+    @property
+    def num_patches(self) -> int:
+        """Patches per view, without the class token."""
+        return (self.vision_config.image_size // self.vision_config.patch_size) ** 2

@@ -1,0 +1,297 @@
+"""Senna on transformers: six camera views become visual tokens of a Llama decoder. Knows nothing of pruning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import CLIPVisionModel, GenerationMixin, LlamaModel, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.utils import can_return_tuple
+
+from senna_prune.errors import InputError
+from senna_prune.model.configuration import SennaConfig
+
+IGNORED_LABEL = -100
+
+
+@dataclass(frozen=True)
+class SennaImageFeatures:
+    """What the six views of each frame become.
+
+    Attributes:
+        tokens: visual tokens as the decoder gets them, shape (B, views, T, D).
+        cls_attention: attention of the class token to the patches in the layer that produces the selected features
+            (`attentions[-2]` for feature layer -2), mean over heads, not renormalised over patches, float32, shape
+            (B, views, P); None unless asked for.
+        keys: key projections of the patches in that layer, mean over heads, shape (B, views, P, head_dim); as above.
+    """
+
+    tokens: Tensor
+    cls_attention: Tensor | None = None
+    keys: Tensor | None = None
+
+
+class SennaMultiModalProjector(nn.Module):
+    """Patch features to decoder width: Linear, exact GELU, Linear. (N, P, vision width) -> (N, P, D)."""
+
+    def __init__(self, config: SennaConfig) -> None:
+        super().__init__()
+        width = config.text_config.hidden_size
+        self.linear_1 = nn.Linear(config.vision_config.hidden_size, width)
+        self.linear_2 = nn.Linear(width, width)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.linear_2(nn.functional.gelu(self.linear_1(features)))
+
+
+class SennaImageAdapter(nn.Module):
+    """Mixes the token axis: P patches become T visual tokens, feature by feature. (N, P, D) -> (N, T, D)."""
+
+    def __init__(self, config: SennaConfig) -> None:
+        super().__init__()
+        tokens = config.num_view_tokens
+        self.adapter = nn.Sequential(
+            nn.Linear(config.num_patches, tokens),
+            nn.GELU(),
+            nn.Linear(tokens, tokens),
+            nn.GELU(),
+            nn.Linear(tokens, tokens),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.adapter(features.transpose(1, 2)).transpose(1, 2)
+
+
+class SennaPreTrainedModel(PreTrainedModel):
+    config: SennaConfig
+    config_class = SennaConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["LlamaDecoderLayer", "CLIPEncoderLayer"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+
+class SennaModel(SennaPreTrainedModel):
+    """Vision tower, projector, adapter and decoder, without the language modelling head."""
+
+    def __init__(self, config: SennaConfig) -> None:
+        super().__init__(config)
+        self.vision_tower = CLIPVisionModel(config.vision_config)
+        self.multi_modal_projector = SennaMultiModalProjector(config)
+        self.img_adapter = SennaImageAdapter(config)
+        self.language_model = LlamaModel(config.text_config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.embed_tokens = value
+
+    def get_vision_features(
+        self, pixel_values: Tensor, output_evidence: bool = False
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Run the tower up to the selected layer.
+
+        Args:
+            pixel_values: shape (N, 3, H, W).
+            output_evidence: also compute what pruning policies read off the layer.
+
+        Returns:
+            Patch features (N, P, vision width) without class token and without the tower's last norm; class-token
+            attention (N, P) and keys (N, P, head_dim), both None unless asked for.
+        """
+        tower = self.vision_tower
+        hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
+        layers = tower.encoder.layers[: self.config.num_vision_layers]
+        entering = hidden
+        for layer in layers:
+            entering, hidden = hidden, layer(hidden, None)
+        if not output_evidence:
+            return hidden[:, 1:], None, None
+        if not layers:
+            raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
+        return hidden[:, 1:], *_vision_evidence(layers[-1], entering)
+
+    def get_image_features(self, pixel_values: Tensor, output_evidence: bool = False) -> SennaImageFeatures:
+        """Visual tokens of whole frames, ready for `image_features=` of as many forward passes as wanted.
+
+        Args:
+            pixel_values: shape (B, views, 3, H, W).
+            output_evidence: also return `cls_attention` and `keys`; works with every attention implementation.
+
+        Raises:
+            InputError: `pixel_values` has another shape.
+        """
+        size = self.config.vision_config.image_size
+        expected = (self.config.num_views, self.config.vision_config.num_channels, size, size)
+        if pixel_values.ndim != 5 or tuple(pixel_values.shape[1:]) != expected:
+            raise InputError(
+                f"pixel_values has shape {tuple(pixel_values.shape)}, expected (batch, {', '.join(map(str, expected))})",
+                mend="pass all views of every frame, as SennaProcessor does",
+            )
+        frames = pixel_values.shape[:2]
+        features, cls_attention, keys = self.get_vision_features(pixel_values.flatten(0, 1), output_evidence)
+        tokens = self.img_adapter(self.multi_modal_projector(features)).unflatten(0, frames)
+        if cls_attention is None or keys is None:
+            return SennaImageFeatures(tokens)
+        return SennaImageFeatures(tokens, cls_attention.unflatten(0, frames), keys.unflatten(0, frames))
+
+    def embed(self, input_ids: Tensor, image_features: Tensor | None) -> Tensor:
+        """Decoder inputs of shape (B, S, D): word embeddings with the visual tokens in the placeholders' stead.
+
+        Raises:
+            InputError: a row does not hold one placeholder per visual token.
+        """
+        is_image = input_ids == self.config.image_token_id
+        # The placeholder has no row in the embedding; any valid id will do, its embedding is overwritten.
+        embeddings = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
+        expected = 0 if image_features is None else image_features.shape[1] * image_features.shape[2]
+        found = is_image.sum(dim=1).tolist()
+        if any(count != expected for count in found):
+            raise InputError(
+                f"the rows of input_ids hold {found} image placeholders, but {expected} visual tokens each were given",
+                mend="pass pixel_values or image_features of every frame, and ids from SennaProcessor",
+            )
+        if image_features is None:
+            return embeddings
+        if image_features.shape[0] != input_ids.shape[0]:
+            raise InputError(f"{image_features.shape[0]} frames were given for {input_ids.shape[0]} rows of input_ids")
+        return embeddings.masked_scatter(is_image[..., None], image_features.to(embeddings))
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_features: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """See `SennaForConditionalGeneration.forward`."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise InputError("give exactly one of input_ids and inputs_embeds")
+        if pixel_values is not None and image_features is not None:
+            raise InputError("give pixel_values or image_features, not both")
+        if input_ids is not None:
+            if pixel_values is not None:
+                image_features = self.get_image_features(pixel_values).tokens
+            inputs_embeds = self.embed(input_ids, image_features)
+        elif pixel_values is not None or image_features is not None:
+            raise InputError("inputs_embeds already hold the visual tokens", mend="drop the image inputs")
+        return self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+
+
+class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
+    """Senna with its language modelling head; generates with transformers' own `generate`."""
+
+    def __init__(self, config: SennaConfig) -> None:
+        super().__init__(config)
+        self.model = SennaModel(config)
+        self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def get_image_features(self, pixel_values: Tensor, output_evidence: bool = False) -> SennaImageFeatures:
+        """See `SennaModel.get_image_features`."""
+        return self.model.get_image_features(pixel_values, output_evidence)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        image_features: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        logits_to_keep: int | Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """One pass of the decoder.
+
+        Args:
+            input_ids: shape (B, S), visual tokens as runs of `config.image_token_id`. Or `inputs_embeds` (B, S, D).
+            pixel_values: shape (B, views, 3, H, W); or, computed before by `get_image_features`,
+            image_features: shape (B, views, T, D). Neither once the visual tokens are in the cache.
+            attention_mask: shape (B, S), or a ready mask of shape (B, 1, S, cache + S), passed on to the decoder.
+            position_ids: shape (B, S); counted from the cache if absent.
+            labels: shape (B, S), -100 where nothing is to be learnt; shifted here. Placeholders are never learnt.
+            logits_to_keep: compute logits of only the last so many positions (0: all), or of these positions.
+
+        Raises:
+            InputError: contradictory inputs, or placeholders and visual tokens that do not match.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            image_features=image_features,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        wanted = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, wanted])
+        loss = None
+        if labels is not None:
+            labels = labels.masked_fill(labels == self.config.image_token_id, IGNORED_LABEL)
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def prepare_inputs_for_generation(
+        self, *args: Any, is_first_iteration: bool = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        inputs = super().prepare_inputs_for_generation(*args, is_first_iteration=is_first_iteration, **kwargs)
+        if not is_first_iteration and kwargs.get("use_cache", True):
+            inputs.pop("pixel_values", None)
+            inputs.pop("image_features", None)
+        return inputs
+
+
+def _vision_evidence(layer: nn.Module, entering: Tensor) -> tuple[Tensor, Tensor]:
+    """Class-token attention (N, P) and mean keys (N, P, head_dim) of one tower layer, from the states entering it.
+
+    Projects anew instead of asking the layer for its weights, which only the eager implementation could return.
+    """
+    attention = layer.self_attn
+    normed = layer.layer_norm1(entering)
+    query = attention.q_proj(normed[:, :1]).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+    keys = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
+    logits = (query @ keys.transpose(2, 3)).squeeze(2) * attention.scale
+    weights = logits.float().softmax(dim=-1).mean(dim=1)
+    return weights[:, 1:], keys.mean(dim=1)[:, 1:]
