@@ -1,0 +1,251 @@
+"""Typed settings: dataclasses, read from YAML files left to right and then from `key=value` overrides, by OmegaConf."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_origin, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from senna_prune.errors import ConfigError
+
+ON_ERROR = ("fail", "count_wrong", "skip_reported")
+PROTOCOLS = ("parsed", "reference")
+READOUTS = ("generate", "constrained", "one_pass")
+DTYPES = ("float32", "bfloat16", "float16")
+CAMERA_ORDERS = ("corrected", "upstream")
+
+T = TypeVar("T")
+
+
+@dataclass
+class DataConfig:
+    """What is evaluated.
+
+    Attributes:
+        planning_set: JSON Lines files of `tools/convert_nuscenes.py`; their samples are evaluated together.
+        image_root: folder that the samples' image paths are relative to.
+        camera_orders: evaluate every sample under each of these orders (`corrected`, `upstream`); empty: as converted.
+        limit: evaluate the first so many samples only.
+    """
+
+    planning_set: list[str] = field(default_factory=lambda: ["data/demo/planning_set.jsonl"])
+    image_root: str = "data/demo"
+    camera_orders: list[str] = field(default_factory=list)
+    limit: int | None = None
+
+
+@dataclass
+class ModelConfig:
+    """Which checkpoint, and how it runs.
+
+    Attributes:
+        path: checkpoint folder.
+        vision_tower: separate CLIP folder for checkpoints without a tower.
+        dtype: `float32`, `bfloat16` or `float16`.
+        device: `auto` (CUDA where present), `cpu`, `cuda`, `cuda:1`, ...
+        attn_implementation: `sdpa`, `eager`, `flash_attention_2`, ...
+    """
+
+    path: str = "data/demo/model"
+    vision_tower: str | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    attn_implementation: str = "sdpa"
+
+
+@dataclass
+class PruningConfig:
+    """Methods x retentions x seeds.
+
+    Attributes:
+        methods: registered names, or labels of entries in `options`.
+        retentions: shares of the visual tokens entering a layer, on average over layers, in (0, 1].
+        seeds: one run of every seeded method per seed.
+        options: options by label; `method` in an entry names the method that the label stands for.
+    """
+
+    methods: list[str] = field(default_factory=lambda: ["none", "autoprune"])
+    retentions: list[float] = field(default_factory=lambda: [0.25])
+    seeds: list[int] = field(default_factory=lambda: [0])
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass
+class ReadoutConfig:
+    """How the answer is read off: `generate`, `constrained` or `one_pass`; `max_new_tokens` bounds generation."""
+
+    mode: str = "generate"
+    max_new_tokens: int = 16
+
+
+@dataclass
+class ScoringConfig:
+    """How decisions are counted.
+
+    Attributes:
+        protocol: `parsed` reads speed and path off the answer, `reference` repeats the released script.
+        on_error: a sample with an unusable image stops the run (`fail`), counts as wrong for every method
+            (`count_wrong`), or is left out for every method and reported (`skip_reported`).
+        resamples: bootstrap resamples of scenes.
+        seed: of the bootstrap.
+    """
+
+    protocol: str = "parsed"
+    on_error: str = "fail"
+    resamples: int = 2000
+    seed: int = 0
+
+
+@dataclass
+class OutputConfig:
+    """Where the run goes.
+
+    Attributes:
+        dir: run folder; None: `runs/<name>-<run key>`.
+        kept_samples: record which tokens were kept for the first so many samples, for the report's pictures.
+    """
+
+    dir: str | None = None
+    kept_samples: int = 24
+
+
+@dataclass
+class EvaluationConfig:
+    """Everything `tools/eval_planning.py` can be told."""
+
+    name: str = "evaluation"
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    pruning: PruningConfig = field(default_factory=PruningConfig)
+    readout: ReadoutConfig = field(default_factory=ReadoutConfig)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    def __post_init__(self) -> None:
+        one_of(self.readout.mode, READOUTS, "readout.mode")
+        one_of(self.scoring.protocol, PROTOCOLS, "scoring.protocol")
+        one_of(self.scoring.on_error, ON_ERROR, "scoring.on_error")
+        one_of(self.model.dtype, DTYPES, "model.dtype")
+        for order in self.data.camera_orders:
+            one_of(order, CAMERA_ORDERS, "data.camera_orders")
+        for key, values in (
+            ("data.planning_set", self.data.planning_set),
+            ("pruning.methods", self.pruning.methods),
+            ("pruning.retentions", self.pruning.retentions),
+            ("pruning.seeds", self.pruning.seeds),
+        ):
+            if not values:
+                raise ConfigError("the list is empty", where=key, mend="give at least one value")
+        for retention in self.pruning.retentions:
+            if not 0 < retention <= 1:
+                raise ConfigError(f"{retention} is no share of tokens", where="pruning.retentions", mend="use (0, 1]")
+        for key, count in (
+            ("data.limit", self.data.limit),
+            ("readout.max_new_tokens", self.readout.max_new_tokens),
+            ("scoring.resamples", self.scoring.resamples),
+        ):
+            if count is not None and count < 1:
+                raise ConfigError(f"{count} is less than 1", where=key)
+        if self.output.kept_samples < 0:
+            raise ConfigError("a count cannot be negative", where="output.kept_samples")
+
+
+def one_of(value: str, allowed: Iterable[str], key: str) -> None:
+    """Refuse a value that is not in a closed list, naming the nearest that is."""
+    names = list(allowed)
+    if value not in names:
+        nearest = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose from {', '.join(names)}"
+        raise ConfigError(f"unknown value {value!r}", where=key, mend=hint)
+
+
+def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> T:
+    """Merge defaults, files (left to right) and `key=value` overrides into one checked settings object.
+
+    A single value given for a list stands for a list of one.
+
+    Raises:
+        ConfigError: a file is absent or no YAML mapping, a key is unknown (the nearest valid one is named), a value
+            has the wrong type, or an override has no `=`.
+    """
+    keys = dict(_keys(schema))
+    merged = OmegaConf.structured(schema)
+    for file in files:
+        merged = _merge(merged, _read_yaml(Path(file)), keys, str(file))
+    for override in overrides:
+        key, equals, _ = override.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{override!r} is not key=value", where="command line", mend="write e.g. data.limit=10")
+        try:
+            layer = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
+        except (OmegaConfBaseException, YAMLError) as error:
+            raise ConfigError(_first_line(error), where=override) from error
+        merged = _merge(merged, cast("dict[str, Any]", layer), keys, override)
+    try:
+        return cast(T, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        raise ConfigError(_first_line(error), where=getattr(error, "full_key", None)) from error
+
+
+def _keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted name and type of every setting and every group of settings."""
+    for name, kind in get_type_hints(schema).items():
+        yield f"{prefix}{name}", kind
+        if is_dataclass(kind):
+            yield from _keys(cast(type, kind), f"{prefix}{name}.")
+
+
+def _merge(merged: Any, layer: Mapping[str, Any], keys: Mapping[str, Any], where: str) -> Any:
+    try:
+        return OmegaConf.merge(merged, _checked(layer, keys, where))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        raise ConfigError(f"{key}: {_first_line(error)}" if key else _first_line(error), where=where) from error
+
+
+def _checked(layer: Mapping[str, Any], keys: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
+    """One layer with every key known and every single value of a list setting made a list."""
+    checked: dict[str, Any] = {}
+    for key, value in layer.items():
+        name = f"{prefix}{key}"
+        if name not in keys:
+            raise ConfigError(f"unknown key {name!r}", where=where, mend=f"did you mean {_nearest(name, keys)!r}?")
+        if is_dataclass(keys[name]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{name!r} is a group of keys, not a value", where=where)
+            value = _checked(value, keys, where, f"{name}.")
+        elif get_origin(keys[name]) is list and not isinstance(value, list):
+            value = [value]
+        checked[str(key)] = value
+    return checked
+
+
+def _nearest(name: str, keys: Iterable[str]) -> str:
+    """The valid key most like `name`; a key whose last part is most like the last part of `name` where all differ."""
+    names = sorted(keys)
+    if close := difflib.get_close_matches(name, names, n=1, cutoff=0.75):
+        return close[0]
+    last = name.rpartition(".")[2]
+    return max(names, key=lambda valid: difflib.SequenceMatcher(None, last, valid.rpartition(".")[2]).ratio())
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError("no such configuration file", where=path)
+    try:
+        layer = OmegaConf.to_container(OmegaConf.load(path))
+    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
+        raise ConfigError(f"not readable as YAML ({_first_line(error)})", where=path) from error
+    if not isinstance(layer, dict):
+        raise ConfigError("the file holds no mapping of keys to values", where=path)
+    return cast("dict[str, Any]", layer)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
