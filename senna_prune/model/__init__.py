@@ -1,11 +1,22 @@
 """Senna on transformers; importing this package makes the Auto classes know it."""
 
-from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImageFeatures, SennaModel
+from senna_prune.model.processing import SennaProcessor
+from senna_prune.model.prompts import planning_prompt, planning_question
 
-__all__ = ["SennaConfig", "SennaForConditionalGeneration", "SennaImageFeatures", "SennaModel"]
+__all__ = [
+    "SennaConfig",
+    "SennaForConditionalGeneration",
+    "SennaImageFeatures",
+    "SennaModel",
+    "SennaProcessor",
+    "planning_prompt",
+    "planning_question",
+]
 
 AutoConfig.register(SennaConfig.model_type, SennaConfig)
 AutoModelForImageTextToText.register(SennaConfig, SennaForConditionalGeneration)
+AutoProcessor.register(SennaConfig, SennaProcessor)

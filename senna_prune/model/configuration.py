@@ -19,8 +19,8 @@ class SennaConfig(PretrainedConfig):
         num_view_tokens: visual tokens per view that leave the adapter.
         vision_feature_layer: hidden state of the tower that is read, counted as in `hidden_states` (0 is the embedding
             output, -1 the output of the last layer).
-        image_token_id: id of the placeholder that stands for one visual token. It lies outside the embedding (default:
-            the vocabulary size), as the tokenizer of the released model has no image token.
+        image_token_id: id of the placeholder that stands for one visual token; -1 becomes the vocabulary size. It lies
+            outside the embedding, as the tokenizer of the released model has no image token.
 
     Raises:
         CheckpointError: `vision_feature_layer` does not exist in the tower.
@@ -37,7 +37,7 @@ class SennaConfig(PretrainedConfig):
     num_views: int = 6
     num_view_tokens: int = 128
     vision_feature_layer: int = -2
-    image_token_id: int | None = None
+    image_token_id: int = -1
     tie_word_embeddings: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -57,7 +57,7 @@ class SennaConfig(PretrainedConfig):
             self.text_config = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "pad_token_id": 0}
         if isinstance(self.text_config, dict):
             self.text_config = LlamaConfig(**self.text_config)
-        if self.image_token_id is None:
+        if self.image_token_id < 0:
             self.image_token_id = self.text_config.vocab_size
         if not 0 <= self.num_vision_layers <= self.vision_config.num_hidden_layers:
             raise CheckpointError(

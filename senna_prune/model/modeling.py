@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 from transformers import CLIPVisionModel, GenerationMixin, LlamaModel, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from transformers.utils import can_return_tuple
 
 from senna_prune.errors import InputError
@@ -69,7 +70,7 @@ class SennaPreTrainedModel(PreTrainedModel):
     config: SennaConfig
     config_class = SennaConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
     _no_split_modules = ["LlamaDecoderLayer", "CLIPEncoderLayer"]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
@@ -94,7 +95,7 @@ class SennaModel(SennaPreTrainedModel):
         return self.language_model.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        self.language_model.embed_tokens = value
+        self.language_model.set_input_embeddings(value)
 
     def get_vision_features(
         self, pixel_values: Tensor, output_evidence: bool = False
@@ -119,7 +120,8 @@ class SennaModel(SennaPreTrainedModel):
             return hidden[:, 1:], None, None
         if not layers:
             raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
-        return hidden[:, 1:], *_vision_evidence(layers[-1], entering)
+        attention, keys = _vision_evidence(cast(CLIPEncoderLayer, layers[-1]), entering)
+        return hidden[:, 1:], attention, keys
 
     def get_image_features(self, pixel_values: Tensor, output_evidence: bool = False) -> SennaImageFeatures:
         """Visual tokens of whole frames, ready for `image_features=` of as many forward passes as wanted.
@@ -135,7 +137,7 @@ class SennaModel(SennaPreTrainedModel):
         expected = (self.config.num_views, self.config.vision_config.num_channels, size, size)
         if pixel_values.ndim != 5 or tuple(pixel_values.shape[1:]) != expected:
             raise InputError(
-                f"pixel_values has shape {tuple(pixel_values.shape)}, expected (batch, {', '.join(map(str, expected))})",
+                f"pixel_values has shape {tuple(pixel_values.shape)}, expected {('batch', *expected)}",
                 mend="pass all views of every frame, as SennaProcessor does",
             )
         frames = pixel_values.shape[:2]
@@ -151,7 +153,7 @@ class SennaModel(SennaPreTrainedModel):
         Raises:
             InputError: a row does not hold one placeholder per visual token.
         """
-        is_image = input_ids == self.config.image_token_id
+        is_image = input_ids.eq(self.config.image_token_id)
         # The placeholder has no row in the embedding; any valid id will do, its embedding is overwritten.
         embeddings = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
         expected = 0 if image_features is None else image_features.shape[1] * image_features.shape[2]
@@ -263,7 +265,7 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
         logits = self.lm_head(outputs.last_hidden_state[:, wanted])
         loss = None
         if labels is not None:
-            labels = labels.masked_fill(labels == self.config.image_token_id, IGNORED_LABEL)
+            labels = labels.masked_fill(labels.eq(self.config.image_token_id), IGNORED_LABEL)
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size)
         return CausalLMOutputWithPast(
             loss=loss,
@@ -273,17 +275,19 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
             attentions=outputs.attentions,
         )
 
-    def prepare_inputs_for_generation(
-        self, *args: Any, is_first_iteration: bool = False, **kwargs: Any
+    def prepare_inputs_for_generation(  # type: ignore[override]
+        self, input_ids: torch.LongTensor, is_first_iteration: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
-        inputs = super().prepare_inputs_for_generation(*args, is_first_iteration=is_first_iteration, **kwargs)
+        inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
+            input_ids, is_first_iteration=is_first_iteration, **kwargs
+        )
         if not is_first_iteration and kwargs.get("use_cache", True):
             inputs.pop("pixel_values", None)
             inputs.pop("image_features", None)
         return inputs
 
 
-def _vision_evidence(layer: nn.Module, entering: Tensor) -> tuple[Tensor, Tensor]:
+def _vision_evidence(layer: CLIPEncoderLayer, entering: Tensor) -> tuple[Tensor, Tensor]:
     """Class-token attention (N, P) and mean keys (N, P, head_dim) of one tower layer, from the states entering it.
 
     Projects anew instead of asking the layer for its weights, which only the eager implementation could return.

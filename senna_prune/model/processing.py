@@ -1,0 +1,153 @@
+"""`SennaProcessor`: prompts and camera pictures to model inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
+
+from senna_prune.errors import InputError
+from senna_prune.model.configuration import SennaConfig
+from senna_prune.model.images import AspectRatio, Picture, open_picture, to_pixel_values
+from senna_prune.model.prompts import IMAGE_MARKER
+
+PaddingSide = Literal["left", "right"]
+
+
+class SennaProcessor(ProcessorMixin):
+    """Tokenises prompts chunk by chunk and turns pictures into pixel values.
+
+    Args:
+        tokenizer: the checkpoint's sentencepiece tokenizer.
+        image_size: side of the square the vision tower sees, pixels.
+        image_aspect_ratio: `pad` (as the released model was trained) or `plain`.
+        num_views: pictures per frame.
+        num_view_tokens: placeholders per picture.
+        image_token_id: id of the placeholder; outside the vocabulary, never decoded.
+
+    Raises:
+        InputError: unknown `image_aspect_ratio`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        image_size: int = 336,
+        image_aspect_ratio: AspectRatio = "pad",
+        num_views: int = 6,
+        num_view_tokens: int = 128,
+        image_token_id: int = 32000,
+        chat_template: str | None = None,
+    ) -> None:
+        super().__init__(tokenizer, chat_template=chat_template)
+        if image_aspect_ratio not in ("pad", "plain"):
+            raise InputError(f"unknown image_aspect_ratio {image_aspect_ratio!r}", mend="use 'pad' or 'plain'")
+        self.image_size = image_size
+        self.image_aspect_ratio = image_aspect_ratio
+        self.num_views = num_views
+        self.num_view_tokens = num_view_tokens
+        self.image_token_id = image_token_id
+
+    @classmethod
+    def for_config(
+        cls, config: SennaConfig, tokenizer: PreTrainedTokenizerBase, image_aspect_ratio: AspectRatio = "pad"
+    ) -> SennaProcessor:
+        """The processor that fits a model."""
+        return cls(
+            tokenizer,
+            image_size=config.vision_config.image_size,
+            image_aspect_ratio=image_aspect_ratio,
+            num_views=config.num_views,
+            num_view_tokens=config.num_view_tokens,
+            image_token_id=config.image_token_id,
+        )
+
+    def __call__(
+        self,
+        text: str | Sequence[str] | None = None,
+        images: Sequence[Any] | None = None,
+        padding_side: PaddingSide = "left",
+    ) -> BatchFeature:
+        """Model inputs of one prompt or of a batch.
+
+        Args:
+            text: full prompts (see `planning_prompt`) with one `<image>` marker per view, or None for images alone.
+            images: per prompt its views (`Picture`) in the order of the markers; a single prompt takes a single list.
+            padding_side: where shorter prompts of a batch are padded; `generate` needs "left".
+
+        Returns:
+            input_ids and attention_mask of shape (B, S), int64, and pixel_values of shape (B, views, 3, H, W), float32.
+
+        Raises:
+            InputError: numbers of prompts, markers and pictures that do not match; a prompt beyond the context limit.
+            ImageError: an unusable picture.
+        """
+        features: dict[str, Tensor] = {}
+        prompts = [text] if isinstance(text, str) else list(text) if text is not None else None
+        frames = images
+        if images is not None and isinstance(text, str) and not (images and isinstance(images[0], list | tuple)):
+            frames = [images]
+        if prompts is not None:
+            if frames is not None and len(frames) != len(prompts):
+                raise InputError(f"{len(prompts)} prompts but pictures of {len(frames)} frames were given")
+            rows = [self.encode_prompt(prompt) for prompt in prompts]
+            features["input_ids"], features["attention_mask"] = self.pad(rows, padding_side)
+        if frames is not None:
+            features["pixel_values"] = torch.stack([self.encode_views(views) for views in frames])
+        return BatchFeature(features)
+
+    def encode_prompt(self, prompt: str) -> Tensor:
+        """Ids of one prompt with `num_view_tokens` placeholders per `<image>` marker, shape (S,), int64.
+
+        Every chunk between markers is tokenised on its own, so a chunk after an image starts with the dummy-prefix
+        piece: that is how the model was trained. Only the first chunk keeps its BOS.
+
+        Raises:
+            InputError: the number of markers is neither 0 nor the number of views, or the prompt is too long.
+        """
+        chunks = prompt.split(IMAGE_MARKER)
+        if len(chunks) - 1 not in (0, self.num_views):
+            raise InputError(f"the prompt holds {len(chunks) - 1} {IMAGE_MARKER} markers, expected {self.num_views}")
+        ids: list[int] = []
+        for number, chunk in enumerate(chunks):
+            piece = list(self.tokenizer(chunk).input_ids)
+            if number:
+                ids += [self.image_token_id] * self.num_view_tokens
+                piece = piece[1:] if piece[:1] == [self.tokenizer.bos_token_id] else piece
+            ids += piece
+        limit = self.tokenizer.model_max_length
+        if len(ids) > limit:
+            raise InputError(f"the prompt has {len(ids)} tokens, the limit is {limit}", mend="shorten the question")
+        return torch.tensor(ids)
+
+    def encode_views(self, views: Sequence[Picture]) -> Tensor:
+        """Pixel values of one frame, shape (views, 3, H, W).
+
+        Raises:
+            InputError: not one picture per view, or one that is no picture.
+            ImageError: an unusable picture.
+        """
+        if isinstance(views, str) or len(views) != self.num_views:
+            raise InputError(f"{len(views)} pictures were given for {self.num_views} views", where="images")
+        opened = (open_picture(view, where=f"view {number}") for number, view in enumerate(views))
+        aspect_ratio = self.image_aspect_ratio
+        return torch.stack([to_pixel_values(picture, self.image_size, aspect_ratio) for picture in opened])
+
+    def pad(self, rows: Sequence[Tensor], padding_side: PaddingSide = "left") -> tuple[Tensor, Tensor]:
+        """Rows of ids to input_ids and attention_mask, both of shape (B, S)."""
+        if padding_side not in ("left", "right"):
+            raise InputError(f"unknown padding_side {padding_side!r}", mend="use 'left' or 'right'")
+        pad_id = self.tokenizer.pad_token_id
+        if pad_id is None:
+            pad_id = self.tokenizer.unk_token_id
+        length = max(len(row) for row in rows)
+        input_ids = torch.full((len(rows), length), pad_id)
+        attention_mask = torch.zeros(len(rows), length, dtype=torch.long)
+        for number, row in enumerate(rows):
+            place = slice(length - len(row), None) if padding_side == "left" else slice(len(row))
+            input_ids[number, place] = row
+            attention_mask[number, place] = 1
+        return input_ids, attention_mask
