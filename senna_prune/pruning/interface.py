@@ -120,7 +120,7 @@ class Complexity(Protocol):
     """A number per sample that says how hard the question is."""
 
     layer: int
-    """Decoder layer whose text attention is measured; known from boundary `layer + 1` on."""
+    """Decoder layer whose text attention is measured: the number is known when boundary `layer + 1` is decided."""
 
     def measure(self, attention: Tensor, observation: Observation) -> Tensor:
         """0-d float32 tensor from (heads, queries, n) attention of layer `self.layer`."""
@@ -131,8 +131,8 @@ class Schedule(Protocol):
     """How many visual tokens enter each layer."""
 
     def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
-        """`complexity` is None before it has been measured; the counts up to boundary `complexity.layer + 1` must then
-        already be final."""
+        """`complexity` is None before it has been measured; the counts up to boundary `complexity.layer` must then
+        already be final. From boundary `complexity.layer + 1` on the engine uses the plan made with the number."""
         ...
 
 

@@ -1,0 +1,79 @@
+"""What the engine asks of a host decoder, and nothing more: Llama-like layers, rotary embedding, a growing cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from senna_prune.errors import PruningError
+
+SUPPORTED_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A decoder whose parts the engine has found.
+
+    Attributes:
+        module: the module that embeds positions and runs the layers, e.g. a `LlamaModel`.
+        layers: its decoder layers, each with `input_layernorm` and `self_attn.{q_proj,k_proj}`.
+    """
+
+    module: nn.Module
+    layers: list[nn.Module]
+
+    @property
+    def num_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def attention(self) -> str:
+        """Name of the attention implementation in use."""
+        return str(getattr(self.module.config, "_attn_implementation", None) or "eager")
+
+    def rotary(self, like: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine tables, each (batch, n, head_dim), for `positions` of shape (batch, n)."""
+        module: Any = self.module
+        cos, sin = module.rotary_emb(like, position_ids=positions)
+        return cos, sin
+
+
+def find_decoder(model: nn.Module) -> Decoder:
+    """The Llama-like decoder inside `model` (or `model` itself).
+
+    Raises:
+        PruningError: there is none, or its attention implementation takes masks this engine cannot write.
+    """
+    host: Any = model
+    module = host.get_decoder() if hasattr(host, "get_decoder") else host
+    layers = getattr(module, "layers", None)
+    if not isinstance(layers, nn.ModuleList) or not len(layers) or not hasattr(module, "rotary_emb"):
+        raise PruningError(
+            f"{type(model).__name__} holds no Llama-like decoder (layers + rotary_emb)",
+            mend="pass a Llama-like model, or its decoder",
+        )
+    for part in ("input_layernorm", "self_attn"):
+        if not hasattr(layers[0], part):
+            raise PruningError(f"decoder layers of {type(module).__name__} have no {part!r}")
+    decoder = Decoder(module, list(layers))
+    if decoder.attention not in SUPPORTED_ATTENTION:
+        raise PruningError(
+            f"attention implementation {decoder.attention!r} is not supported",
+            mend="load the model with attn_implementation " + ", ".join(SUPPORTED_ATTENTION),
+        )
+    return decoder
+
+
+def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding in the Llama layout. `states` (..., heads, n, head_dim); `cos`, `sin` (..., n, head_dim)."""
+    half = states.shape[-1] // 2
+    turned = torch.cat((-states[..., half:], states[..., :half]), dim=-1)
+    return states * cos.unsqueeze(-3) + turned * sin.unsqueeze(-3)
+
+
+def split_heads(projected: Tensor, head_dim: int) -> Tensor:
+    """(..., n, heads * head_dim) -> (..., heads, n, head_dim)."""
+    return projected.unflatten(-1, (-1, head_dim)).transpose(-3, -2)

@@ -1,0 +1,136 @@
+"""Gathers what a policy has declared it needs, and computes nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from senna_prune.engine.decoder import Decoder
+from senna_prune.engine.probe import Probe
+from senna_prune.engine.sequence import TokenState
+from senna_prune.errors import PruningError
+from senna_prune.pruning.interface import (
+    EMBEDDINGS,
+    LAST_ATTENTION,
+    NEXT_ATTENTION,
+    ROPE_PRODUCT,
+    TEXT_ATTENTION,
+    VISION,
+    LayerPlan,
+    Observation,
+    VisionEvidence,
+)
+from senna_prune.pruning.pruner import Pruner
+
+
+class Observer:
+    """Builds one sample's `Observation` at a boundary."""
+
+    def __init__(self, decoder: Decoder, pruner: Pruner) -> None:
+        self.decoder, self.pruner = decoder, pruner
+        self.probe = Probe(decoder)
+        self.release()
+
+    def release(self) -> None:
+        self.probe.release()
+        self.embeddings: list[tuple[Tensor, Tensor]] = []
+        self.vision: Sequence[VisionEvidence] | None = None
+        self.table: tuple[Tensor, Tensor] | None = None
+
+    def begin(
+        self,
+        embeds: Tensor,
+        states: Sequence[TokenState],
+        starts: Sequence[int],
+        vision: Sequence[VisionEvidence] | None,
+    ) -> None:
+        """A prefill begins on `embeds`, shape (batch, width, d)."""
+        self.release()
+        if VISION in self.pruner.needs and vision is None:
+            raise PruningError(
+                f"method {self.pruner.name!r} needs the vision tower's attention and got none",
+                mend="pass pixel_values to the model, or vision= to prune()",
+            )
+        self.vision = vision
+        longest = max(state.length for state in states)
+        self.table = self.decoder.rotary(embeds, torch.arange(longest, device=embeds.device)[None])
+        if EMBEDDINGS in self.pruner.needs:
+            for i, (state, start) in enumerate(zip(states, starts, strict=True)):
+                own = embeds[i, start : start + state.length]
+                self.embeddings.append((own[self._queries(state)], own[state.visual_slots]))
+
+    def rotary_tables(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine at prompt positions (batch, n), each (batch, n, head_dim)."""
+        assert self.table is not None
+        cos, sin = self.table
+        return cos[0][positions], sin[0][positions]
+
+    def watch(self, layer: int, plans: Sequence[LayerPlan], tables: tuple[Tensor, Tensor]) -> None:
+        """Layer `layer` is about to run: catch its projections if boundary `layer + 1` will ask for attention."""
+        complexity, boundary = self.pruner.complexity, layer + 1
+        measured = complexity is not None and complexity.layer == layer
+        cut = boundary < self.decoder.num_layers and any(
+            plan.tokens[boundary] < plan.tokens[layer] or plan.merged[boundary] for plan in plans
+        )
+        wanted = {TEXT_ATTENTION, LAST_ATTENTION} & self.pruner.needs
+        if measured or (cut and wanted):
+            self.probe.arm(layer, *tables)
+        else:
+            self.probe.release()
+
+    def observe(
+        self, sample: int, layer: int, state: TokenState, start: int, hidden: Tensor, *, measuring: bool = False
+    ) -> Observation:
+        """What the policy sees of one sample at boundary `layer`.
+
+        Args:
+            hidden: the sample's hidden states without padding, (length, d).
+            start: column at which the sample begins in the batch that the previous layer ran on.
+            measuring: the complexity asks, which always reads the text rows.
+        """
+        needs, queries = self.pruner.needs, self._queries(state)
+        last = queries.new_full((1,), state.length - 1)
+        attention = None
+        if NEXT_ATTENTION in needs:
+            cos, sin = self.rotary_tables(self._positions(state))
+            attention = self.probe.next_rows(layer, hidden, last, cos, sin)
+        elif layer > 0 and (measuring or TEXT_ATTENTION in needs):
+            attention = self.probe.rows(sample, start, queries)
+        elif layer > 0 and LAST_ATTENTION in needs:
+            attention = self.probe.rows(sample, start, last)
+        if attention is not None:
+            attention = attention.index_select(-1, state.visual_slots)
+        text_embeddings, visual_embeddings = self.embeddings[sample] if EMBEDDINGS in needs else (None, None)
+        return Observation(
+            layer=layer,
+            num_layers=self.decoder.num_layers,
+            origin=state.origin,
+            views=state.views,
+            num_views=state.view_ends.shape[0],
+            hidden=hidden.index_select(0, state.visual_slots),
+            attention=attention,
+            vision=self.vision[sample] if self.vision is not None else None,
+            text_embeddings=text_embeddings,
+            visual_embeddings=visual_embeddings,
+            rope_product=self._rope_product(state, queries) if ROPE_PRODUCT in needs else None,
+        )
+
+    def _queries(self, state: TokenState) -> Tensor:
+        """Places of the text queries in the sample's sequence."""
+        if self.pruner.text_scope == "all_text":
+            return state.text_slots
+        return torch.arange(state.length - state.num_question, state.length, device=state.text_slots.device)
+
+    def _positions(self, state: TokenState) -> Tensor:
+        if self.pruner.positions == "repacked":
+            return torch.arange(state.length, device=state.text_slots.device)
+        return state.positions()
+
+    def _rope_product(self, state: TokenState, queries: Tensor) -> Tensor:
+        """<R_a 1, R_b 1> for query position a and visual position b, float32, (queries, n)."""
+        cos, sin = self.rotary_tables(self._positions(state))
+        half = cos.shape[-1] // 2
+        ones = (cos + torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)).float()
+        return ones[queries] @ ones[state.visual_slots].T

@@ -1,0 +1,126 @@
+"""Attention rows of a few queries, computed beside whatever attention kernel the model runs.
+
+Queries and keys are what `q_proj` and `k_proj` produced in the layer just run, caught by hooks. Only the chosen rows
+are multiplied and softmaxed (float32, over the whole causal row): SDPA and flash stay on, no (n, n) matrix exists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from senna_prune.engine.decoder import Decoder, rotate, split_heads
+
+
+def attention_rows(queries: Tensor, keys: Tensor, slots: Tensor, scaling: float) -> Tensor:
+    """Softmax attention of some rows over a causal sequence.
+
+    Args:
+        queries: rotated queries of the rows, (heads, rows, head_dim).
+        keys: rotated keys of the whole sequence, (key_value_heads, n, head_dim).
+        slots: where each row stands in the sequence, (rows,).
+        scaling: usually head_dim ** -0.5.
+
+    Returns:
+        Attention, float32, (heads, rows, n).
+    """
+    groups, n = queries.shape[0] // keys.shape[0], keys.shape[1]
+    grouped = queries.reshape(keys.shape[0], groups * queries.shape[1], queries.shape[2])
+    logits = (grouped @ keys.transpose(-1, -2) * scaling).float().view(queries.shape[0], queries.shape[1], n)
+    future = torch.arange(n, device=slots.device) > slots[:, None]
+    return logits.masked_fill_(future, float("-inf")).softmax(dim=-1)
+
+
+@dataclass
+class Capture:
+    """Projections of one layer: (batch, width, heads * head_dim), not yet rotated."""
+
+    queries: Tensor | None = None
+    keys: Tensor | None = None
+
+
+class Probe:
+    """Catches the projections of armed layers and turns them into attention rows."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+        self.armed: int | None = None
+        self.capture = Capture()
+        self.cos: Tensor | None = None
+        self.sin: Tensor | None = None
+
+    def hooks(self) -> list[Any]:
+        """Register on every layer's projections; the handles are the caller's to remove."""
+        handles: list[Any] = []
+        for index, layer in enumerate(self.decoder.layers):
+            attention = layer.self_attn
+            assert isinstance(attention, nn.Module)
+            handles.append(_projection(attention, "q_proj").register_forward_hook(self._catch(index, "queries")))
+            handles.append(_projection(attention, "k_proj").register_forward_hook(self._catch(index, "keys")))
+        return handles
+
+    def _catch(self, index: int, part: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
+            if self.armed == index:
+                setattr(self.capture, part, output)
+
+        return hook
+
+    def arm(self, layer: int, cos: Tensor, sin: Tensor) -> None:
+        """Catch the projections of `layer`, about to run with rotary tables of shape (batch or 1, width, head_dim)."""
+        self.armed, self.capture, self.cos, self.sin = layer, Capture(), cos, sin
+
+    def release(self) -> None:
+        """Drop what was caught."""
+        self.armed, self.capture, self.cos, self.sin = None, Capture(), None, None
+
+    def rows(self, sample: int, start: int, slots: Tensor) -> Tensor:
+        """Attention rows of the armed layer for one sample.
+
+        Args:
+            sample: row of the batch.
+            start: column at which the sample begins (left padding before it); it reaches to `start + n`.
+            slots: query tokens, as places in the sample's own sequence, (rows,).
+
+        Returns:
+            (heads, rows, n), float32.
+        """
+        assert self.armed is not None and self.capture.queries is not None and self.capture.keys is not None
+        assert self.cos is not None and self.sin is not None
+        attention: Any = self.decoder.layers[self.armed].self_attn
+        table = sample if self.cos.shape[0] > 1 else 0
+        cos, sin = self.cos[table, start:], self.sin[table, start:]
+        queries = split_heads(self.capture.queries[sample, start:].index_select(0, slots), attention.head_dim)
+        keys = split_heads(self.capture.keys[sample, start:], attention.head_dim)
+        return attention_rows(
+            rotate(queries, cos.index_select(0, slots), sin.index_select(0, slots)),
+            rotate(keys, cos, sin),
+            slots,
+            attention.scaling,
+        )
+
+    def next_rows(self, layer: int, hidden: Tensor, slots: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Rows that `layer`, not yet run, would compute on `hidden`, shape (n, d), with its norm and projections.
+
+        `cos`, `sin` (n, head_dim). Returns (heads, rows, n), float32.
+        """
+        module: Any = self.decoder.layers[layer]
+        attention = module.self_attn
+        normed = module.input_layernorm(hidden)
+        queries = split_heads(attention.q_proj(normed.index_select(0, slots)), attention.head_dim)
+        keys = split_heads(attention.k_proj(normed), attention.head_dim)
+        return attention_rows(
+            rotate(queries, cos.index_select(0, slots), sin.index_select(0, slots)),
+            rotate(keys, cos, sin),
+            slots,
+            attention.scaling,
+        )
+
+
+def _projection(attention: nn.Module, name: str) -> nn.Module:
+    projection = getattr(attention, name)
+    assert isinstance(projection, nn.Module)
+    return projection

@@ -1,0 +1,120 @@
+"""Which tokens of one sample are still in the sequence, and in what order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from senna_prune.model.token_layout import TokenLayout
+from senna_prune.pruning.interface import Selection
+
+# Order keys: a token of the prompt sorts by its index; a merged token sorts right behind its view, younger ones last.
+_STRIDE = 1 << 20
+_BIRTH = 1 << 12
+
+
+@dataclass(frozen=True)
+class TokenState:
+    """One sample's sequence at one boundary. Lengths are host numbers, everything else stays on the device.
+
+    Attributes:
+        text_slots, visual_slots: where text and visual tokens stand in the current sequence, ascending.
+        text_keys, visual_keys: order keys.
+        text_positions, visual_positions: positions in the unpruned sequence (a merged token has its anchor's).
+        origin, views: index in the original visual list (negative: merged) and view number per visual token.
+        view_ends: for each view the index of its last token in the unpruned sequence, shape (num_views,).
+        num_question: how many tokens at the end of the sequence follow the last view.
+        start_length: length of the unpruned sequence.
+    """
+
+    text_slots: Tensor
+    text_keys: Tensor
+    text_positions: Tensor
+    visual_slots: Tensor
+    visual_keys: Tensor
+    visual_positions: Tensor
+    origin: Tensor
+    views: Tensor
+    view_ends: Tensor
+    num_question: int
+    start_length: int
+
+    @classmethod
+    def start(cls, layout: TokenLayout, device: torch.device) -> TokenState:
+        """The unpruned sequence of `layout`."""
+        text, visual = layout.text.to(device), layout.visual.to(device)
+        ends = [span.stop - 1 for span in layout.views.values()]
+        return cls(
+            text_slots=text,
+            text_keys=text * _STRIDE,
+            text_positions=text,
+            visual_slots=visual,
+            visual_keys=visual * _STRIDE,
+            visual_positions=visual,
+            origin=torch.arange(layout.num_visual, device=device),
+            views=layout.view_of_visual.to(device),
+            view_ends=torch.tensor(ends, dtype=torch.long, device=device),
+            num_question=len(layout.question),
+            start_length=layout.length,
+        )
+
+    @property
+    def num_visual(self) -> int:
+        return self.visual_slots.shape[0]
+
+    @property
+    def length(self) -> int:
+        return self.text_slots.shape[0] + self.visual_slots.shape[0]
+
+    def positions(self) -> Tensor:
+        """Position in the unpruned sequence of every current token, in sequence order, shape (length,)."""
+        out = self.text_positions.new_empty(self.length)
+        out[self.text_slots] = self.text_positions
+        out[self.visual_slots] = self.visual_positions
+        return out
+
+    def apply(self, selection: Selection, hidden: Tensor, layer: int) -> tuple[TokenState, Tensor]:
+        """Carry out a selection made at boundary `layer`.
+
+        Args:
+            selection: indices into the current visual list, and merged tokens.
+            hidden: the sample's hidden states without padding, shape (length, d).
+
+        Returns:
+            The new state and the new hidden states, shape (new length, d).
+        """
+        keep, device = selection.keep, hidden.device
+        num_text, source = self.text_slots.shape[0], hidden
+        kept_slots = self.visual_slots[keep]
+        if selection.updated is not None:
+            source = source.index_copy(0, kept_slots, selection.updated.to(hidden.dtype))
+        keys, positions = self.visual_keys[keep], self.visual_positions[keep]
+        origin, views = self.origin[keep], self.views[keep]
+        if selection.merged is not None and selection.anchors is not None:
+            count, anchors = selection.merged.shape[0], selection.anchors
+            young = torch.arange(count, device=device)
+            source = torch.cat([source, selection.merged.to(hidden.dtype)])
+            kept_slots = torch.cat([kept_slots, self.length + young])
+            home = self.views[anchors]
+            keys = torch.cat([keys, self.view_ends[home] * _STRIDE + layer * _BIRTH + young + 1])
+            positions = torch.cat([positions, self.visual_positions[anchors]])
+            origin = torch.cat([origin, torch.full_like(young, -1 - layer)])
+            views = torch.cat([views, home])
+            order = keys.argsort()
+            kept_slots, keys, positions = kept_slots[order], keys[order], positions[order]
+            origin, views = origin[order], views[order]
+        order = torch.cat([self.text_keys, keys]).argsort()
+        new_hidden = source.index_select(0, torch.cat([self.text_slots, kept_slots])[order])
+        slots = torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=device))
+        state = replace(
+            self,
+            text_slots=slots[:num_text],
+            visual_slots=slots[num_text:],
+            visual_keys=keys,
+            visual_positions=positions,
+            origin=origin,
+            views=views,
+        )
+        return state, new_hidden

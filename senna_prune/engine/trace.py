@@ -1,0 +1,63 @@
+"""What was kept, where: a record of one pruned prefill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from senna_prune.pruning.interface import LayerPlan
+
+
+@dataclass
+class SampleTrace:
+    """One sample of one prefill.
+
+    Attributes:
+        plan: how many visual tokens enter each layer.
+        num_visual: visual tokens of the unpruned prompt.
+        num_text: text tokens of the prompt; they enter every layer.
+        num_views: camera views.
+        complexity: the number that chose the plan, None for static methods.
+        origins: per layer, index in the original visual list of each token entering it (negative: merged), (n,).
+        views: per layer, view number of each token entering it, (n,).
+    """
+
+    plan: LayerPlan
+    num_visual: int
+    num_text: int
+    num_views: int
+    complexity: float | None = None
+    origins: list[Tensor] = field(default_factory=list)
+    views: list[Tensor] = field(default_factory=list)
+
+    @property
+    def entering(self) -> tuple[int, ...]:
+        """Visual tokens entering each of the L layers, counted on the tensors that entered."""
+        return tuple(origin.shape[0] for origin in self.origins)
+
+    @property
+    def after(self) -> tuple[int, ...]:
+        """Visual tokens after each of the L layers (published accounting)."""
+        return (*self.entering[1:], self.plan.tokens[-1])
+
+    def per_view(self) -> list[list[int]]:
+        """Visual tokens entering each layer by view: L rows of num_views counts."""
+        return [views.bincount(minlength=self.num_views).tolist() for views in self.views]
+
+    def kept(self) -> list[list[int]]:
+        """Per layer the original indices of the tokens entering it; merged tokens are left out."""
+        return [origin[origin >= 0].tolist() for origin in self.origins]
+
+
+@dataclass
+class PruneTrace:
+    """Traces of the latest prefill under a `prune` context, one per sample of the batch.
+
+    Attributes:
+        samples: in batch order; empty until a prefill has run.
+        cache_lengths: padding aside, tokens of each layer's cache right after prefill, (L, batch).
+    """
+
+    samples: list[SampleTrace] = field(default_factory=list)
+    cache_lengths: list[list[int]] = field(default_factory=list)
