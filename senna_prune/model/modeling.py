@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from torch import Tensor, nn
+from torch import LongTensor, Tensor, nn
 from transformers import CLIPVisionModel, GenerationMixin, LlamaModel, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
@@ -276,7 +276,7 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
         )
 
     def prepare_inputs_for_generation(  # type: ignore[override]
-        self, input_ids: torch.LongTensor, is_first_iteration: bool = False, **kwargs: Any
+        self, input_ids: LongTensor, is_first_iteration: bool = False, **kwargs: Any
     ) -> dict[str, Any]:
         inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
             input_ids, is_first_iteration=is_first_iteration, **kwargs
