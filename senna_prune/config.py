@@ -31,13 +31,11 @@ class DataConfig:
         planning_set: JSON Lines files of `tools/convert_nuscenes.py`; their samples are evaluated together.
         image_root: folder that the samples' image paths are relative to.
         camera_orders: evaluate every sample under each of these orders (`corrected`, `upstream`); empty: as converted.
-        limit: evaluate the first so many samples only.
     """
 
     planning_set: list[str] = field(default_factory=lambda: ["data/demo/planning_set.jsonl"])
     image_root: str = "data/demo"
     camera_orders: list[str] = field(default_factory=list)
-    limit: int | None = None
 
 
 @dataclass
@@ -103,21 +101,15 @@ class ScoringConfig:
 
 
 @dataclass
-class OutputConfig:
-    """Where the run goes.
+class EvaluationConfig:
+    """Everything `tools/eval_planning.py` can be told.
 
     Attributes:
-        dir: run folder; None: `runs/<name>-<run key>`.
+        name: title of tables and reports.
+        limit: evaluate the first so many samples only.
         kept_samples: record which tokens were kept for the first so many samples, for the report's pictures.
+        output: run folder; None: `runs/<name>-<run key>`.
     """
-
-    dir: str | None = None
-    kept_samples: int = 24
-
-
-@dataclass
-class EvaluationConfig:
-    """Everything `tools/eval_planning.py` can be told."""
 
     name: str = "evaluation"
     data: DataConfig = field(default_factory=DataConfig)
@@ -125,7 +117,9 @@ class EvaluationConfig:
     pruning: PruningConfig = field(default_factory=PruningConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
-    output: OutputConfig = field(default_factory=OutputConfig)
+    limit: int | None = None
+    kept_samples: int = 24
+    output: str | None = None
 
     def __post_init__(self) -> None:
         one_of(self.readout.mode, READOUTS, "readout.mode")
@@ -146,14 +140,14 @@ class EvaluationConfig:
             if not 0 < retention <= 1:
                 raise ConfigError(f"{retention} is no share of tokens", where="pruning.retentions", mend="use (0, 1]")
         for key, count in (
-            ("data.limit", self.data.limit),
+            ("limit", self.limit),
             ("readout.max_new_tokens", self.readout.max_new_tokens),
             ("scoring.resamples", self.scoring.resamples),
         ):
             if count is not None and count < 1:
                 raise ConfigError(f"{count} is less than 1", where=key)
-        if self.output.kept_samples < 0:
-            raise ConfigError("a count cannot be negative", where="output.kept_samples")
+        if self.kept_samples < 0:
+            raise ConfigError("a count cannot be negative", where="kept_samples")
 
 
 def one_of(value: str, allowed: Iterable[str], key: str) -> None:
@@ -181,7 +175,7 @@ def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Se
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"{override!r} is not key=value", where="command line", mend="write e.g. data.limit=10")
+            raise ConfigError(f"{override!r} is not key=value", where="command line", mend="write e.g. limit=10")
         try:
             layer = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
         except (OmegaConfBaseException, YAMLError) as error:

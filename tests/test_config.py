@@ -23,10 +23,10 @@ def test_defaults_need_no_file() -> None:
 
 
 def test_files_merge_left_to_right_then_overrides(tmp_path: Path) -> None:
-    first = write(tmp_path / "a.yaml", "name: first\ndata: {limit: 5, image_root: here}\n")
+    first = write(tmp_path / "a.yaml", "name: first\nlimit: 5\ndata: {image_root: here}\n")
     second = write(tmp_path / "b.yaml", "name: second\npruning:\n  options: {autoprune: {variant: paper}}\n")
-    config = load_config(EvaluationConfig, [first, second], ["data.limit=7", "pruning.options.autoprune.k0=0.5"])
-    assert (config.name, config.data.limit, config.data.image_root) == ("second", 7, "here")
+    config = load_config(EvaluationConfig, [first, second], ["limit=7", "pruning.options.autoprune.k0=0.5"])
+    assert (config.name, config.limit, config.data.image_root) == ("second", 7, "here")
     assert config.pruning.options == {"autoprune": {"variant": "paper", "k0": 0.5}}
 
 
@@ -46,20 +46,20 @@ def test_list_override_replaces_the_list() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("limit=10", "unknown key 'limit'. Did you mean 'data.limit'?"),
-        ("data.limt=10", "unknown key 'data.limt'. Did you mean 'data.limit'?"),
+        ("limt=10", "unknown key 'limt'. Did you mean 'limit'?"),
+        ("image_root=x", "unknown key 'image_root'. Did you mean 'data.image_root'?"),
         ("pruning.retention=0.2", "Did you mean 'pruning.retentions'?"),
         ("modle.path=x", "Did you mean 'model'?"),
         ("readout.mode=onepass", "readout.mode: unknown value 'onepass'. Did you mean 'one_pass'?"),
         ("scoring.on_error=ignore", "Choose from fail, count_wrong, skip_reported"),
         ("model.dtype=float23", "Did you mean 'float32'?"),
-        ("data.limit=ten", "data.limit: Value 'ten' of type 'str' could not be converted to Integer"),
-        ("data.limit=0", "data.limit: 0 is less than 1"),
+        ("limit=ten", "limit: Value 'ten' of type 'str' could not be converted to Integer"),
+        ("limit=0", "limit: 0 is less than 1"),
         ("data=3", "'data' is a group of keys, not a value"),
         ("pruning.retentions=1.5", "pruning.retentions: 1.5 is no share of tokens"),
         ("pruning.methods=[]", "pruning.methods: the list is empty"),
         ("data.camera_orders=front", "data.camera_orders: unknown value 'front'"),
-        ("output.kept_samples=-1", "output.kept_samples: a count cannot be negative"),
+        ("kept_samples=-1", "kept_samples: a count cannot be negative"),
         ("nonsense", "'nonsense' is not key=value"),
         ("pruning.retentions=[0.2", "pruning.retentions=[0.2:"),
     ],

@@ -1,0 +1,111 @@
+"""What a decision costs, in plain numbers: real FLOPs by stage and bytes of the key-value cache.
+
+Real FLOPs are two per multiply-accumulate and cover matrix products only. Attention is counted in full, without the
+causal half saved, as the published formula 4nd^2 + 2n^2 d + 3ndm does (which counts multiply-accumulates).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """The numbers of a Senna that decide its cost.
+
+    Attributes:
+        views: cameras. patches: patches per view, without the class token. patch_values: 3 * patch size squared.
+        vision_width, vision_mlp, vision_layers: of the tower; only layers that run.
+        view_tokens: visual tokens per view behind the adapter.
+        width, mlp, layers, vocabulary: of the decoder.
+        query_width, key_width: heads * head size of queries, and of keys and values.
+        value_bytes: bytes of one cached number.
+    """
+
+    views: int
+    patches: int
+    patch_values: int
+    vision_width: int
+    vision_mlp: int
+    vision_layers: int
+    view_tokens: int
+    width: int
+    mlp: int
+    layers: int
+    vocabulary: int
+    query_width: int
+    key_width: int
+    value_bytes: int
+
+    @property
+    def num_visual(self) -> int:
+        return self.views * self.view_tokens
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Real FLOPs of one decision by stage."""
+
+    vision: float
+    projection: float
+    decoder: float
+    readout: float
+
+    @property
+    def total(self) -> float:
+        return self.vision + self.projection + self.decoder + self.readout
+
+
+def vision_flops(shape: ModelShape) -> float:
+    """Patch embedding and the tower's layers, over all views."""
+    n, w, m = shape.patches + 1, shape.vision_width, shape.vision_mlp
+    layer = 4 * n * w * w + 2 * n * n * w + 2 * n * w * m
+    return 2.0 * shape.views * (shape.patches * shape.patch_values * w + shape.vision_layers * layer)
+
+
+def projection_flops(shape: ModelShape) -> float:
+    """Projector over patches and adapter over the token axis, over all views."""
+    projector = shape.patches * (shape.vision_width * shape.width + shape.width**2)
+    adapter = shape.width * (shape.patches * shape.view_tokens + 2 * shape.view_tokens**2)
+    return 2.0 * shape.views * (projector + adapter)
+
+
+def _layer_flops(shape: ModelShape, tokens: float, attended: float) -> float:
+    """One decoder layer on `tokens` positions that attend to `attended` pairs in all."""
+    projections = tokens * shape.width * 2 * (shape.query_width + shape.key_width)
+    return 2.0 * (projections + 2 * attended * shape.query_width + 3 * tokens * shape.width * shape.mlp)
+
+
+def decoder_flops(shape: ModelShape, entering: Sequence[int], text: int) -> float:
+    """Prefill, given the visual tokens that enter each layer and the text tokens beside them."""
+    return sum(_layer_flops(shape, text + visual, (text + visual) ** 2) for visual in entering)
+
+
+def readout_flops(shape: ModelShape, entering: Sequence[int], text: int, positions: int) -> float:
+    """Reading the answer off: `positions` tokens run after the prompt, one by one or in one pass, and the head on them
+    and on the prompt's last token."""
+    layers = 0.0
+    for visual in entering:
+        attended = positions * (text + visual) + positions * (positions + 1) / 2
+        layers += _layer_flops(shape, positions, attended)
+    return layers + 2.0 * (positions + 1) * shape.width * shape.vocabulary
+
+
+def decision_flops(shape: ModelShape, entering: Sequence[int], text: int, positions: int) -> Flops:
+    """Everything one decision costs when nothing is shared with other methods.
+
+    Without visual tokens (`blind`) the cameras need not be looked at.
+    """
+    sees = any(entering)
+    return Flops(
+        vision=vision_flops(shape) if sees else 0.0,
+        projection=projection_flops(shape) if sees else 0.0,
+        decoder=decoder_flops(shape, entering, text),
+        readout=readout_flops(shape, entering, text, positions),
+    )
+
+
+def kv_bytes(shape: ModelShape, entering: Sequence[int], text: int) -> int:
+    """Keys and values held by all layers right after prefill."""
+    return sum(2 * (text + visual) * shape.key_width * shape.value_bytes for visual in entering)

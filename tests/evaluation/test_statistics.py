@@ -1,0 +1,93 @@
+"""Statistics on cases worked out by hand or known in closed form."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from senna_prune.errors import RunError
+from senna_prune.evaluation.statistics import SceneBootstrap, holm, mcnemar, wilson
+
+
+def outcomes(pattern: str) -> dict[str, bool]:
+    return {str(index): mark == "1" for index, mark in enumerate(pattern)}
+
+
+def test_mcnemar_by_hand() -> None:
+    # Five discordant pairs, all in favour of the first: 2 * (1/2)^5.
+    result = mcnemar(outcomes("11111110"), outcomes("00000110"))
+    assert (result.only_first, result.only_second) == (5, 0)
+    assert result.p == pytest.approx(2 * 0.5**5)
+
+
+def test_mcnemar_one_against_three() -> None:
+    # Two-sided binomial with n = 4, k = 1: 2 * (1 + 4) / 16.
+    result = mcnemar(outcomes("1000"), outcomes("0111"))
+    assert result.p == pytest.approx(10 / 16)
+
+
+def test_mcnemar_without_discordant_pairs() -> None:
+    assert mcnemar(outcomes("101"), outcomes("101")).p == 1.0
+
+
+def test_mismatched_samples_are_refused() -> None:
+    with pytest.raises(RunError, match=r"different samples \(1 in one only, first 2\)"):
+        mcnemar(outcomes("110"), outcomes("11"))
+    with pytest.raises(RunError, match="different samples"):
+        SceneBootstrap({"0": "a", "1": "b"}, 10).mean({"0": 1.0})
+
+
+def test_holm_by_hand() -> None:
+    # Ordered .01 .03 .04 -> x3, x2, x1 and then the running maximum.
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_wilson_by_hand() -> None:
+    # n = 10, k = 5, z = 1.959964: centre 0.5, half width z / (n + z^2) * sqrt(n/4 + z^2/4).
+    z = 1.959963984540054
+    half = z / (10 + z * z) * np.sqrt(10 / 4 + z * z / 4)
+    interval = wilson(5, 10)
+    assert interval.low == pytest.approx(0.5 - half)
+    assert interval.high == pytest.approx(0.5 + half)
+
+
+def test_bootstrap_resamples_scenes_not_samples() -> None:
+    # Two scenes of 50 equal outcomes each: a resample holds scene b 0, 1 or 2 times, so the mean is 0, 1/2 or 1.
+    scenes = {str(index): "a" if index < 50 else "b" for index in range(100)}
+    values = {key: float(scene == "a") for key, scene in scenes.items()}
+    interval = SceneBootstrap(scenes, 500).mean(values)
+    assert interval is not None
+    assert (interval.low, interval.high) == (0.0, 1.0)
+
+
+def test_bootstrap_matches_the_normal_interval_when_every_scene_has_one_sample() -> None:
+    rng = np.random.default_rng(1)
+    values = {str(index): float(rng.random() < 0.3) for index in range(400)}
+    mean = float(np.mean(list(values.values())))
+    half = 1.96 * np.sqrt(mean * (1 - mean) / 400)
+    interval = SceneBootstrap({key: key for key in values}, 4000).mean(values)
+    assert interval is not None
+    assert interval.low == pytest.approx(mean - half, abs=0.01)
+    assert interval.high == pytest.approx(mean + half, abs=0.01)
+
+
+def test_differences_and_ratios_are_paired() -> None:
+    rng = np.random.default_rng(2)
+    scenes = {str(index): str(index // 4) for index in range(80)}
+    first = {key: float(rng.random() < 0.5) for key in scenes}
+    bootstrap = SceneBootstrap(scenes, 300)
+    same, twice = bootstrap.difference(first, first), bootstrap.ratio({k: 2 * v for k, v in first.items()}, first)
+    assert same is not None
+    assert (same.low, same.high) == (0.0, 0.0)
+    assert twice is not None
+    assert (twice.low, twice.high) == (2.0, 2.0)
+
+
+def test_bootstrap_is_repeatable_and_knows_its_limits() -> None:
+    scenes = {str(index): str(index // 2) for index in range(20)}
+    values = {key: float(int(key) % 3 == 0) for key in scenes}
+    assert SceneBootstrap(scenes, 100, seed=3).mean(values) == SceneBootstrap(scenes, 100, seed=3).mean(values)
+    assert SceneBootstrap(dict.fromkeys(scenes, "one"), 100).mean(values) is None
+    assert SceneBootstrap(scenes, 100).ratio(values, dict.fromkeys(scenes, 0.0)) is None
