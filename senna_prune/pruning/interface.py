@@ -119,8 +119,15 @@ class Selection:
 class Complexity(Protocol):
     """A number per sample that says how hard the question is."""
 
-    layer: int
-    """Decoder layer whose text attention is measured: the number is known when boundary `layer + 1` is decided."""
+    @property
+    def layer(self) -> int:
+        """Decoder layer whose text attention is measured: the number is known when boundary `layer + 1` is decided."""
+        ...
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Like `Scorer.needs`, for the observation handed to `measure`."""
+        ...
 
     def measure(self, attention: Tensor, observation: Observation) -> Tensor:
         """0-d float32 tensor from (heads, queries, n) attention of layer `self.layer`."""
@@ -139,7 +146,10 @@ class Schedule(Protocol):
 class Scorer(Protocol):
     """Which visual tokens matter."""
 
-    needs: frozenset[str]
+    @property
+    def needs(self) -> frozenset[str]:
+        """What `score` reads of the observation beyond tokens and views: the constants above."""
+        ...
 
     def score(self, observation: Observation) -> Tensor:
         """Scores of shape (n,), float32, higher = keep."""

@@ -1,0 +1,23 @@
+"""No visual tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from senna_prune.pruning.pruner import Positions
+from senna_prune.pruning.registry import Host, Method
+from senna_prune.pruning.schedules import Control
+from senna_prune.pruning.scorers import Nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blind(Method):
+    """Control: the question without the cameras. What it scores is what the text alone gives away."""
+
+    positions: Positions = "repacked"
+
+    def schedule(self, host: Host) -> Control:
+        return Control(host.budget, blind=True)
+
+    def scorer(self, host: Host) -> Nothing:
+        return Nothing()

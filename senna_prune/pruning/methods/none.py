@@ -1,0 +1,20 @@
+"""No pruning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from senna_prune.pruning.registry import Host, Method
+from senna_prune.pruning.schedules import Control
+from senna_prune.pruning.scorers import Nothing
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoPruning(Method):
+    """Control: every visual token through every layer; bit-identical to the model without a pruner."""
+
+    def schedule(self, host: Host) -> Control:
+        return Control(host.budget)
+
+    def scorer(self, host: Host) -> Nothing:
+        return Nothing()

@@ -1,0 +1,78 @@
+"""A pruning method, ready for one host: what the engine is handed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from senna_prune.pruning.interface import Complexity, LayerPlan, Merger, Observation, Scorer, Selection
+from senna_prune.pruning.schedules import BudgetedSchedule, Resolution
+from senna_prune.pruning.selection import select_top
+
+Positions = Literal["original", "repacked"]
+TextScope = Literal["question", "all_text"]
+Scope = Literal["joint", "per_view"]
+
+
+@dataclass(frozen=True)
+class Pruner:
+    """Complexity + schedule + scorer + merger + options. No state, no hooks.
+
+    Attributes:
+        name: registered name of the method.
+        schedule: how many tokens enter each layer.
+        scorer: which ones.
+        complexity: number per sample the schedule depends on, or None.
+        merger: what becomes of the others; None drops them.
+        positions: kept tokens keep their RoPE positions ("original") or are renumbered without gaps ("repacked").
+        text_scope: text queries whose attention counts: those after the last view, or all.
+        scope: the views compete for one budget, or each gets an equal share of it.
+        min_tokens_per_view: tokens every view keeps at every boundary, as far as the budget allows.
+        view_weights: one factor per view for its scores (its share with scope "per_view").
+    """
+
+    name: str
+    schedule: BudgetedSchedule
+    scorer: Scorer
+    complexity: Complexity | None = None
+    merger: Merger | None = None
+    positions: Positions = "original"
+    text_scope: TextScope = "question"
+    scope: Scope = "joint"
+    min_tokens_per_view: int = 0
+    view_weights: tuple[float, ...] | None = None
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Everything the engine must provide at the boundaries where tokens are cut or complexity is measured."""
+        return self.scorer.needs | (self.complexity.needs if self.complexity else frozenset())
+
+    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
+        """Tokens per layer; see `interface.Schedule`."""
+        return self.schedule.plan(num_visual, num_layers, complexity)
+
+    def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
+        """The plan and how it was found."""
+        return self.schedule.resolve(num_visual, num_layers, complexity)
+
+    def select(self, observation: Observation, keep_total: int, merged: int) -> Selection:
+        """The survivors of a boundary.
+
+        Args:
+            observation: the sample before the cut.
+            keep_total: tokens behind the boundary, `plan.tokens[l]`.
+            merged: how many of them are merged anew, `plan.merged[l]`.
+        """
+        score = self.scorer.score(observation)
+        keep = select_top(
+            score,
+            observation.views,
+            observation.num_views,
+            keep_total - merged,
+            per_view=self.scope == "per_view",
+            minimum=self.min_tokens_per_view,
+            weights=self.view_weights,
+        )
+        if merged and self.merger:
+            return self.merger.merge(observation, score, keep, merged)
+        return Selection(keep)

@@ -1,0 +1,143 @@
+"""HOW MANY visual tokens enter each layer: the solver every method shares, and the shapes several of them use."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from senna_prune.pruning.budget import TOLERANCE, Budget, bisect_rising
+from senna_prune.pruning.interface import LayerPlan
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A plan and how it came about; what `--explain` prints.
+
+    Attributes:
+        plan: tokens per layer.
+        parameter: the free parameter that was solved for, in words.
+        target: mean tokens (or FLOPs) per layer the budget allows.
+        reached: the same for the plan.
+        note: why the budget is missed, if it is; else empty.
+    """
+
+    plan: LayerPlan
+    parameter: str
+    target: float
+    reached: float
+    note: str = ""
+
+
+def merged_count(dropped: int) -> int:
+    """Clusters that AutoPrune and SparseVLM v1 form out of `dropped` tokens: a tenth of `recycled_count`."""
+    recycled = recycled_count(dropped)
+    return min(recycled // 10 + 1, recycled) if dropped else 0
+
+
+def recycled_count(dropped: int) -> int:
+    """Dropped tokens that are clustered instead of lost."""
+    return int(0.3 * dropped) + 1
+
+
+class BudgetedSchedule(ABC):
+    """A schedule that spends a budget. Subclasses are frozen dataclasses with a field `budget`."""
+
+    budget: Budget
+
+    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
+        """See `interface.Schedule`."""
+        return self.resolve(num_visual, num_layers, complexity).plan
+
+    def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
+        """The plan with its free parameter and, where the budget is missed, the reason."""
+        if self.budget.mean_tokens(num_visual) >= num_visual:
+            plan, parameter = keep_all(num_visual, num_layers), "keeps all"
+        else:
+            plan, parameter = self._solve(num_visual, num_layers, complexity)
+        target = self.budget.total(num_visual, num_layers) / num_layers
+        reached = self.budget.plan_cost(plan) / num_layers
+        return Resolution(plan, parameter, target, reached, self._reason(plan, target, reached))
+
+    @abstractmethod
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+        """Plan and solved parameter for a budget below `num_visual`."""
+
+    def _fit(self, plan_at: Callable[[float], LayerPlan], low: float, high: float) -> float:
+        """The argument in [low, high] whose plan comes nearest to the budget; plans must not shrink with it."""
+        num_layers = len(plan_at(high).tokens) - 1
+        total = self.budget.total(plan_at(high).tokens[0], num_layers)
+        return bisect_rising(
+            lambda argument: self.budget.plan_cost(plan_at(argument)), low, high, total, tolerance=TOLERANCE / 10
+        )
+
+    def _reason(self, plan: LayerPlan, target: float, reached: float) -> str:
+        if abs(reached - target) <= TOLERANCE * target:
+            return ""
+        if self.budget.accounting == "published":
+            return "published accounting: not solved for tokens entering layers"
+        first = next((layer for layer, count in enumerate(plan.tokens) if count < plan.tokens[0]), 0)
+        if reached > target and self.budget.layer_cost(plan.tokens[0]) * first > 0.8 * target * (len(plan.tokens) - 1):
+            return f"nearest reachable: layers 0 to {first - 1} come before the first cut and take most of the budget"
+        return "nearest reachable: token counts are whole numbers"
+
+
+def keep_all(num_visual: int, num_layers: int) -> LayerPlan:
+    """Every token through every layer."""
+    return LayerPlan((num_visual,) * (num_layers + 1), (0,) * (num_layers + 1))
+
+
+def step_plan(num_visual: int, num_layers: int, cuts: dict[int, int]) -> LayerPlan:
+    """No merging; `cuts[b]` tokens from boundary b on, never more than before it; boundaries beyond the decoder do not
+    happen."""
+    tokens, current = [], num_visual
+    for boundary in range(num_layers + 1):
+        if boundary < num_layers:
+            current = min(current, cuts.get(boundary, current))
+        tokens.append(current)
+    return LayerPlan(tuple(tokens), (0,) * (num_layers + 1))
+
+
+@dataclass(frozen=True)
+class Control(BudgetedSchedule):
+    """A control that ignores the budget: every token through every layer, or (`blind`) none through any."""
+
+    budget: Budget
+    blind: bool = False
+
+    def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
+        plan, parameter = self._solve(num_visual, num_layers, complexity)
+        target = self.budget.total(num_visual, num_layers) / num_layers
+        return Resolution(plan, parameter, target, self.budget.plan_cost(plan) / num_layers, "ignores the budget")
+
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+        return (
+            (keep_all(0, num_layers), "keeps none") if self.blind else (keep_all(num_visual, num_layers), "keeps all")
+        )
+
+
+@dataclass(frozen=True)
+class SingleCut(BudgetedSchedule):
+    """One cut at one boundary; the free parameter is the count behind it.
+
+    Attributes:
+        boundary: decoder layer before which the cut is made; 0 is before the decoder.
+        count: a fixed count, or None to solve for the budget.
+        merged_share: share of the count that are merged tokens, rounded down.
+    """
+
+    budget: Budget
+    boundary: int = 0
+    count: int | None = None
+    merged_share: float = 0.0
+
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+        def plan_at(count: float) -> LayerPlan:
+            plan = step_plan(num_visual, num_layers, {self.boundary: round(count)})
+            merged = [0] * (num_layers + 1)
+            if plan.tokens[-1] < num_visual:
+                merged[self.boundary] = int(plan.tokens[-1] * self.merged_share)
+            return LayerPlan(plan.tokens, tuple(merged))
+
+        count = self.count if self.count is not None else self._fit(plan_at, min(1, num_visual), num_visual)
+        return plan_at(count), f"{round(count)} tokens from layer {self.boundary} on"

@@ -1,0 +1,52 @@
+"""Top-k under the wishes of a driver: no camera blind, cameras weighted, cameras apart. No host synchronisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def select_top(
+    score: Tensor,
+    views: Tensor,
+    num_views: int,
+    keep: int,
+    *,
+    per_view: bool = False,
+    minimum: int = 0,
+    weights: tuple[float, ...] | None = None,
+) -> Tensor:
+    """Indices of the `keep` tokens to keep, ascending, shape (keep,), int64. Ties go to the earlier token.
+
+    Args:
+        score: shape (n,), higher = keep.
+        views: view number per token, shape (n,).
+        num_views: number of views.
+        keep: 0 <= keep <= n.
+        per_view: every view gets the same share of `keep` (times its weight), as far as it has tokens; otherwise all
+            views compete.
+        minimum: best tokens of each view kept before anything else; at most an equal share of `keep`.
+        weights: one factor per view: of its scores, or of its share with `per_view`.
+    """
+    if keep >= score.numel():
+        return torch.arange(score.numel(), device=score.device)
+    factor = score.new_ones(())
+    if weights is not None:
+        # Non-blocking: a blocking copy to the device would wait for everything queued on it.
+        factor = torch.tensor(weights, dtype=score.dtype).to(score.device, non_blocking=True)[views]
+    order = (score if per_view else score * factor).argsort(descending=True, stable=True)
+    floor = min(minimum, keep // max(num_views, 1))
+    if per_view or floor:
+        rank = _rank_within_view(views, order, num_views)
+        tier = (rank + 1) / factor if per_view else torch.ones_like(score)
+        tier = tier.masked_fill(rank < floor, 0.0)
+        order = order[tier[order].argsort(stable=True)]
+    return order[:keep].sort().values
+
+
+def _rank_within_view(views: Tensor, order: Tensor, num_views: int) -> Tensor:
+    """Place of each token among those of its view when taken in `order`, shape (n,)."""
+    ordered = views[order]
+    member = ordered[:, None] == torch.arange(num_views, device=views.device)
+    place = member.cumsum(0).gather(1, ordered[:, None]).squeeze(1) - 1
+    return torch.empty_like(place).scatter_(0, order, place)
