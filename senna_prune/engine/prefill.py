@@ -146,8 +146,7 @@ class Prefill:
                 continue
             own = hidden[i, self.starts[i] : self.starts[i] + state.length]
             observation = self.observer.observe(i, layer, state, self.starts[i], own)
-            keep = plan.tokens[layer] - plan.merged[layer]
-            selection = self.pruner.select(observation, keep, plan.merged[layer])
+            selection = self.pruner.select(observation, plan.tokens[layer], plan.merged[layer])
             self.states[i], rows[i] = state.apply(selection, own, layer)
             if self.states[i].num_visual != plan.tokens[layer]:
                 raise PruningError(
