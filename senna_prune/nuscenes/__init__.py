@@ -1,0 +1,1 @@
+"""nuScenes tables -> keyframes -> labels and questions -> planning set. Only `tables` imports the devkit."""

@@ -1,0 +1,72 @@
+"""Meta-actions of a 3 s trajectory and the view an object is seen in: the reference's labelling rules, on arrays.
+
+All positions are metres in a lidar-like frame: x right, y forward.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from senna_prune.planning.labels import Path, Speed
+
+STEP_SECONDS = 0.5
+"""Nominal time between keyframes; the labels use it in place of the time stamps, which differ by up to some 50 ms."""
+
+FUTURE_STEPS = 6
+"""Steps of the labelled future: 3 s."""
+
+STOP_SPEED = 2.0
+"""m/s; STOP if no step is faster."""
+
+SPEED_CHANGE = 3.0
+"""m/s between the first and the last step from which on it is ACCELERATE or DECELERATE."""
+
+LATERAL_SHIFT = 4.0
+"""Metres to one side at the end point from which on the path is not STRAIGHT."""
+
+TURN_ANGLE = 5.0
+"""Degrees of the end point from straight ahead from which on a shift is a turn, below it a lane change."""
+
+VIEWS = ("front", "front right", "front left", "back", "back left", "back right")
+"""Views in the order in which the reference asks about them."""
+
+_SECTOR_ENDS = (-125.0, -55.0, 0.0, 55.0, 125.0, 180.0)
+"""Degrees from x (right) towards y (forward). Where two cameras overlap the reference takes the first that sees the
+object of front, front left, back left, front right, back right, back; these are the sectors that remain."""
+
+_SECTORS = ("back left", "back", "back right", "front right", "front", "front left", "back left")
+_VIEW_OF_SECTOR = np.array([VIEWS.index(view) for view in _SECTORS])
+
+
+def speed_labels(trajectories: NDArray[np.float32]) -> list[Speed]:
+    """Longitudinal meta-actions of trajectories, shape (M, 6, 2), one point every 0.5 s, the first at 0.5 s.
+
+    The first step is the one from 0.5 s to 1 s: where the object is now does not count.
+    """
+    velocity = np.linalg.norm(np.diff(trajectories, axis=1), axis=-1) / STEP_SECONDS
+    change = velocity[:, -1] - velocity[:, 0]
+    conditions = [velocity.max(axis=1) < STOP_SPEED, change >= SPEED_CHANGE, change <= -SPEED_CHANGE]
+    codes = np.select(conditions, [0, 1, 2], default=3)
+    order = (Speed.STOP, Speed.ACCELERATE, Speed.DECELERATE, Speed.KEEP)
+    return [order[code] for code in codes]
+
+
+def path_labels(trajectories: NDArray[np.float32]) -> list[Path]:
+    """Lateral meta-actions of trajectories, shape (M, 6, 2), read off the end point alone.
+
+    An end point behind and to the left lies more than 180 degrees from ahead and is STRAIGHT, as in the reference.
+    """
+    x, y = np.moveaxis(trajectories[:, -1].astype(np.float64), -1, 0)
+    angle = np.degrees(np.arctan2(y, x)) - 90.0
+    right, left, ahead = x > LATERAL_SHIFT, x <= -LATERAL_SHIFT, np.abs(angle) < TURN_ANGLE
+    conditions = [right & (angle <= -TURN_ANGLE), right & ahead, left & (angle >= TURN_ANGLE), left & ahead]
+    codes = np.select(conditions, [0, 1, 2, 3], default=4)
+    order = (Path.RIGHT_TURN, Path.RIGHT_CHANGE, Path.LEFT_TURN, Path.LEFT_CHANGE, Path.STRAIGHT)
+    return [order[code] for code in codes]
+
+
+def view_numbers(points: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Numbers within `VIEWS` of the views in which points, shape (M, 2), are asked about."""
+    angle = np.degrees(np.arctan2(points[:, 1], points[:, 0]))
+    return _VIEW_OF_SECTOR[np.digitize(angle, _SECTOR_ENDS)]

@@ -1,0 +1,175 @@
+"""One scene of the tables as arrays: everything labels and questions are computed from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from senna_prune.errors import TableError
+from senna_prune.nuscenes.geometry import Poses
+from senna_prune.planning.labels import CAMERAS
+
+if TYPE_CHECKING:
+    from senna_prune.nuscenes.tables import KeyframeTables
+
+CATEGORY_NAMES: dict[str, str] = {
+    "movable_object.barrier": "barrier",
+    "vehicle.bicycle": "bicycle",
+    "vehicle.bus.bendy": "bus",
+    "vehicle.bus.rigid": "bus",
+    "vehicle.car": "car",
+    "vehicle.construction": "construction_vehicle",
+    "vehicle.motorcycle": "motorcycle",
+    "human.pedestrian.adult": "pedestrian",
+    "human.pedestrian.child": "pedestrian",
+    "human.pedestrian.construction_worker": "pedestrian",
+    "human.pedestrian.police_officer": "pedestrian",
+    "movable_object.trafficcone": "traffic_cone",
+    "vehicle.trailer": "trailer",
+    "vehicle.truck": "truck",
+}
+"""Detection classes of the nuScenes benchmark; other categories keep their full name, as in the reference."""
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """The annotated boxes of one scene, A of them, keyframe by keyframe in table order.
+
+    Attributes:
+        keyframe: number of the keyframe each box belongs to, shape (A,).
+        poses: box frames (x forward, y left of the object) in the global frame.
+        next: number of the same object's next box, -1 after its last, shape (A,).
+        names: class names.
+    """
+
+    keyframe: NDArray[np.intp]
+    poses: Poses
+    next: NDArray[np.intp]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The N keyframes of one scene in time order.
+
+    Attributes:
+        name, token: of the scene.
+        tokens: sample tokens.
+        timestamps: microseconds, shape (N,).
+        ego: ego frames (x forward, y left) in the global frame, at the lidar's time stamps.
+        lidar: lidar frames (x right, y forward) in the ego frame.
+        images: image path relative to the data root by camera channel; channels without a record are absent.
+        boxes: annotated boxes, None if they were not read.
+        can_speed: longitudinal CAN-bus velocity in m/s nearest in time, shape (N,), None where the scene has none.
+    """
+
+    name: str
+    token: str
+    tokens: tuple[str, ...]
+    timestamps: NDArray[np.int64]
+    ego: Poses
+    lidar: Poses
+    images: tuple[Mapping[str, str], ...]
+    boxes: Boxes | None
+    can_speed: NDArray[np.float64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def read_scene(tables: KeyframeTables, record: Mapping[str, Any], boxes: bool) -> Scene:
+    """Gather one record of the scene table into arrays, with its annotated boxes or without.
+
+    Raises:
+        TableError: a token leads nowhere, time stamps do not increase, a keyframe has no lidar record, or a pose is not
+            finite or has a zero quaternion.
+    """
+    samples = _walk(tables, record)
+    lidar_data = [_lidar_record(tables, sample) for sample in samples]
+    return Scene(
+        name=record["name"],
+        token=record["token"],
+        tokens=tuple(sample["token"] for sample in samples),
+        timestamps=np.array([sample["timestamp"] for sample in samples], dtype=np.int64),
+        ego=_poses(tables, "ego_pose", [tables.get("ego_pose", data["ego_pose_token"]) for data in lidar_data]),
+        lidar=_poses(
+            tables,
+            "calibrated_sensor",
+            [tables.get("calibrated_sensor", data["calibrated_sensor_token"]) for data in lidar_data],
+        ),
+        images=tuple(
+            {
+                camera: tables.get("sample_data", sample["data"][camera])["filename"]
+                for camera in CAMERAS
+                if camera in sample["data"]
+            }
+            for sample in samples
+        ),
+        boxes=_boxes(tables, samples) if boxes else None,
+    )
+
+
+def _walk(tables: KeyframeTables, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    samples = [tables.get("sample", record["first_sample_token"])]
+    while samples[-1]["next"]:
+        following = tables.get("sample", samples[-1]["next"])
+        if following["timestamp"] <= samples[-1]["timestamp"]:
+            raise TableError(
+                f"time stamps do not increase from {samples[-1]['token']!r} to {following['token']!r}",
+                where=tables.table_path("sample"),
+            )
+        samples.append(following)
+    return samples
+
+
+def _lidar_record(tables: KeyframeTables, sample: Mapping[str, Any]) -> dict[str, Any]:
+    if "LIDAR_TOP" not in sample["data"]:
+        problem = f"keyframe {sample['token']!r} has no LIDAR_TOP record, whose pose is the ego pose of the labels"
+        raise TableError(problem, where=tables.table_path("sample_data"))
+    return tables.get("sample_data", sample["data"]["LIDAR_TOP"])
+
+
+def _boxes(tables: KeyframeTables, samples: Iterable[Mapping[str, Any]]) -> Boxes:
+    rows = [
+        (number, tables.get("sample_annotation", token))
+        for number, sample in enumerate(samples)
+        for token in sample["anns"]
+    ]
+    records = [record for _, record in rows]
+    place = {record["token"]: number for number, record in enumerate(records)}
+    following = []
+    for record in records:
+        if record["next"] and record["next"] not in place:
+            tables.get("sample_annotation", record["next"])  # says so if the token is dangling
+            problem = f"annotation {record['token']!r} continues in another scene ({record['next']!r})"
+            raise TableError(problem, where=tables.table_path("sample_annotation"))
+        following.append(place.get(record["next"], -1))
+    return Boxes(
+        keyframe=np.array([number for number, _ in rows], dtype=np.intp),
+        poses=_poses(tables, "sample_annotation", records),
+        next=np.array(following, dtype=np.intp),
+        names=tuple(CATEGORY_NAMES.get(record["category_name"], record["category_name"]) for record in records),
+    )
+
+
+def _poses(tables: KeyframeTables, table_name: str, records: list[dict[str, Any]]) -> Poses:
+    """Checked poses of the records of one table."""
+    path = tables.table_path(table_name)
+    for field, length in (("translation", 3), ("rotation", 4)):
+        for record in records:
+            if len(record[field]) != length:
+                raise TableError(f"{field} of {record['token']!r} has not {length} numbers", where=path)
+    translation = np.array([record["translation"] for record in records], dtype=np.float64).reshape(-1, 3)
+    rotation = np.array([record["rotation"] for record in records], dtype=np.float64).reshape(-1, 4)
+    finite = np.isfinite(translation).all(axis=1) & np.isfinite(rotation).all(axis=1)
+    for broken, problem in (
+        (~finite, "the pose of {!r} is not finite"),
+        (finite & ~rotation.any(axis=1), "the rotation of {!r} is a zero quaternion"),
+    ):
+        if broken.any():
+            raise TableError(problem.format(records[int(broken.argmax())]["token"]), where=path)
+    return Poses.from_quaternions(translation, rotation)

@@ -1,0 +1,151 @@
+"""From one scene's arrays to its planning samples. Light to import and to send to another process."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from senna_prune.nuscenes.behaviour import FUTURE_STEPS, VIEWS
+from senna_prune.nuscenes.ego_plan import EgoPlan, ego_plans
+from senna_prune.nuscenes.ego_speed import SpeedSource
+from senna_prune.nuscenes.navigation import lidar_future
+from senna_prune.nuscenes.objects import motion_questions, vru_questions
+from senna_prune.nuscenes.questions import IMAGE_PROMPT, TRAFFIC_LIGHT_QUESTION, Question, description_question
+from senna_prune.nuscenes.scene import Scene
+from senna_prune.planning.labels import CAMERAS, CORRECTED, Convention
+from senna_prune.planning.sample import PlanningSample
+
+KINDS = ("vru", "motion", "traffic_light", "description", "plan", "explanation")
+"""Question kinds in the order in which the reference asks them about a keyframe."""
+
+BOX_KINDS = frozenset({"vru", "motion"})
+"""Kinds that need annotated boxes."""
+
+PLAN_KINDS = frozenset({"plan", "explanation"})
+"""Kinds that need the car's next 3 s. The reference also explains plans cut short by the scene's end; we do not."""
+
+CAPTION_KINDS = frozenset({"traffic_light", "description", "explanation"})
+"""Kinds whose answers come from a captioner."""
+
+NO_FUTURE = "the scene ends within 3 s"
+NO_SPEED = "no speed from this source"
+NO_RECORD = "a camera has no record"
+NO_IMAGE = "an image file is missing"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to make of a scene.
+
+    Attributes:
+        kinds: question kinds to ask, of `KINDS`.
+        convention: camera order and navigation command.
+        speed_source: where the shown speed comes from.
+        sources: table digest by kind.
+        image_root: folder under which all six images of a keyframe must lie; None leaves that unchecked.
+    """
+
+    kinds: frozenset[str]
+    convention: Convention = CORRECTED
+    speed_source: SpeedSource = "auto"
+    sources: Mapping[str, str] = field(default_factory=dict)
+    image_root: Path | None = None
+
+
+@dataclass
+class SceneResult:
+    """What became of one scene.
+
+    Attributes:
+        keyframes: their number, used or not.
+        samples: in time order, within a keyframe in the order of `KINDS`; captioned kinds still lack their answer.
+        skipped: numbers of keyframes left out, by (kind, reason).
+        missing_images: paths relative to the data root.
+    """
+
+    keyframes: int
+    samples: list[PlanningSample] = field(default_factory=list)
+    skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    missing_images: list[str] = field(default_factory=list)
+
+
+def scene_samples(scene: Scene, recipe: Recipe) -> SceneResult:
+    """All samples of a scene."""
+    result = SceneResult(keyframes=len(scene))
+    future = lidar_future(scene, FUTURE_STEPS)
+    ask = _askers(scene, future, recipe)
+    shown = np.round(future[:, 1:], 4).tolist()
+    for number, token in enumerate(scene.tokens):
+        steps_left = min(FUTURE_STEPS, len(scene) - 1 - number)
+        asked = {kind: ask[kind](number) for kind in ask}
+        for kind in PLAN_KINDS & asked.keys():
+            if not asked[kind]:
+                result.skipped[kind, NO_SPEED if steps_left == FUTURE_STEPS else NO_FUTURE] += 1
+        images = scene.images[number]
+        if any(asked.values()) and (reason := _unusable(images, recipe.image_root, result.missing_images)):
+            result.skipped.update((kind, reason) for kind, found in asked.items() if found)
+            continue
+        result.samples += [
+            PlanningSample(
+                token=token,
+                scene=scene.name,
+                timestamp=int(scene.timestamps[number]),
+                kind=kind,
+                images=images,
+                question=IMAGE_PROMPT + one.question,
+                answer=one.answer,
+                speed=one.speed,
+                command=one.command,
+                convention=recipe.convention,
+                index=one.index,
+                trajectory=tuple((x, y) for x, y in shown[number][:steps_left]),
+                source=recipe.sources.get(kind, ""),
+            )
+            for kind, found in asked.items()
+            for one in found
+        ]
+    return result
+
+
+def _askers(scene: Scene, future: np.ndarray, recipe: Recipe) -> dict[str, Callable[[int], list[Question]]]:
+    """For every wanted kind, in the order of `KINDS`, the questions about a keyframe by its number."""
+    plans: list[EgoPlan | None] = []
+    if PLAN_KINDS & recipe.kinds:
+        plans = ego_plans(scene, future, recipe.convention.command, recipe.speed_source)
+    vru = vru_questions(scene) if "vru" in recipe.kinds else {}
+    motion = motion_questions(scene) if "motion" in recipe.kinds else {}
+    traffic_light = [Question(TRAFFIC_LIGHT_QUESTION)]
+    descriptions = [Question(description_question(view), index=index) for index, view in enumerate(VIEWS)]
+
+    def planning(number: int) -> list[Question]:
+        plan = plans[number]
+        return [plan.planning()] if plan else []
+
+    def explanation(number: int) -> list[Question]:
+        plan = plans[number]
+        return [plan.explanation()] if plan else []
+
+    askers: dict[str, Callable[[int], list[Question]]] = {
+        "vru": lambda number: vru.get(number, []),
+        "motion": lambda number: motion.get(number, []),
+        "traffic_light": lambda number: traffic_light,
+        "description": lambda number: descriptions,
+        "plan": planning,
+        "explanation": explanation,
+    }
+    return {kind: askers[kind] for kind in KINDS if kind in recipe.kinds}
+
+
+def _unusable(images: Mapping[str, str], image_root: Path | None, missing: list[str]) -> str | None:
+    """Why a keyframe's images cannot be used, noting the files that are missing."""
+    if len(images) != len(CAMERAS):
+        return NO_RECORD
+    if image_root is None:
+        return None
+    absent = [path for path in images.values() if not (image_root / path).is_file()]
+    missing += absent
+    return NO_IMAGE if absent else None
