@@ -13,6 +13,19 @@ from senna_prune.engine.masks import attention_mask
 
 
 @dataclass(frozen=True)
+class TokenTree:
+    """Continuations read side by side.
+
+    Attributes:
+        visible: which new tokens each new token sees, itself included, boolean, (q, q).
+        depths: how many tokens of its own continuation stand before each, (q,).
+    """
+
+    visible: Tensor
+    depths: Tensor
+
+
+@dataclass(frozen=True)
 class LayerShape:
     """What one layer's cache held right after prefill: real tokens per sample, padded to the longest."""
 
@@ -31,13 +44,23 @@ class DecodeShapes:
         self.decoder = decoder
         self.repacked = False
         self.prompt_lengths: list[int] = []
+        self.next_positions: Tensor | None = None
         self.layers: list[LayerShape] = []
         self.cache: Any = None
+        self.tree: TokenTree | None = None
         self._memo: dict[Any, dict[str, Any]] = {}
 
-    def reset(self, prompt_lengths: list[int], repacked: bool) -> None:
-        """A new prefill begins. `prompt_lengths`: tokens of each unpruned prompt."""
-        self.prompt_lengths, self.repacked, self.layers, self.cache = prompt_lengths, repacked, [], None
+    def reset(self, prompt_lengths: list[int], next_positions: Tensor, repacked: bool) -> None:
+        """A new prefill begins.
+
+        Args:
+            prompt_lengths: tokens of each unpruned prompt.
+            next_positions: the position that follows each prompt in the model's own counting, (batch,); layers that saw
+                the whole prompt go on from there.
+            repacked: cut layers go on from their own length, otherwise from the prompt's.
+        """
+        self.prompt_lengths, self.next_positions, self.repacked = prompt_lengths, next_positions, repacked
+        self.layers, self.cache = [], None
 
     def record(self, layer: int, lengths: list[int], *, pruned: bool) -> None:
         """`lengths` tokens of each sample enter `layer`."""
@@ -48,17 +71,17 @@ class DecodeShapes:
         """Cache lengths without padding, (L, batch)."""
         return [list(layer.lengths) for layer in self.layers]
 
-    def begin(self, cache: Any) -> None:
-        """A decoding step begins on `cache`."""
-        self.cache, self._memo = cache, {}
+    def begin(self, cache: Any, tree: TokenTree | None = None) -> None:
+        """A decoding step begins on `cache`, with tokens in a row or in a tree."""
+        self.cache, self.tree, self._memo = cache, tree, {}
 
     def overrides(self, layer: int, hidden: Tensor) -> dict[str, Any]:
-        """Layer arguments for new tokens of shape (batch, q, d); empty where the layer saw the whole prompt."""
-        if layer >= len(self.layers) or not self.layers[layer].pruned:
+        """Layer arguments for new tokens of shape (batch, q, d); empty where the model's own are right."""
+        if layer >= len(self.layers) or not (self.layers[layer].pruned or self.tree):
             return {}
         shape, queries = self.layers[layer], hidden.shape[1]
         seen = int(self.cache.get_seq_length(layer))
-        key = (shape.lengths, seen, queries)
+        key = (shape, seen, queries)
         if key not in self._memo:
             self._memo[key] = self._write(shape, seen, hidden)
         return self._memo[key]
@@ -66,9 +89,14 @@ class DecodeShapes:
     def _write(self, shape: LayerShape, seen: int, hidden: Tensor) -> dict[str, Any]:
         queries, device = hidden.shape[1], hidden.device
         step = seen - shape.width
-        first = list(shape.lengths) if self.repacked else self.prompt_lengths
-        starts = torch.tensor([begin + step for begin in first], device=device)
-        positions = starts[:, None] + torch.arange(queries, device=device)
+        assert self.next_positions is not None
+        if not shape.pruned:
+            starts = self.next_positions.to(device) + step
+        else:
+            first = shape.lengths if self.repacked else self.prompt_lengths
+            starts = torch.tensor([begin + step for begin in first], device=device)
+        depths = torch.arange(queries, device=device) if self.tree is None else self.tree.depths
+        positions = starts[:, None] + depths
         cos, sin = self.decoder.rotary(hidden, positions)
         keys = seen + queries
         return {
@@ -79,6 +107,7 @@ class DecodeShapes:
                 implementation=self.decoder.attention,
                 dtype=hidden.dtype,
                 device=device,
+                among_queries=None if self.tree is None else self.tree.visible,
             ),
             "position_embeddings": (cos, sin),
             "position_ids": torch.arange(seen, keys, device=device)[None],

@@ -91,14 +91,15 @@ class Prefill:
         self.observer.release()
         self.host.release()
 
-    def _begin(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _begin(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        tree = kwargs.pop("token_tree", None)
         cache = kwargs.get("past_key_values")
         if cache is not None and getattr(cache, "is_compileable", False):
             raise PruningError("a static cache cannot hold layers of different lengths", mend="use a dynamic cache")
         if cache is not None and cache.get_seq_length() > 0:
             self.running = False
-            self.decode.begin(cache)
-            return
+            self.decode.begin(cache, tree)
+            return args, kwargs
         embeds = kwargs.get("inputs_embeds")
         if embeds is None:
             embeds = module.get_input_embeddings()(kwargs["input_ids"] if "input_ids" in kwargs else args[0])
@@ -111,8 +112,14 @@ class Prefill:
             for plan, layout in zip(self.plans, layouts, strict=True)
         ]
         self.observer.begin(embeds, self.states, self.starts, self.host.evidence(len(layouts), embeds.device))
-        self.decode.reset([layout.length for layout in layouts], self.pruner.positions == "repacked")
+        lengths = [layout.length for layout in layouts]
+        ends = torch.tensor([start + length for start, length in zip(self.starts, lengths, strict=True)])
+        ends, positions = ends.to(embeds.device), kwargs.get("position_ids")
+        if positions is not None:
+            ends = positions.expand(len(layouts), -1).gather(1, ends[:, None] - 1).squeeze(1) + 1
+        self.decode.reset(lengths, ends, self.pruner.positions == "repacked")
         self.overrides, self.running = {}, True
+        return args, kwargs
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
         if self.running:

@@ -63,7 +63,10 @@ def hide_dropped(model: Any, inputs: dict[str, Any], kept: list[list[int]]) -> T
         visible[layout.visual[torch.tensor(kept[index], dtype=torch.long)]] = True
         causal = torch.ones(layout.length, layout.length, dtype=torch.bool).tril()
         allowed = (causal & visible) | torch.eye(layout.length, dtype=torch.bool)
-        hook = lambda module, args, kwargs, allowed=allowed: (args, kwargs | {"attention_mask": allowed[None, None]})
+
+        def hook(module: Any, args: Any, kwargs: Any, allowed: Tensor = allowed) -> Any:
+            return args, kwargs | {"attention_mask": allowed[None, None]}
+
         handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
     try:
         with torch.no_grad():

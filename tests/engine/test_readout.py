@@ -1,0 +1,85 @@
+"""One pass over the answer trie against twenty passes, and against constrained generation step by step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from senna_prune.engine import prune
+from senna_prune.engine.readout import AnswerTrie, score_answers
+from senna_prune.errors import InputError
+from senna_prune.planning.labels import PLANS, plan_text
+from tests.engine.policies import ScriptedPruner
+from tests.engine.test_prefill import EARLY, LATE, inputs_for
+from tests.fakes import tiny_senna
+
+ALL = (1.0,) * 4
+
+
+def plan_trie(processor: Any) -> AnswerTrie:
+    texts = [plan_text(speed, path) for speed, path in PLANS]
+    return AnswerTrie.build([processor.tokenizer(text, add_special_tokens=False).input_ids for text in texts])
+
+
+def one_pass(model: Any, inputs: dict[str, Any], trie: AnswerTrie) -> Any:
+    prefilled = model(**inputs, use_cache=True, logits_to_keep=1)
+    lengths = [prefilled.past_key_values.get_seq_length(layer) for layer in range(4)]
+    scores = score_answers(model, prefilled.past_key_values, prefilled.logits[:, -1], trie)
+    assert [prefilled.past_key_values.get_seq_length(layer) for layer in range(4)] == lengths
+    return scores
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("positions", ["original", "repacked"])
+@pytest.mark.parametrize("fractions", [ALL, LATE, EARLY])
+@torch.no_grad()
+def test_equals_twenty_teacher_forced_passes(attention: str, positions: str, fractions: tuple[float, ...]) -> None:
+    model, processor = tiny_senna(attn_implementation=attention)
+    inputs, trie = inputs_for(model, processor, (6.0, 0.0)), plan_trie(processor)
+    with prune(model, ScriptedPruner(fractions, positions=positions)):
+        scores = one_pass(model, inputs, trie)
+        for number, answer in enumerate(trie.answers):
+            prefilled = model(**inputs, use_cache=True, logits_to_keep=1)
+            ids = torch.tensor([answer]).expand(2, -1)
+            logits = [prefilled.logits[:, -1]]
+            for t in range(ids.shape[1] - 1):
+                step = {"input_ids": ids[:, t : t + 1], "past_key_values": prefilled.past_key_values}
+                extra = torch.ones(2, t + 1, dtype=torch.long)
+                mask = torch.cat([inputs["attention_mask"], extra], dim=1)
+                logits.append(model(**step, attention_mask=mask).logits[:, -1])
+            conditionals = torch.stack(logits, dim=1).log_softmax(-1).gather(-1, ids[..., None]).squeeze(-1)
+            torch.testing.assert_close(
+                scores.log_probabilities[:, number], conditionals.sum(-1), atol=1e-4, rtol=1e-5, msg=f"answer {number}"
+            )
+    torch.testing.assert_close(scores.distribution.sum(-1), torch.ones(2))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(3))
+def test_greedy_equals_constrained_generation(seed: int) -> None:
+    model, processor = tiny_senna(seed=seed)
+    inputs, trie = inputs_for(model, processor, (6.0, 12.0, 0.0)), plan_trie(processor)
+    width, eos = inputs["input_ids"].shape[1], model.config.text_config.eos_token_id
+    with prune(model, ScriptedPruner(LATE)):
+        greedy = one_pass(model, inputs, trie).greedy()
+        spelled = model.generate(
+            **inputs,
+            max_new_tokens=16,
+            do_sample=False,
+            prefix_allowed_tokens_fn=lambda _, ids: trie.children(ids[width:].tolist()) or [eos],
+        )[:, width:]
+    for number, ids in zip(greedy, spelled.tolist(), strict=True):
+        assert ids[: len(trie.answers[number])] == list(trie.answers[number])
+
+
+def test_trie_shares_prefixes() -> None:
+    trie = AnswerTrie.build([(1, 2, 3), (1, 2, 4), (5, 6)])
+    assert trie.nodes.tolist() == [1, 5, 2]
+    assert trie.tree.depths.tolist() == [0, 0, 1]
+    assert trie.tree.visible.tolist() == [[True, False, False], [False, True, False], [True, False, True]]
+    assert trie.step_nodes.tolist() == [[0, 1, 3], [0, 1, 3], [0, 2, -1]]
+    assert trie.children((1, 2)) == [3, 4]
+    with pytest.raises(InputError, match="begins another"):
+        AnswerTrie.build([(1, 2), (1, 2, 3)])
