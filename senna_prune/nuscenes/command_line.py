@@ -13,6 +13,8 @@ from senna_prune.nuscenes.conversion import ConversionReport, ConversionSettings
 from senna_prune.nuscenes.scene_samples import KINDS
 from senna_prune.planning.labels import Convention
 
+SPEED_SOURCE_HELP = "auto: CAN bus where present, else a displacement that looks 0.5 s into the future; past does not"
+
 MISSING_SHOWN = 5
 """Missing image files printed; all of them go to a file beside the planning set."""
 
@@ -26,24 +28,9 @@ def parser() -> argparse.ArgumentParser:
     add("--version", required=True, help="folder of tables: v1.0-mini, v1.0-trainval, v1.0-test, ...")
     add("--split", help="devkit split, or a key of splits.json beside the tables; default: all scenes")
     add("--scenes", type=Path, metavar="FILE", help="scene names, one a line or a JSON list; narrows the split")
-    add(
-        "--convention",
-        type=parse_convention,
-        default="corrected",
-        help="corrected (default), upstream, or one by one: cameras=upstream,command=corrected",
-    )
-    add(
-        "--kinds",
-        type=lambda text: tuple(text.split(",")),
-        default=("plan",),
-        help=f"comma-separated, of {', '.join(KINDS)}",
-    )
-    add(
-        "--speed-source",
-        choices=["auto", "can_bus", "past"],
-        default="auto",
-        help="auto (default): CAN bus where present, else a displacement that looks 0.5 s into the future",
-    )
+    add("--convention", default="corrected", help="corrected, upstream, or cameras=upstream,command=corrected")
+    add("--kinds", default="plan", help=f"comma-separated, of {', '.join(KINDS)}")
+    add("--speed-source", choices=["auto", "can_bus", "past"], default="auto", help=SPEED_SOURCE_HELP)
     add("--require-images", action="store_true", help="leave out and list keyframes of which an image file is missing")
     add("--workers", type=int, default=1, metavar="N", help="processes; the output does not depend on it")
     add("--out", type=Path, required=True, metavar="FILE", help="planning set to write")
@@ -62,8 +49,9 @@ def parse_convention(text: str) -> Convention:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert, and say what was written and left out."""
-    console = Console()
+    console = Console(soft_wrap=True)
     options = vars(parser().parse_args(arguments))
+    options |= {"convention": parse_convention(options["convention"]), "kinds": tuple(options["kinds"].split(","))}
     report = convert(ConversionSettings(**options), progress=console.is_terminal)
     print_report(report, console)
     return 0
@@ -75,9 +63,8 @@ def print_report(report: ConversionReport, console: Console) -> None:
     for (kind, reason), count in sorted(report.skipped.items()):
         console.print(f"  {kind}: {count} keyframes left out: {reason}")
     if report.absent_scenes:
-        console.print(
-            f"  {len(report.absent_scenes)} scenes of the split are not in the tables: {', '.join(report.absent_scenes)}"
-        )
+        names = ", ".join(report.absent_scenes)
+        console.print(f"  {len(report.absent_scenes)} scenes of the split are not in the tables: {names}")
     if report.missing_images:
         listing = report.out.with_name(report.out.name + ".missing.txt")
         listing.write_text("\n".join(report.missing_images) + "\n", encoding="utf-8")

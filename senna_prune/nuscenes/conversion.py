@@ -110,7 +110,7 @@ def convert(settings: ConversionSettings, progress: bool = False) -> ConversionR
     samples = _samples(scenes, make_recipe(tables, settings), settings.workers, report)
     first = next(samples, None)
     if first is None:
-        reasons = ", ".join(f"{reason}: {count}" for (_, reason), count in sorted(report.skipped.items()))
+        reasons = ", ".join(f"{kind}: {count}, {reason}" for (kind, reason), count in sorted(report.skipped.items()))
         raise TableError(f"no sample in {report.keyframes} keyframes ({reasons})", where=tables.table_root)
     write_samples(settings.out, chain([first], samples))
     return report

@@ -29,7 +29,10 @@ def future_origins(scene: Scene, steps: int, origin: NDArray[np.float64]) -> NDA
 
 
 def lidar_future(scene: Scene, steps: int) -> NDArray[np.float64]:
-    """Lidar positions now and at the next keyframes in the lidar frame of now: x right, y forward, (N, steps + 1, 2)."""
+    """Lidar positions now and at the next keyframes in the lidar frame of now (x right, y forward).
+
+    Shape (N, steps + 1, 2), metres.
+    """
     positions = future_origins(scene, steps, scene.ego.to_parent(scene.lidar.translation))
     return scene.lidar.from_parent(scene.ego.from_parent(positions))[..., :2]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -133,13 +133,9 @@ def _lidar_record(tables: KeyframeTables, sample: Mapping[str, Any]) -> dict[str
     return tables.get("sample_data", sample["data"]["LIDAR_TOP"])
 
 
-def _boxes(tables: KeyframeTables, samples: Iterable[Mapping[str, Any]]) -> Boxes:
-    rows = [
-        (number, tables.get("sample_annotation", token))
-        for number, sample in enumerate(samples)
-        for token in sample["anns"]
-    ]
-    records = [record for _, record in rows]
+def _boxes(tables: KeyframeTables, samples: Sequence[Mapping[str, Any]]) -> Boxes:
+    numbers = [number for number, sample in enumerate(samples) for _ in sample["anns"]]
+    records = [tables.get("sample_annotation", token) for sample in samples for token in sample["anns"]]
     place = {record["token"]: number for number, record in enumerate(records)}
     following = []
     for record in records:
@@ -149,7 +145,7 @@ def _boxes(tables: KeyframeTables, samples: Iterable[Mapping[str, Any]]) -> Boxe
             raise TableError(problem, where=tables.table_path("sample_annotation"))
         following.append(place.get(record["next"], -1))
     return Boxes(
-        keyframe=np.array([number for number, _ in rows], dtype=np.intp),
+        keyframe=np.array(numbers, dtype=np.intp),
         poses=_poses(tables, "sample_annotation", records),
         next=np.array(following, dtype=np.intp),
         names=tuple(CATEGORY_NAMES.get(record["category_name"], record["category_name"]) for record in records),

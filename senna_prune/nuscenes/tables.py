@@ -58,8 +58,11 @@ class KeyframeTables(NuScenes):
             mend = f"available here: {', '.join(there)}" if there else "pass the folder that holds v1.0-mini or alike"
             raise TableError(f"unknown version {version!r}", where=dataroot, mend=mend)
         self.table_names = [*POSE_TABLES, *(BOX_TABLES if boxes else ())]
-        self.instance, self.sample_annotation, self.log = [], [], []
-        self.map = [{"log_tokens": []}]  # the devkit's reverse index insists on one row
+        self.sample_data: list[dict[str, Any]]
+        self.ego_pose: list[dict[str, Any]]
+        self.sample_annotation: list[dict[str, Any]] = []
+        self.log: list[dict[str, Any]] = []
+        self.map: list[dict[str, Any]] = [{"log_tokens": []}]  # the devkit's reverse index insists on one row
         for name in self.table_names:
             setattr(self, name, self.__load_table__(name))
         self._keep_keyframes()
