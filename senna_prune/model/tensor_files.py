@@ -1,0 +1,161 @@
+"""Weight files of a checkpoint folder: found, opened without unpickling, compared by name and shape."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from senna_prune.errors import CheckpointError
+
+NUM_NAMED = 10
+"""How many tensors of each kind an error names before it only counts them."""
+
+_LAYOUTS = (
+    ("model.safetensors.index.json", "model.safetensors", "model-*.safetensors"),
+    ("pytorch_model.bin.index.json", "pytorch_model.bin", "pytorch_model-*.bin"),
+)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        CheckpointError: the file is absent, not JSON, or not an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError("no such file", where=path, mend="point to a complete checkpoint folder") from error
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"not readable as JSON ({error})", where=path, mend="copy the file again") from error
+    if not isinstance(content, dict):
+        raise CheckpointError("not a JSON object", where=path)
+    return content
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Weight files of a checkpoint folder, safetensors before `.bin`: the indexed shards, the single file, or shards
+    without an index.
+
+    Raises:
+        CheckpointError: there are none, or the index is broken or names absent shards.
+    """
+    for index, single, shards in _LAYOUTS:
+        if (folder / index).is_file():
+            return _indexed(folder / index)
+        if (folder / single).is_file():
+            return [folder / single]
+        if found := sorted(folder.glob(shards)):
+            return found
+    raise CheckpointError(
+        "no weight files", where=folder, mend="expected model*.safetensors or pytorch_model*.bin with their index"
+    )
+
+
+def _indexed(index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
+        raise CheckpointError("the index has no weight_map of tensor names to files", where=index)
+    names = sorted(set(weight_map.values()))
+    if outside := [name for name in names if Path(name).name != name]:
+        raise CheckpointError(f"the index points outside its folder ({outside[0]})", where=index)
+    if absent := [name for name in names if not (index.parent / name).is_file()]:
+        raise CheckpointError(
+            f"{len(absent)} of {len(names)} shards are absent ({_listed(absent)})", where=index, mend="download them"
+        )
+    return [index.parent / name for name in names]
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of one file, mapped from disk: bytes are read when a tensor is first used.
+
+    `.bin` files are read with `weights_only=True` alone.
+
+    Raises:
+        CheckpointError: a truncated or damaged file; a `.bin` that needs unpickling or holds other things than tensors.
+    """
+    with path.open("rb") as stream:
+        head = stream.read(16)
+    if head.startswith(b"version https:"):
+        raise CheckpointError(
+            "a Git LFS pointer, not the weights", where=path, mend="fetch the file with 'git lfs pull'"
+        )
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_bin(path, is_zip=head.startswith(b"PK"))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_bin(path: Path, is_zip: bool) -> dict[str, Tensor]:
+    if is_zip and not zipfile.is_zipfile(path):
+        raise _damaged(path, "its end is missing")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        if culprit := re.search(r"GLOBAL (\S+)|Unsupported (operand|class|global) \S+", str(error)):
+            raise CheckpointError(
+                f"the file holds pickled objects other than tensors ({culprit[0]}) and was not opened, as that could "
+                "run code",
+                where=path,
+                mend="convert it to safetensors where you trust its origin",
+            ) from error
+        raise _damaged(path, error) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"holds a {type(content).__name__}, not a mapping of tensors", where=path)
+    for name, value in content.items():
+        if not isinstance(value, Tensor):
+            raise CheckpointError(
+                f"entry {name!r} is a {type(value).__name__}, not a tensor",
+                where=path,
+                mend="save the model's state dict alone",
+            )
+    return content
+
+
+def _damaged(path: Path, reason: object) -> CheckpointError:
+    lines = str(reason).strip().splitlines() or [type(reason).__name__]
+    return CheckpointError(
+        f"truncated or damaged ({lines[0][:120]})", where=path, mend="download or copy the file again"
+    )
+
+
+def check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: object) -> None:
+    """Compare tensor names and shapes.
+
+    Raises:
+        CheckpointError: names the first ten and counts all missing, extra and wrongly shaped tensors.
+    """
+    complaints = []
+    if missing := [name for name in expected if name not in found]:
+        complaints.append(f"{len(missing)} tensors are missing ({_listed(missing)})")
+    if extra := [name for name in found if name not in expected]:
+        complaints.append(f"{len(extra)} tensors are not part of the model ({_listed(extra)})")
+    misshaped = [
+        f"{name} is {shape}, expected {expected[name]}"
+        for name, shape in found.items()
+        if name in expected and shape != expected[name]
+    ]
+    if misshaped:
+        complaints.append(f"{len(misshaped)} tensors have the wrong shape ({_listed(misshaped)})")
+    if complaints:
+        raise CheckpointError("; ".join(complaints), where=where, mend="check that config and weights belong together")
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f", and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
+    return ", ".join(names[:NUM_NAMED]) + more
