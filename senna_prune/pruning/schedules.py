@@ -51,7 +51,7 @@ class BudgetedSchedule(ABC):
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
         """The plan with its free parameter and, where the budget is missed, the reason."""
-        if self.budget.mean_tokens(num_visual) >= num_visual:
+        if self.budget.mean_tokens(num_visual) >= num_visual and not self.fixed:
             plan, parameter = keep_all(num_visual, num_layers), "keeps all"
         else:
             plan, parameter = self._solve(num_visual, num_layers, complexity)
@@ -59,14 +59,19 @@ class BudgetedSchedule(ABC):
         reached = self.budget.plan_cost(plan) / num_layers
         return Resolution(plan, parameter, target, reached, self._reason(plan, target, reached))
 
+    @property
+    def fixed(self) -> bool:
+        """Whether options set the counts, so that nothing is left to solve."""
+        return False
+
     @abstractmethod
     def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
         """Plan and solved parameter for a budget below `num_visual`."""
 
     def _fit(self, plan_at: Callable[[float], LayerPlan], low: float, high: float) -> float:
         """The argument in [low, high] whose plan comes nearest to the budget; plans must not shrink with it."""
-        num_layers = len(plan_at(high).tokens) - 1
-        total = self.budget.total(plan_at(high).tokens[0], num_layers)
+        widest = plan_at(high)
+        total = self.budget.total(widest.tokens[0], len(widest.tokens) - 1)
         return bisect_rising(
             lambda argument: self.budget.plan_cost(plan_at(argument)), low, high, total, tolerance=TOLERANCE / 10
         )
@@ -74,6 +79,8 @@ class BudgetedSchedule(ABC):
     def _reason(self, plan: LayerPlan, target: float, reached: float) -> str:
         if abs(reached - target) <= TOLERANCE * target:
             return ""
+        if self.fixed:
+            return "counts are fixed by options"
         if self.budget.accounting == "published":
             return "published accounting: not solved for tokens entering layers"
         first = next((layer for layer, count in enumerate(plan.tokens) if count < plan.tokens[0]), 0)
@@ -131,12 +138,17 @@ class SingleCut(BudgetedSchedule):
     count: int | None = None
     merged_share: float = 0.0
 
+    @property
+    def fixed(self) -> bool:
+        return self.count is not None
+
     def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
         def plan_at(count: float) -> LayerPlan:
             plan = step_plan(num_visual, num_layers, {self.boundary: round(count)})
+            left = plan.tokens[-1]
             merged = [0] * (num_layers + 1)
-            if plan.tokens[-1] < num_visual:
-                merged[self.boundary] = int(plan.tokens[-1] * self.merged_share)
+            if left < num_visual:
+                merged[self.boundary] = int(left * self.merged_share)
             return LayerPlan(plan.tokens, tuple(merged))
 
         count = self.count if self.count is not None else self._fit(plan_at, min(1, num_visual), num_visual)

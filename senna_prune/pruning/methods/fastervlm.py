@@ -1,0 +1,27 @@
+"""FasterVLM, "[CLS] Attention is All You Need for Training-Free Visual Token Pruning" (2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from senna_prune.pruning.pruner import Positions
+from senna_prune.pruning.registry import Host, Method
+from senna_prune.pruning.schedules import SingleCut
+from senna_prune.pruning.scorers import VisionAttention
+
+
+@dataclass(frozen=True, kw_only=True)
+class FasterVLM(Method):
+    """Keeps the tokens with the largest CLS attention of the vision tower, before the decoder.
+
+    Six views: the views compete for one budget. Senna's adapter needs all 576 patches of a view, so the cut comes after
+    it, and the attention is the one carried through the adapter to its 128 tokens.
+    """
+
+    positions: Positions = "repacked"
+
+    def schedule(self, host: Host) -> SingleCut:
+        return SingleCut(host.budget)
+
+    def scorer(self, host: Host) -> VisionAttention:
+        return VisionAttention()

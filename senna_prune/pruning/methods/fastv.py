@@ -1,0 +1,32 @@
+"""FastV, "An Image is Worth 1/2 Tokens After Layer 2" (ECCV 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from senna_prune.pruning.interface import LAST_ATTENTION
+from senna_prune.pruning.registry import Host, Method
+from senna_prune.pruning.schedules import SingleCut
+from senna_prune.pruning.scorers import MeanAttention
+
+
+@dataclass(frozen=True, kw_only=True)
+class FastV(Method):
+    """One cut before layer `layer`, by the last prompt token's attention in the layer before.
+
+    Six views: one visual list; the last token has seen every view. The number kept follows from the budget (published:
+    half of the tokens). Decoding follows the variant that drops tokens, not the one that masks them.
+
+    Attributes:
+        layer: K of the paper, counted from 0; published 2, at any depth.
+        count: fixed number of tokens kept (R of the paper), in place of the budget.
+    """
+
+    layer: int = 2
+    count: int | None = None
+
+    def schedule(self, host: Host) -> SingleCut:
+        return SingleCut(host.budget, boundary=self.layer, count=self.count)
+
+    def scorer(self, host: Host) -> MeanAttention:
+        return MeanAttention(LAST_ATTENTION)

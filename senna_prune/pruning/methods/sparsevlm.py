@@ -1,0 +1,100 @@
+"""SparseVLM, "Visual Token Sparsification for Efficient Vision-Language Model Inference" (ICML 2025)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from senna_prune.pruning.budget import Budget
+from senna_prune.pruning.interface import LayerPlan
+from senna_prune.pruning.mergers import ClusterDropped
+from senna_prune.pruning.pruner import Positions
+from senna_prune.pruning.registry import Host, Method
+from senna_prune.pruning.schedules import BudgetedSchedule, merged_count
+from senna_prune.pruning.scorers import RaterAttention
+
+Counts = tuple[float, ...]
+REFERENCE_TOKENS, REFERENCE_LAYERS, REFERENCE_STAGES = 576, 32, (2, 6, 15)
+
+
+@dataclass(frozen=True)
+class Stages(BudgetedSchedule):
+    """Cuts in published proportions; a common factor on the counts is solved for.
+
+    Attributes:
+        published: tokens behind each cut, of 576, by number of retained tokens.
+        merges: whether a part of the dropped tokens lives on as clusters.
+        layers, counts: see `SparseVLM`.
+    """
+
+    budget: Budget
+    published: Mapping[int, Counts]
+    merges: bool
+    layers: tuple[int, ...] | None
+    counts: tuple[int, ...] | None
+
+    @property
+    def fixed(self) -> bool:
+        return self.counts is not None
+
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+        unit = num_visual / REFERENCE_TOKENS
+        shape = interpolated_counts(self.published, self.budget.mean_tokens(num_visual) / unit)
+        layers = self.layers or _stages_at(num_layers)
+
+        def plan_at(log_factor: float) -> LayerPlan:
+            wanted = self.counts or [max(round(math.exp(log_factor) * unit * count), 1) for count in shape]
+            cuts = {layer + 1: count for layer, count in zip(layers, wanted, strict=True) if layer + 1 < num_layers}
+            tokens, merged = [num_visual], [0]
+            for boundary in range(1, num_layers + 1):
+                keep = min(cuts[boundary], tokens[-1] - 1) if boundary in cuts else tokens[-1]
+                merged.append(merged_count(tokens[-1] - keep) if self.merges else 0)
+                tokens.append(keep + merged[-1])
+            return LayerPlan(tuple(tokens), tuple(merged))
+
+        solved = not self.fixed and self.budget.accounting == "entering"
+        factor = self._fit(plan_at, -9.0, 9.0) if solved else 0.0
+        return plan_at(factor), f"factor {math.exp(factor):.3f} after layers {', '.join(map(str, layers))}"
+
+
+def interpolated_counts(published: Mapping[int, Counts], retained: float) -> Counts:
+    """Published counts for a number of retained tokens; linear between the published numbers, 0 and 576."""
+    table = {0: (0.0, 0.0, 0.0), **published, REFERENCE_TOKENS: (REFERENCE_TOKENS,) * 3}
+    low = max(label for label in table if label <= retained)
+    high = min(label for label in table if label >= retained)
+    weight = (retained - low) / (high - low) if high > low else 0.0
+    return tuple(a + weight * (b - a) for a, b in zip(table[low], table[high], strict=True))
+
+
+def _stages_at(num_layers: int) -> tuple[int, ...]:
+    scaled = [max(round((layer + 1) * num_layers / REFERENCE_LAYERS) - 1, 0) for layer in REFERENCE_STAGES]
+    return tuple(max(layer, i) for i, layer in enumerate(scaled))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseVLM(Method):
+    """Version 1: three cuts by the attention of the text tokens that the image points at; dropped tokens are clustered.
+
+    Six views: one visual list; raters are chosen among the question's tokens. The published counts belong to 192, 128
+    and 64 retained of 576; between and beyond them they are interpolated, and scaled until the budget is met.
+
+    Attributes:
+        layers: layers after which tokens are cut; None: 2, 6, 15 of 32, in proportion at other depths.
+        counts: tokens kept at each cut, in place of the budget.
+    """
+
+    layers: tuple[int, ...] | None = None
+    counts: tuple[int, ...] | None = None
+    positions: Positions = "repacked"
+    published: ClassVar[Mapping[int, Counts]] = {64: (66, 30, 17), 128: (303, 110, 36), 192: (300, 200, 110)}
+
+    def schedule(self, host: Host) -> Stages:
+        return Stages(host.budget, self.published, self.merger(host) is not None, self.layers, self.counts)
+
+    def scorer(self, host: Host) -> RaterAttention:
+        return RaterAttention()
+
+    def merger(self, host: Host) -> ClusterDropped | None:
+        return ClusterDropped()
