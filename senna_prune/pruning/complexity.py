@@ -69,7 +69,7 @@ class PrintedMutualInformation:
 
 
 @dataclass(frozen=True)
-class MeanAttention:
+class AttentionMass:
     """Attention that a text row spends on visual tokens, mean over heads and rows, in [0, 1] (Table 4a, "average
     attention"; how the authors scale it is not published)."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.interface import LayerPlan
@@ -123,6 +123,8 @@ class ReleasedCurve(BudgetedSchedule):
         slope: how complexity becomes k.
         depth_scale: reference layers per layer of this decoder.
     """
+
+    has_own_accounting: ClassVar[bool] = True
 
     budget: Budget
     k0: float

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from senna_prune.pruning.budget import TOLERANCE, Budget, bisect_rising
 from senna_prune.pruning.interface import LayerPlan
@@ -41,9 +42,14 @@ def recycled_count(dropped: int) -> int:
 
 
 class BudgetedSchedule(ABC):
-    """A schedule that spends a budget. Subclasses are frozen dataclasses with a field `budget`."""
+    """A schedule that spends a budget. Subclasses are frozen dataclasses with a field `budget`.
+
+    Attributes:
+        has_own_accounting: whether the method publishes a counting other than tokens entering layers.
+    """
 
     budget: Budget
+    has_own_accounting: ClassVar[bool] = False
 
     def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
         """See `interface.Schedule`."""
@@ -81,7 +87,7 @@ class BudgetedSchedule(ABC):
             return ""
         if self.fixed:
             return "counts are fixed by options"
-        if self.budget.accounting == "published":
+        if self.budget.accounting == "published" and self.has_own_accounting:
             return "published accounting: not solved for tokens entering layers"
         first = next((layer for layer, count in enumerate(plan.tokens) if count < plan.tokens[0]), 0)
         if reached > target and self.budget.layer_cost(plan.tokens[0]) * first > 0.8 * target * (len(plan.tokens) - 1):

@@ -141,7 +141,8 @@ class RaterAttention:
         assert observation.visual_embeddings is not None
         affinity = observation.visual_embeddings.float() @ observation.text_embeddings.float().T
         share = affinity.softmax(-1).mean(0)
-        rater = (share > share.mean()).float()
+        above = share > share.mean()
+        rater = (above | ~above.any()).float()  # a single text token is not above its own mean
         attention = attention.float()
         if self.heads:
             assert observation.rope_product is not None

@@ -68,7 +68,7 @@ class AutoPrune(Method):
         if self.indicator == "static":
             return None
         if self.indicator == "mean_attention":
-            return measures.MeanAttention()
+            return measures.AttentionMass()
         if self.indicator == "cosine":
             return measures.CosineSimilarity()
         if self.variant == "paper":

@@ -18,15 +18,16 @@ class FastV(Method):
     half of the tokens). Decoding follows the variant that drops tokens, not the one that masks them.
 
     Attributes:
-        layer: K of the paper, counted from 0; published 2, at any depth.
+        layer: K of the paper, counted from 0; None: the published 2 of 32, in proportion at other depths.
         count: fixed number of tokens kept (R of the paper), in place of the budget.
     """
 
-    layer: int = 2
+    layer: int | None = None
     count: int | None = None
 
     def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget, boundary=self.layer, count=self.count)
+        layer = max(round(host.num_layers / 16), 1) if self.layer is None else self.layer
+        return SingleCut(host.budget, boundary=layer, count=self.count)
 
     def scorer(self, host: Host) -> MeanAttention:
         return MeanAttention(LAST_ATTENTION)

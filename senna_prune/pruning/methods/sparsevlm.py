@@ -29,6 +29,8 @@ class Stages(BudgetedSchedule):
         layers, counts: see `SparseVLM`.
     """
 
+    has_own_accounting: ClassVar[bool] = True
+
     budget: Budget
     published: Mapping[int, Counts]
     merges: bool
@@ -49,7 +51,7 @@ class Stages(BudgetedSchedule):
             cuts = {layer + 1: count for layer, count in zip(layers, wanted, strict=True) if layer + 1 < num_layers}
             tokens, merged = [num_visual], [0]
             for boundary in range(1, num_layers + 1):
-                keep = min(cuts[boundary], tokens[-1] - 1) if boundary in cuts else tokens[-1]
+                keep = max(min(cuts[boundary], tokens[-1] - 1), 1) if boundary in cuts else tokens[-1]
                 merged.append(merged_count(tokens[-1] - keep) if self.merges else 0)
                 tokens.append(keep + merged[-1])
             return LayerPlan(tuple(tokens), tuple(merged))
