@@ -71,7 +71,8 @@ def open_checkpoint(source: str | Path, vision_tower: str | Path | None = None) 
         return Checkpoint(folder, config, processor, lambda: map(read_tensors, weight_files(folder)))
     if model_type == MODEL_TYPE:
         reference = open_reference(folder, None if vision_tower is None else _local_folder(vision_tower))
-        tokenizer = _load(LlamaTokenizer.from_pretrained, folder, "tokenizer.model")
+        pieces = "tokenizer.model" if (folder / "tokenizer.model").is_file() else "tokenizer.json"
+        tokenizer = _load(LlamaTokenizer.from_pretrained, folder, pieces)
         processor = SennaProcessor.for_config(reference.config, tokenizer, reference.image_aspect_ratio)
         return Checkpoint(folder, reference.config, processor, reference.shards)
     raise CheckpointError(

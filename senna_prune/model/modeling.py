@@ -123,6 +123,10 @@ class SennaModel(SennaPreTrainedModel):
         attention, keys = _vision_evidence(cast(CLIPEncoderLayer, layers[-1]), entering)
         return hidden[:, 1:], attention, keys
 
+    def adapt(self, features: Tensor) -> Tensor:
+        """Visual tokens (N, T, D) of patch features (N, P, vision width)."""
+        return self.img_adapter(self.multi_modal_projector(features))
+
     def get_image_features(self, pixel_values: Tensor, output_evidence: bool = False) -> SennaImageFeatures:
         """Visual tokens of whole frames, ready for `image_features=` of as many forward passes as wanted.
 
@@ -142,7 +146,7 @@ class SennaModel(SennaPreTrainedModel):
             )
         frames = pixel_values.shape[:2]
         features, cls_attention, keys = self.get_vision_features(pixel_values.flatten(0, 1), output_evidence)
-        tokens = self.img_adapter(self.multi_modal_projector(features)).unflatten(0, frames)
+        tokens = self.adapt(features).unflatten(0, frames)
         if cls_attention is None or keys is None:
             return SennaImageFeatures(tokens)
         return SennaImageFeatures(tokens, cls_attention.unflatten(0, frames), keys.unflatten(0, frames))

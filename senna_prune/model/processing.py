@@ -123,8 +123,12 @@ class SennaProcessor(ProcessorMixin):
             raise InputError(f"the prompt has {len(ids)} tokens, the limit is {limit}", mend="shorten the question")
         return torch.tensor(ids)
 
-    def encode_views(self, views: Sequence[Picture]) -> Tensor:
+    def encode_views(self, views: Sequence[Picture], names: Sequence[str] | None = None) -> Tensor:
         """Pixel values of one frame, shape (views, 3, H, W).
+
+        Args:
+            views: its pictures, in the order of the markers.
+            names: what an error calls each picture that has no path; default "view 0" and so on.
 
         Raises:
             InputError: not one picture per view, or one that is no picture.
@@ -132,7 +136,8 @@ class SennaProcessor(ProcessorMixin):
         """
         if isinstance(views, str) or len(views) != self.num_views:
             raise InputError(f"{len(views)} pictures were given for {self.num_views} views", where="images")
-        opened = (open_picture(view, where=f"view {number}") for number, view in enumerate(views))
+        names = names or [f"view {number}" for number in range(self.num_views)]
+        opened = (open_picture(view, where) for view, where in zip(views, names, strict=True))
         aspect_ratio = self.image_aspect_ratio
         return torch.stack([to_pixel_values(picture, self.image_size, aspect_ratio) for picture in opened])
 

@@ -1,0 +1,257 @@
+"""`Planner`: six camera images, ego speed and a navigation command in, a meta-action out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+import torch
+from torch import Tensor
+
+from senna_prune.engine import SampleTrace, prune
+from senna_prune.engine.readout import AnswerTrie, score_answers
+from senna_prune.engine.vision import senna_evidence
+from senna_prune.errors import InputError
+from senna_prune.model.images import Picture
+from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImageFeatures
+from senna_prune.model.processing import SennaProcessor
+from senna_prune.model.prompts import System, planning_prompt
+from senna_prune.planning.answers import parse_answer
+from senna_prune.planning.inputs import checked_question, views_in_order
+from senna_prune.planning.labels import PLANS, CameraOrder, Command, Convention, Path, Speed, plan_text
+from senna_prune.planning.timing import FirstTokenStreamer, Stopwatch, Timing
+from senna_prune.pruning import Budget, Pruner, make_pruner
+from senna_prune.pruning.interface import VISION
+
+Readout = Literal["generate", "constrained", "score"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A meta-action for the next three seconds and how it came about.
+
+    Attributes:
+        speed, path: the plan; None where a freely generated answer names no class or contradicts itself.
+        text: the answer in words.
+        distribution: probability of each of the 20 plans, normalised over them, in the order of `PLANS`; None with
+            readout "generate", which computes none.
+        trace: which visual tokens entered which layer.
+        timing: milliseconds per stage.
+        readout_positions: tokens that ran through the decoder after the prompt.
+    """
+
+    speed: Speed | None
+    path: Path | None
+    text: str
+    distribution: Mapping[tuple[Speed, Path], float] | None
+    trace: SampleTrace
+    timing: Timing
+    readout_positions: int
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What `Planner.plan_batch` needs of one moment; see `Planner.plan`."""
+
+    images: Mapping[str, Picture]
+    speed: float
+    command: Command | str
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """A frame up to the decoder: what any number of pruners can decide on.
+
+    Attributes:
+        input_ids: shape (S,), with placeholders.
+        features: visual tokens and evidence, batch of one.
+        stages: milliseconds of the stages behind it.
+    """
+
+    input_ids: Tensor
+    features: SennaImageFeatures
+    stages: Mapping[str, float]
+
+
+class Planner:
+    """Decides frames with one model.
+
+    Args:
+        model: Senna, in evaluation mode.
+        processor: the processor that belongs to it.
+        pruner: how visual tokens are pruned; None keeps all.
+        readout: "generate" decodes greedily, as published; "constrained" decodes greedily among the 20 plans; "score"
+            takes the most probable of them. The latter two need one pass beyond the prompt and give a distribution.
+        convention: which image stands under which label of the prompt. "corrected" puts each under its own; "upstream"
+            repeats the released converter, for a model trained on its output.
+        system: system sentence of the prompt.
+        max_new_tokens: longest generated answer.
+
+    Raises:
+        InputError: unknown readout or system sentence.
+        SampleError: unknown convention.
+    """
+
+    def __init__(
+        self,
+        model: SennaForConditionalGeneration,
+        processor: SennaProcessor,
+        pruner: Pruner | None = None,
+        readout: Readout = "generate",
+        convention: CameraOrder = "corrected",
+        system: System = "llava_v1",
+        max_new_tokens: int = 32,
+    ) -> None:
+        if readout not in get_args(Readout):
+            raise InputError(f"unknown readout {readout!r}", mend="use one of: " + ", ".join(get_args(Readout)))
+        self.model = model
+        self.processor = processor
+        self.pruner = keep_all(model) if pruner is None else pruner
+        self.readout = readout
+        self.cameras = Convention(cameras=convention).camera_order
+        self.system = system
+        self.max_new_tokens = max_new_tokens
+        self.answers = plan_trie(processor, system).to(model.device)
+
+    def plan(self, images: Mapping[str, Picture], speed: float, command: Command | str) -> Plan:
+        """Decide one frame.
+
+        Args:
+            images: a picture per nuScenes camera channel (`CAMERAS`): PIL image, uint8 array (H, W, 3) or path.
+            speed: ego speed, m/s, >= 0.
+            command: navigation command.
+
+        Raises:
+            InputError: wrong cameras, something that is no picture, a bad speed or command.
+            ImageError: an unusable picture; the message names the camera or the file.
+        """
+        return self.plan_batch([Frame(images, speed, command)])[0]
+
+    def plan_batch(self, frames: Sequence[Frame]) -> list[Plan]:
+        """Decide several frames in one pass through the decoder; raises as `plan` does."""
+        evidence = VISION in self.pruner.needs
+        checked = [
+            (views_in_order(frame.images, self.cameras), checked_question(frame.speed, frame.command))
+            for frame in frames
+        ]
+        encoded = [self.encode(views, question, evidence, self.cameras) for views, question in checked]
+        return self.decide_batch(encoded, self.pruner)
+
+    @torch.inference_mode()
+    def encode(
+        self, views: Sequence[Picture], question: str, evidence: bool = True, names: Sequence[str] | None = None
+    ) -> EncodedFrame:
+        """Everything before the decoder.
+
+        Args:
+            views: pictures in the order of the prompt's labels.
+            question: user turn with one `<image>` marker per view.
+            evidence: also compute what vision-guided pruners need.
+            names: what an error calls each picture that has no path.
+
+        Raises:
+            InputError, ImageError: as `SennaProcessor` does.
+        """
+        inner = self.model.model
+        stopwatch = Stopwatch(self.model.device)
+        input_ids = self.processor.encode_prompt(planning_prompt(question, self.system))
+        pixel_values = self.processor.encode_views(views, names).to(self.model.device, self.model.dtype)
+        stopwatch.lap("preprocess")
+        patches, cls_attention, keys = inner.get_vision_features(pixel_values, evidence)
+        stopwatch.lap("vision")
+        tokens = inner.adapt(patches)
+        stopwatch.lap("adapter")
+        features = SennaImageFeatures(
+            tokens[None],
+            None if cls_attention is None else cls_attention[None],
+            None if keys is None else keys[None],
+        )
+        return EncodedFrame(input_ids, features, stopwatch.stages)
+
+    def decide(self, encoded: EncodedFrame, pruner: Pruner | None = None) -> Plan:
+        """Decide an encoded frame under any pruner; None is the planner's own."""
+        return self.decide_batch([encoded], pruner)[0]
+
+    @torch.inference_mode()
+    def decide_batch(self, encoded: Sequence[EncodedFrame], pruner: Pruner | None = None) -> list[Plan]:
+        """Decide encoded frames in one pass through the decoder; see `decide`."""
+        if not encoded:
+            return []
+        pruner = self.pruner if pruner is None else pruner
+        input_ids, attention_mask = self.processor.pad([frame.input_ids for frame in encoded], "left")
+        inputs = {
+            "input_ids": input_ids.to(self.model.device),
+            "attention_mask": attention_mask.to(self.model.device),
+            "image_features": torch.cat([frame.features.tokens for frame in encoded]),
+        }
+        vision = None
+        if VISION in pruner.needs:
+            if any(frame.features.cls_attention is None for frame in encoded):
+                raise InputError("this pruner needs evidence of the vision tower", mend="encode with evidence=True")
+            vision = [senna_evidence(self.model, frame.features)[0] for frame in encoded]
+        stopwatch = Stopwatch(self.model.device)
+        with prune(self.model, pruner, vision=vision) as trace:
+            read = self._generate if self.readout == "generate" else self._score
+            texts, distributions, positions = read(inputs, stopwatch)
+        plans = []
+        for number, (text, frame) in enumerate(zip(texts, encoded, strict=True)):
+            answer = parse_answer(text)
+            shared = {stage: time / len(encoded) for stage, time in stopwatch.stages.items()}
+            distribution = distributions[number] if distributions is not None else None
+            timing = Timing(**frame.stages, **shared)
+            plans.append(
+                Plan(answer.speed, answer.path, text, distribution, trace.samples[number], timing, positions[number])
+            )
+        return plans
+
+    def _generate(self, inputs: dict[str, Tensor], stopwatch: Stopwatch) -> _Reading:
+        width, model = inputs["input_ids"].shape[1], cast(Any, self.model)
+        ids = model.generate(
+            **inputs,
+            max_new_tokens=self.max_new_tokens,
+            do_sample=False,
+            streamer=FirstTokenStreamer(stopwatch),
+        )[:, width:]
+        stopwatch.lap("readout")
+        texts = self.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        # The last token is read off, not read in.
+        return [text.strip() for text in texts], None, [ids.shape[1] - 1] * len(texts)
+
+    def _score(self, inputs: dict[str, Tensor], stopwatch: Stopwatch) -> _Reading:
+        position_ids = (inputs["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+        output = self.model(**inputs, position_ids=position_ids, use_cache=True, logits_to_keep=1)
+        stopwatch.lap("prefill")
+        scores = score_answers(self.model, output.past_key_values, output.logits[:, -1], self.answers)
+        chosen = scores.greedy() if self.readout == "constrained" else scores.most_probable()
+        distributions = [dict(zip(PLANS, row, strict=True)) for row in scores.distribution.tolist()]
+        stopwatch.lap("readout")
+        return [plan_text(*PLANS[number]) for number in chosen], distributions, [len(self.answers.nodes)] * len(chosen)
+
+
+_Reading = tuple[list[str], list[dict[tuple[Speed, Path], float]] | None, list[int]]
+"""Answer texts, distributions if any, and tokens read in after the prompt, per frame."""
+
+
+def keep_all(model: SennaForConditionalGeneration) -> Pruner:
+    """The pruner that prunes nothing; leaves every bit of the model's output as it is."""
+    config = model.config
+    return make_pruner(
+        "none",
+        Budget.retention(1.0),
+        num_layers=config.text_config.num_hidden_layers,
+        num_heads=config.text_config.num_attention_heads,
+        num_visual=config.num_views * config.num_view_tokens,
+    )
+
+
+def plan_trie(processor: SennaProcessor, system: System = "llava_v1") -> AnswerTrie:
+    """The 20 plans as they are tokenised behind a prompt."""
+    prompt = planning_prompt("", system)
+    head = processor.tokenizer(prompt).input_ids
+    answers = []
+    for plan in PLANS:
+        ids = processor.tokenizer(f"{prompt} {plan_text(*plan)}").input_ids
+        assert ids[: len(head)] == head, "an answer must not change the tokens of its prompt"
+        answers.append(ids[len(head) :])
+    return AnswerTrie.build(answers)
