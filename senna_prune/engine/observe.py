@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,7 +68,7 @@ class Observer:
         cos, sin = self.table
         return cos[0][positions], sin[0][positions]
 
-    def watch(self, layer: int, plans: Sequence[LayerPlan], tables: tuple[Tensor, Tensor]) -> None:
+    def watch(self, layer: int, plans: Sequence[LayerPlan], tables: tuple[Tensor, Tensor], cache: Any) -> None:
         """Layer `layer` is about to run: catch its projections if boundary `layer + 1` will ask for attention."""
         complexity, boundary = self.pruner.complexity, layer + 1
         measured = complexity is not None and complexity.layer == layer
@@ -76,7 +77,7 @@ class Observer:
         )
         wanted = {TEXT_ATTENTION, LAST_ATTENTION} & self.pruner.needs
         if measured or (cut and wanted):
-            self.probe.arm(layer, *tables)
+            self.probe.arm(layer, *tables, cache)
         else:
             self.probe.release()
 

@@ -135,7 +135,8 @@ class Prefill:
                 return args, kwargs | self.decode.overrides(index, hidden)
             hidden = self._enter(index, hidden)
             kwargs = kwargs | self.overrides
-            self.observer.watch(index, self.plans, kwargs["position_embeddings"])
+            cache = kwargs.get("past_key_values")
+            self.observer.watch(index, self.plans, kwargs["position_embeddings"], cache)
             if args:
                 return (hidden, *args[1:]), kwargs
             return args, kwargs | {"hidden_states": hidden}

@@ -1,7 +1,8 @@
 """Attention rows of a few queries, computed beside whatever attention kernel the model runs.
 
-Queries and keys are what `q_proj` and `k_proj` produced in the layer just run, caught by hooks. Only the chosen rows
-are multiplied and softmaxed (float32, over the whole causal row): SDPA and flash stay on, no (n, n) matrix exists.
+Queries are what `q_proj` produced in the layer just run, caught by a hook; keys are what it put into its cache, or
+what `k_proj` produced where there is none. Only the chosen rows are multiplied and softmaxed (float32, over the whole
+causal row): SDPA and flash stay on, no (n, n) matrix exists.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Probe:
         self.capture = Capture()
         self.cos: Tensor | None = None
         self.sin: Tensor | None = None
+        self.cache: Any = None
 
     def hooks(self) -> list[Any]:
         """Register on every layer's projections; the handles are the caller's to remove."""
@@ -64,18 +66,19 @@ class Probe:
 
     def _catch(self, index: int, part: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            if self.armed == index:
+            if self.armed == index and (part == "queries" or self.cache is None):
                 setattr(self.capture, part, output)
 
         return hook
 
-    def arm(self, layer: int, cos: Tensor, sin: Tensor) -> None:
-        """Catch the projections of `layer`, about to run with rotary tables of shape (batch or 1, width, head_dim)."""
-        self.armed, self.capture, self.cos, self.sin = layer, Capture(), cos, sin
+    def arm(self, layer: int, cos: Tensor, sin: Tensor, cache: Any) -> None:
+        """Catch the projections of `layer`, about to run with rotary tables of shape (batch or 1, width, head_dim) and
+        the (empty) cache, or None."""
+        self.armed, self.capture, self.cos, self.sin, self.cache = layer, Capture(), cos, sin, cache
 
     def release(self) -> None:
         """Drop what was caught."""
-        self.armed, self.capture, self.cos, self.sin = None, Capture(), None, None
+        self.armed, self.capture, self.cos, self.sin, self.cache = None, Capture(), None, None, None
 
     def rows(self, sample: int, start: int, slots: Tensor) -> Tensor:
         """Attention rows of the armed layer for one sample.
@@ -88,19 +91,19 @@ class Probe:
         Returns:
             (heads, rows, n), float32.
         """
-        assert self.armed is not None and self.capture.queries is not None and self.capture.keys is not None
+        assert self.armed is not None and self.capture.queries is not None
         assert self.cos is not None and self.sin is not None
         attention: Any = self.decoder.layers[self.armed].self_attn
         table = sample if self.cos.shape[0] > 1 else 0
         cos, sin = self.cos[table, start:], self.sin[table, start:]
         queries = split_heads(self.capture.queries[sample, start:].index_select(0, slots), attention.head_dim)
-        keys = split_heads(self.capture.keys[sample, start:], attention.head_dim)
-        return attention_rows(
-            rotate(queries, cos.index_select(0, slots), sin.index_select(0, slots)),
-            rotate(keys, cos, sin),
-            slots,
-            attention.scaling,
-        )
+        if self.cache is not None:
+            keys = self.cache.layers[self.armed].keys[sample, :, start:]
+        else:
+            assert self.capture.keys is not None
+            keys = rotate(split_heads(self.capture.keys[sample, start:], attention.head_dim), cos, sin)
+        rotated = rotate(queries, cos.index_select(0, slots), sin.index_select(0, slots))
+        return attention_rows(rotated, keys, slots, attention.scaling)
 
     def next_rows(self, layer: int, hidden: Tensor, slots: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rows that `layer`, not yet run, would compute on `hidden`, shape (n, d), with its norm and projections.

@@ -136,8 +136,9 @@ def test_cache_holds_what_entered_each_layer() -> None:
     assert trace.samples[0].after == (48, 24, 12, 12)
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
 @pytest.mark.parametrize("heads", [(4, 4), (4, 2)])
-def test_probe_rows_equal_eager_attention(heads: tuple[int, int]) -> None:
+def test_probe_rows_equal_eager_attention(heads: tuple[int, int], use_cache: bool) -> None:
     model, processor = tiny_senna(attn_implementation="sdpa", num_heads=heads[0], num_key_value_heads=heads[1])
     eager, _ = tiny_senna(attn_implementation="eager", num_heads=heads[0], num_key_value_heads=heads[1])
     inputs = inputs_for(model, processor)
@@ -154,7 +155,7 @@ def test_probe_rows_equal_eager_attention(heads: tuple[int, int]) -> None:
     for need, scope, rows, layer in cases:
         pruner = ScriptedPruner(LATE, needs=frozenset({need}), text_scope=scope)
         with torch.no_grad(), prune(model, pruner):
-            model(**inputs)
+            model(**inputs, use_cache=use_cache)
         expected = attentions[layer][0][:, rows][:, :, layout.visual]
         torch.testing.assert_close(pruner.seen[0].attention, expected, atol=1e-6, rtol=1e-4)
 

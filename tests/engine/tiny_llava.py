@@ -1,0 +1,141 @@
+"""The one-image LLaVA of the goldens, from its weight files: a host that is not Senna."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+
+from senna_prune.engine import prune
+from senna_prune.model.token_layout import TokenLayout
+from senna_prune.pruning import Pruner
+from senna_prune.pruning.interface import VisionEvidence
+from tests.conftest import shared_path
+
+IMAGE = -200
+NUM_PATCHES = 576
+
+
+@dataclass(frozen=True)
+class TinyLlava:
+    """Vision tower, projector and decoder in float32."""
+
+    tower: CLIPVisionModel
+    projector: nn.Sequential
+    decoder: LlamaForCausalLM
+
+    @torch.no_grad()
+    def look(self, pixels: Tensor) -> tuple[Tensor, VisionEvidence]:
+        """Features of layer -2, shape (577, 32), and that layer's CLS attention and keys on the patches."""
+        keys: list[Tensor] = []
+        attention = self.tower.encoder.layers[-2].self_attn
+        handle = attention.k_proj.register_forward_hook(lambda module, args, output: keys.append(output))
+        seen = self.tower(pixels, output_hidden_states=True, output_attentions=True)
+        handle.remove()
+        score = seen.attentions[-2][0, :, 0, 1:].mean(0)
+        key = keys[0][0].unflatten(-1, (attention.num_heads, -1)).mean(1)
+        return seen.hidden_states[-2][0], VisionEvidence(score, key[1:])
+
+    @torch.no_grad()
+    def embed(self, ids: Tensor, features: Tensor) -> tuple[Tensor, TokenLayout]:
+        """Prompt embeddings, shape (1, n, 64), with projected `features` in the image's place."""
+        at = int((ids == IMAGE).nonzero()[0, 0])
+        table = self.decoder.get_input_embeddings()
+        parts = [table(ids[:at]), self.projector(features), table(ids[at + 1 :])]
+        visual = range(at, at + features.shape[0])
+        return torch.cat(parts)[None], TokenLayout(visual.stop + len(ids) - at - 1, {"image": visual})
+
+
+@lru_cache(maxsize=1)
+def tiny_llava() -> TinyLlava:
+    folder = shared_path("goldens", "tiny_llava")
+    clip = CLIPVisionConfig(**json.loads((folder / "clip_config.json").read_text()), attn_implementation="eager")
+    tower = CLIPVisionModel(clip)
+    _load(tower, load_file(folder / "clip.safetensors"))
+    weights = load_file(folder / "llava.safetensors")
+    marker = "model.mm_projector."
+    projector = nn.Sequential(nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 64))
+    projector.load_state_dict({k.removeprefix(marker): v for k, v in weights.items() if k.startswith(marker)})
+    settings = json.loads((folder / "config.json").read_text())
+    decoder = LlamaForCausalLM(LlamaConfig(**{k: v for k, v in settings.items() if not k.startswith("mm_")}))
+    _load(decoder, {k: v for k, v in weights.items() if not k.startswith(marker)})
+    return TinyLlava(tower.eval(), projector.eval(), decoder.eval())
+
+
+def _load(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Strict, under the tower's key names of any transformers version."""
+    own = module.state_dict()
+    prefix = "" if any(key in own for key in weights) else "vision_model."
+    module.load_state_dict({key.removeprefix(prefix): value for key, value in weights.items()})
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt of `inputs.npz`: ids with the image marker, and what the tower sees."""
+
+    ids: Tensor
+    features: Tensor
+    vision: VisionEvidence
+
+
+@lru_cache(maxsize=4)
+def example(number: int, padded: bool = False) -> Example:
+    """Sample `number`; `padded` zeroes the vision score of padded patches."""
+    stored = np.load(shared_path("goldens", "tiny_llava", "inputs.npz"))
+    pixels = torch.from_numpy(stored[f"pixel_int8_{number}"]).float() / 32
+    features, vision = tiny_llava().look(pixels)
+    if padded:
+        padding = torch.from_numpy(stored["pad_mask"]).flatten().bool()
+        vision = VisionEvidence(vision.score.masked_fill(padding, 0.0), vision.keys)
+    return Example(torch.from_numpy(stored[f"input_ids_{number}"])[0], features, vision)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A pruned prefill and some decoding steps.
+
+    Attributes:
+        trace: of the only sample.
+        prefill: logits of the tokens that left the last layer, (n, 512).
+        decode: logits of the decoding steps, (steps, 512).
+        cache_lengths: per step and layer, after the step, (1 + steps, L).
+    """
+
+    trace: Any
+    prefill: Tensor
+    decode: Tensor
+    cache_lengths: Tensor
+
+
+@torch.no_grad()
+def run(pruner: Pruner, sample: Example, forced: list[int]) -> Run:
+    """Prefill under `pruner`, then feed the recorded tokens one by one."""
+    host = tiny_llava()
+    embeds, layout = host.embed(sample.ids, sample.features[1:])
+    layers = host.decoder.config.num_hidden_layers
+    with prune(host.decoder, pruner, layouts=[layout], vision=[sample.vision]) as trace:
+        output = host.decoder(inputs_embeds=embeds, use_cache=True)
+        kept = trace.samples[0]
+        steps, lengths = [], []
+        cache = output.past_key_values
+        lengths.append([cache.get_seq_length(layer) for layer in range(layers)])
+        for token in forced:
+            step = host.decoder(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True)
+            steps.append(step.logits[0, -1])
+            lengths.append([cache.get_seq_length(layer) for layer in range(layers)])
+    decode = torch.stack(steps) if steps else torch.empty(0)
+    return Run(kept, output.logits[0], decode, torch.tensor(lengths))
+
+
+def settings(case: Path) -> tuple[dict[str, Any], Any]:
+    """A golden file's settings and its arrays."""
+    stored = np.load(case, allow_pickle=False)
+    return json.loads(str(stored["settings"])), stored
