@@ -103,7 +103,7 @@ class SennaProcessor(ProcessorMixin):
         """Ids of one prompt with `num_view_tokens` placeholders per `<image>` marker, shape (S,), int64.
 
         Every chunk between markers is tokenised on its own, so a chunk after an image starts with the dummy-prefix
-        piece: that is how the model was trained. Only the first chunk keeps its BOS.
+        piece: that is how the model was trained. One BOS stands before the first chunk.
 
         Raises:
             InputError: the number of markers is neither 0 nor the number of views, or the prompt is too long.
@@ -111,13 +111,11 @@ class SennaProcessor(ProcessorMixin):
         chunks = prompt.split(IMAGE_MARKER)
         if len(chunks) - 1 not in (0, self.num_views):
             raise InputError(f"the prompt holds {len(chunks) - 1} {IMAGE_MARKER} markers, expected {self.num_views}")
-        ids: list[int] = []
+        ids: list[int] = [self.tokenizer.bos_token_id]
         for number, chunk in enumerate(chunks):
-            piece = list(self.tokenizer(chunk).input_ids)
             if number:
                 ids += [self.image_token_id] * self.num_view_tokens
-                piece = piece[1:] if piece[:1] == [self.tokenizer.bos_token_id] else piece
-            ids += piece
+            ids += self.tokenizer(chunk, add_special_tokens=False).input_ids
         limit = self.tokenizer.model_max_length
         if len(ids) > limit:
             raise InputError(f"the prompt has {len(ids)} tokens, the limit is {limit}", mend="shorten the question")

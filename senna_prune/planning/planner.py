@@ -248,10 +248,10 @@ def keep_all(model: SennaForConditionalGeneration) -> Pruner:
 def plan_trie(processor: SennaProcessor, system: System = "llava_v1") -> AnswerTrie:
     """The 20 plans as they are tokenised behind a prompt."""
     prompt = planning_prompt("", system)
-    head = processor.tokenizer(prompt).input_ids
+    head = processor.tokenizer(prompt, add_special_tokens=False).input_ids
     answers = []
     for plan in PLANS:
-        ids = processor.tokenizer(f"{prompt} {plan_text(*plan)}").input_ids
+        ids = processor.tokenizer(f"{prompt} {plan_text(*plan)}", add_special_tokens=False).input_ids
         assert ids[: len(head)] == head, "an answer must not change the tokens of its prompt"
         answers.append(ids[len(head) :])
     return AnswerTrie.build(answers)

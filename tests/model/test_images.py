@@ -1,0 +1,89 @@
+"""Picture preparation: pixel arithmetic on known pictures, and every kind of picture a user may bring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from senna_prune.model.images import MEAN, PAD_COLOUR, STD, open_picture, to_pixel_values
+
+
+def denormalised(values: torch.Tensor) -> np.ndarray:
+    """Back to 8-bit values, (H, W, 3)."""
+    return (values.permute(1, 2, 0).numpy() * np.array(STD) + np.array(MEAN)) * 255
+
+
+def gradient(height: int = 40, width: int = 80) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 3, columns * 2, rows + columns], axis=-1).astype(np.uint8)
+
+
+def test_pad_puts_the_picture_in_the_middle_of_the_pad_colour() -> None:
+    picture = Image.fromarray(np.full((28, 56, 3), 200, dtype=np.uint8))
+    values = denormalised(to_pixel_values(picture, 56, "pad"))
+    assert values.shape == (56, 56, 3)
+    np.testing.assert_allclose(values[:14], np.broadcast_to(PAD_COLOUR, (14, 56, 3)), atol=1e-3)
+    np.testing.assert_allclose(values[42:], np.broadcast_to(PAD_COLOUR, (14, 56, 3)), atol=1e-3)
+    np.testing.assert_allclose(values[14:42], 200, atol=1e-3)
+
+
+def test_pad_of_a_tall_picture() -> None:
+    values = denormalised(to_pixel_values(Image.fromarray(np.zeros((60, 20, 3), dtype=np.uint8)), 60, "pad"))
+    np.testing.assert_allclose(values[:, :20], np.broadcast_to(PAD_COLOUR, (60, 20, 3)), atol=1e-3)
+    np.testing.assert_allclose(values[:, 20:40], 0, atol=1e-3)
+
+
+def test_plain_crops_the_centre() -> None:
+    picture = gradient(40, 81)
+    values = denormalised(to_pixel_values(Image.fromarray(picture), 40, "plain"))
+    np.testing.assert_allclose(values, picture[:, 20:60], atol=1e-3)
+
+
+@pytest.mark.parametrize("aspect_ratio", ["pad", "plain"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (333, 336), (900, 1600)])
+def test_any_size_gives_the_square(size: tuple[int, int], aspect_ratio: str) -> None:
+    values = to_pixel_values(Image.new("RGB", size[::-1]), 56, aspect_ratio)  # type: ignore[arg-type]
+    assert values.shape == (3, 56, 56)
+    assert values.dtype == torch.float32
+
+
+def test_sources_agree(tmp_path: Path) -> None:
+    array = gradient()
+    Image.fromarray(array).save(tmp_path / "picture.png")
+    opened = [open_picture(source) for source in (array, Image.fromarray(array), tmp_path / "picture.png")]
+    opened.append(open_picture(str(tmp_path / "picture.png")))
+    for picture in opened:
+        np.testing.assert_array_equal(np.asarray(picture), array)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "P", "RGBA", "CMYK", "YCbCr"])
+def test_other_modes_become_rgb(mode: str) -> None:
+    picture = Image.fromarray(np.full((8, 8, 3), 255, dtype=np.uint8)).convert(mode)
+    opened = open_picture(picture)
+    assert opened.mode == "RGB"
+    assert np.asarray(opened).min() >= 254
+
+
+def test_greyscale_array_has_three_equal_channels() -> None:
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    opened = np.asarray(open_picture(grey))
+    np.testing.assert_array_equal(opened, np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    upright = gradient()
+    sideways = Image.fromarray(np.rot90(upright))  # counter-clockwise: tag 6 asks viewers to turn it clockwise
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sideways.save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(np.asarray(open_picture(tmp_path / "turned.png")), upright)
+
+
+def test_opening_leaves_the_callers_picture_alone() -> None:
+    picture = Image.fromarray(gradient()).convert("L")
+    open_picture(picture)
+    assert picture.mode == "L"

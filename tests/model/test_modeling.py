@@ -1,0 +1,241 @@
+"""The model against transformers' own modules, and against itself by other routes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForImageTextToText
+
+from senna_prune.errors import InputError
+from senna_prune.model import SennaForConditionalGeneration, planning_prompt, planning_question
+from senna_prune.model.modeling import IGNORED_LABEL
+from tests.fakes import tiny_senna, tiny_views
+
+COMMANDS = ("go straight", "go straight and turn left", "turn right")
+
+
+def batch_inputs(processor: Any, count: int = 3, side: str = "left") -> dict[str, Tensor]:
+    prompts = [planning_prompt(planning_question(4.0 * i, COMMANDS[i])) for i in range(count)]
+    return dict(processor(text=prompts, images=[tiny_views(seed=i) for i in range(count)], padding_side=side))
+
+
+def positions(mask: Tensor) -> Tensor:
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)
+
+
+@pytest.mark.parametrize("feature_layer", [-1, -2, -3, 1])
+def test_only_needed_vision_layers_run_and_give_the_towers_hidden_state(feature_layer: int) -> None:
+    model, _ = tiny_senna()
+    model.config.vision_feature_layer = feature_layer
+    pixels, ran = torch.randn(2, 3, 56, 56), []
+    for number, layer in enumerate(model.model.vision_tower.encoder.layers):
+        layer.register_forward_hook(lambda *_, number=number: ran.append(number))
+    with torch.no_grad():
+        features, _, _ = model.model.get_vision_features(pixels)
+        assert ran == list(range(model.config.num_vision_layers))
+        states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
+    torch.testing.assert_close(features, states[feature_layer][:, 1:])
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_evidence_is_the_eager_attention_of_the_selected_layer(implementation: str) -> None:
+    model, _ = tiny_senna(attn_implementation=implementation)
+    pixels, keys = torch.randn(1, 6, 3, 56, 56), []
+    with torch.no_grad():
+        features = model.get_image_features(pixels, output_evidence=True)
+        plain = model.get_image_features(pixels)
+        attention = model.model.vision_tower.encoder.layers[-2].self_attn
+        handle = attention.k_proj.register_forward_hook(lambda *hooked: keys.append(hooked[2]))
+        model.set_attn_implementation("eager")
+        attentions = model.model.vision_tower(pixels[0], output_attentions=True).attentions
+        handle.remove()
+    assert torch.equal(features.tokens, plain.tokens)
+    assert plain.cls_attention is None
+    assert plain.keys is None
+    assert features.cls_attention is not None
+    assert features.keys is not None
+    torch.testing.assert_close(features.cls_attention[0], attentions[-2].mean(dim=1)[:, 0, 1:])
+    torch.testing.assert_close(features.keys[0], keys[0][:, 1:].unflatten(-1, (4, -1)).mean(dim=2))
+    assert features.cls_attention.shape == (1, 6, 16)
+    assert (features.cls_attention.sum(-1) < 1).all(), "the class token's share must not be normalised away"
+
+
+def test_image_features_equal_pixel_values() -> None:
+    model, processor = tiny_senna()
+    inputs = batch_inputs(processor)
+    text = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        tokens = model.get_image_features(inputs["pixel_values"]).tokens
+        assert torch.equal(model(**inputs).logits, model(**text, image_features=tokens).logits)
+        options = {"max_new_tokens": 5, "do_sample": False}
+        assert torch.equal(
+            model.generate(**inputs, **options), model.generate(**text, image_features=tokens, **options)
+        )
+
+
+def test_visual_tokens_stand_where_their_placeholders_stood() -> None:
+    model, processor = tiny_senna()
+    inputs = batch_inputs(processor, 1)
+    with torch.no_grad():
+        tokens = model.get_image_features(inputs["pixel_values"]).tokens
+        embeds = model.model.embed(inputs["input_ids"], tokens)
+    is_image = inputs["input_ids"][0] == model.config.image_token_id
+    assert torch.equal(embeds[0, is_image], tokens[0].flatten(0, 1))
+    words = model.get_input_embeddings()(inputs["input_ids"][0, ~is_image])
+    assert torch.equal(embeds[0, ~is_image], words)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_padded_batch_equals_singles(side: str, implementation: str) -> None:
+    model, processor = tiny_senna(attn_implementation=implementation)
+    batch = batch_inputs(processor, side=side)
+    mask = batch["attention_mask"].bool()
+    assert not mask.all(), "the batch should be ragged"
+    with torch.no_grad():
+        logits = model(**batch, position_ids=positions(batch["attention_mask"])).logits
+        for row in range(3):
+            single = model(batch["input_ids"][row : row + 1, mask[row]], batch["pixel_values"][row : row + 1]).logits
+            torch.testing.assert_close(logits[row, mask[row]], single[0], atol=2e-4, rtol=1e-4)
+
+
+def test_generated_batch_equals_singles() -> None:
+    model, processor = tiny_senna()
+    batch = batch_inputs(processor)
+    options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
+    generated = model.generate(**batch, **options)[:, batch["input_ids"].shape[1] :]
+    for row in range(3):
+        own = batch["input_ids"][row : row + 1, batch["attention_mask"][row].bool()]
+        single = model.generate(own, pixel_values=batch["pixel_values"][row : row + 1], **options)
+        assert single[0, own.shape[1] :].tolist() == generated[row].tolist()
+
+
+def test_the_cache_does_not_change_what_is_generated() -> None:
+    model, processor = tiny_senna()
+    inputs = batch_inputs(processor, 1)
+    options = {"max_new_tokens": 5, "do_sample": False}
+    with_cache, without = (model.generate(**inputs, **options, use_cache=use) for use in (True, False))
+    assert with_cache.tolist() == without.tolist()
+
+
+def test_beams_repeat_the_image_features() -> None:
+    model, processor = tiny_senna()
+    inputs = batch_inputs(processor, 2)
+    tokens = model.get_image_features(inputs.pop("pixel_values")).tokens
+    ids = model.generate(**inputs, image_features=tokens, num_beams=2, max_new_tokens=3, do_sample=False)
+    assert ids.shape[0] == 2
+
+
+def test_a_ready_mask_and_positions_reach_the_decoder() -> None:
+    model, processor = tiny_senna()
+    inputs = batch_inputs(processor, 1)
+    length = inputs["input_ids"].shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool).tril()[None, None]
+    given = inputs | {"attention_mask": causal, "position_ids": torch.arange(length)[None]}
+    with torch.no_grad():
+        torch.testing.assert_close(model(**given).logits, model(**inputs).logits, atol=1e-5, rtol=1e-5)
+        causal = causal.clone()
+        causal[..., 40:, 3] = False
+        assert not torch.allclose(model(**(given | {"attention_mask": causal})).logits, model(**inputs).logits)
+
+
+def test_logits_to_keep() -> None:
+    model, processor = tiny_senna()
+    inputs = batch_inputs(processor, 1)
+    with torch.no_grad():
+        everything = model(**inputs).logits
+        torch.testing.assert_close(model(**inputs, logits_to_keep=2).logits, everything[:, -2:])
+        wanted = torch.tensor([0, 7])
+        torch.testing.assert_close(model(**inputs, logits_to_keep=wanted).logits, everything[:, wanted])
+
+
+def test_loss_learns_only_the_answer_and_reaches_every_part() -> None:
+    model, processor = tiny_senna()
+    inputs = batch_inputs(processor, 1)
+    labels = inputs["input_ids"].clone()
+    loss = model(**inputs, labels=labels).loss
+    logits = model(**inputs).logits[0, :-1]
+    targets = labels[0, 1:].masked_fill(labels[0, 1:] == model.config.image_token_id, IGNORED_LABEL)
+    expected = torch.nn.functional.cross_entropy(logits, targets)
+    torch.testing.assert_close(loss, expected)
+    loss.backward()
+    inner = model.model
+    for module in (inner.vision_tower.embeddings, inner.multi_modal_projector, inner.img_adapter, inner.language_model):
+        gradients = [parameter.grad for parameter in module.parameters()]
+        assert any(gradient is not None and gradient.abs().sum() > 0 for gradient in gradients), type(module).__name__
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_stays_close(dtype: torch.dtype) -> None:
+    model, processor = tiny_senna()
+    inputs = batch_inputs(processor, 1)
+    with torch.no_grad():
+        full = model(**inputs).logits
+        half = model.to(dtype)(**inputs).logits
+    assert half.dtype == dtype
+    agreement = torch.nn.functional.cosine_similarity(half.float(), full, dim=-1)
+    assert agreement.mean() > 0.98
+
+
+def test_save_and_load_by_auto_class(tmp_path: Path) -> None:
+    model, processor = tiny_senna()
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path)
+    assert isinstance(loaded, SennaForConditionalGeneration)
+    inputs = batch_inputs(processor, 1)
+    with torch.no_grad():
+        assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+
+
+def test_seeds_decide_the_fake() -> None:
+    one, again, other = (tiny_senna(seed=seed)[0].lm_head.weight for seed in (0, 0, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def _bad_inputs() -> dict[str, Any]:
+    def drop_placeholder(inputs: dict[str, Any]) -> None:
+        inputs["input_ids"] = inputs["input_ids"].clone()
+        inputs["input_ids"][0, inputs["input_ids"][0] == 512] = 5
+
+    def five_views(inputs: dict[str, Any]) -> None:
+        inputs["pixel_values"] = inputs["pixel_values"][:, :5]
+
+    def small_views(inputs: dict[str, Any]) -> None:
+        inputs["pixel_values"] = inputs["pixel_values"][..., :28]
+
+    def both(inputs: dict[str, Any]) -> None:
+        inputs["image_features"] = torch.zeros(1, 6, 8, 64)
+
+    def neither(inputs: dict[str, Any]) -> None:
+        del inputs["pixel_values"]
+
+    def two_texts(inputs: dict[str, Any]) -> None:
+        inputs["inputs_embeds"] = torch.zeros(1, 4, 64)
+
+    def two_frames(inputs: dict[str, Any]) -> None:
+        inputs["pixel_values"] = inputs["pixel_values"].expand(2, -1, -1, -1, -1)
+
+    return {
+        "image placeholders": drop_placeholder,
+        "expected ('batch', 6, 3, 56, 56)": five_views,
+        "(1, 6, 3, 56, 28)": small_views,
+        "not both": both,
+        "0 visual tokens": neither,
+        "exactly one of": two_texts,
+        "2 frames were given for 1 rows": two_frames,
+    }
+
+
+@pytest.mark.parametrize("complaint", _bad_inputs())
+def test_contradictory_inputs_are_named(complaint: str) -> None:
+    model, processor = tiny_senna()
+    inputs: dict[str, Any] = batch_inputs(processor, 1)
+    _bad_inputs()[complaint](inputs)
+    with pytest.raises(InputError) as caught:
+        model(**inputs)
+    assert complaint in str(caught.value)

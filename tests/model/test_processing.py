@@ -1,0 +1,106 @@
+"""SennaProcessor: chunk-wise ids, placeholders, padding, round trips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoProcessor
+
+from senna_prune.errors import InputError
+from senna_prune.model import SennaProcessor, planning_prompt, planning_question
+from senna_prune.model.images import open_picture, to_pixel_values
+from senna_prune.model.token_layout import TokenLayout
+from tests.fakes import tiny_config, tiny_senna, tiny_tokenizer, tiny_views
+
+PROMPT = planning_prompt(planning_question(6, "go straight"))
+
+
+def test_chunks_are_tokenised_on_their_own() -> None:
+    _, processor = tiny_senna()
+    ids = processor.encode_prompt(PROMPT).tolist()
+    expected: list[int] = []
+    for number, chunk in enumerate(PROMPT.split("<image>")):
+        own = processor.tokenizer(chunk, add_special_tokens=False).input_ids
+        expected += [512] * 8 + own if number else [1, *own]
+    assert ids == expected
+    assert ids.count(1) == 1, "only the first chunk begins with BOS"
+    pieces = processor.tokenizer.convert_ids_to_tokens(ids[ids.index(512) + 8 :][:2])
+    assert pieces == ["▁", "<0x0A>"], "a chunk after an image begins with the dummy prefix"
+
+
+def test_layout_matches_the_prompt() -> None:
+    model, processor = tiny_senna()
+    layout = TokenLayout.from_ids(processor.encode_prompt(PROMPT), model.config.image_token_id, 8)
+    assert layout.num_visual == 48
+    question = processor.encode_prompt(PROMPT)[layout.question].tolist()
+    assert processor.tokenizer.decode(question).strip().startswith("Your current speed is 6 m/s")
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding(side: str) -> None:
+    _, processor = tiny_senna()
+    batch = processor(text=["short", PROMPT.replace("<image>", "")], padding_side=side)
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    assert ids.shape == mask.shape
+    row = processor.encode_prompt("short")
+    assert torch.equal(ids[0, mask[0].bool()], row)
+    assert (ids[0, ~mask[0].bool()] == 0).all(), "padded with the unknown token"
+    assert int(mask[0, 0]) == (1 if side == "right" else 0)
+
+
+def test_single_prompt_takes_a_single_frame() -> None:
+    _, processor = tiny_senna()
+    views = tiny_views()
+    single, batch = processor(text=PROMPT, images=views), processor(text=[PROMPT], images=[views])
+    for name in ("input_ids", "attention_mask", "pixel_values"):
+        assert torch.equal(single[name], batch[name])
+    assert single["pixel_values"].shape == (1, 6, 3, 56, 56)
+
+
+def test_images_alone() -> None:
+    _, processor = tiny_senna()
+    pixel_values = processor(images=[tiny_views(0), tiny_views(1)])["pixel_values"]
+    expected = to_pixel_values(open_picture(tiny_views(1)[3]), 56, "pad")
+    assert torch.equal(pixel_values[1, 3], expected)
+
+
+def test_to_casts_only_pixels() -> None:
+    _, processor = tiny_senna()
+    batch = processor(text=PROMPT, images=tiny_views()).to(torch.bfloat16)
+    assert batch["pixel_values"].dtype == torch.bfloat16
+    assert batch["input_ids"].dtype == torch.int64
+
+
+@pytest.mark.parametrize("aspect_ratio", ["pad", "plain"])
+def test_round_trip_by_auto_class(tmp_path: Path, aspect_ratio: str) -> None:
+    processor = SennaProcessor.for_config(tiny_config(), tiny_tokenizer(), aspect_ratio)  # type: ignore[arg-type]
+    processor.save_pretrained(tmp_path)
+    tiny_config().save_pretrained(tmp_path)
+    loaded = AutoProcessor.from_pretrained(tmp_path)
+    assert isinstance(loaded, SennaProcessor)
+    inputs, again = processor(text=PROMPT, images=tiny_views()), loaded(text=PROMPT, images=tiny_views())
+    for name, tensor in inputs.items():
+        assert torch.equal(tensor, again[name])
+
+
+def test_wrong_numbers_are_named() -> None:
+    _, processor = tiny_senna()
+    views = tiny_views()
+    with pytest.raises(InputError, match="2 prompts but pictures of 1"):
+        processor(text=[PROMPT, PROMPT], images=[views])
+    with pytest.raises(InputError, match="5 pictures were given for 6"):
+        processor(text=PROMPT, images=views[:5])
+    with pytest.raises(InputError, match="1 <image> markers, expected 6"):
+        processor(text="<image> what?")
+    with pytest.raises(InputError, match="padding_side"):
+        processor(text=["a", "b"], padding_side="middle")
+    with pytest.raises(InputError, match="image_aspect_ratio"):
+        SennaProcessor(tiny_tokenizer(), image_aspect_ratio="anyres")  # type: ignore[arg-type]
+
+
+def test_a_prompt_beyond_the_limit_is_refused_not_cut() -> None:
+    _, processor = tiny_senna()
+    with pytest.raises(InputError, match="the limit is 2048"):
+        processor(text="word " * 3000)
