@@ -14,6 +14,8 @@ from senna_prune.pruning.schedules import BudgetedSchedule, merged_count
 Shape = Literal["logistic", "tanh", "linear", "exponential"]
 Slope = Literal["linear", "linear_discrete", "logistic"]
 
+REFERENCE_LAYERS = 32
+"""Depth that the published k0, gamma and x0 belong to."""
 PLATEAU = 0.75
 """Height of the released logistic."""
 CAP = 2.5
@@ -23,39 +25,40 @@ CAP = 2.5
 def curve(shape: Shape, depth: float, k: float, x0: float) -> float:
     """Share of tokens at a depth, in [0, 1], falling for k > 0 and flat for k = 0.
 
-    The paper ablates four shapes (Table 4b) and prints the logistic alone (Eq. 5). Ours: the others fall by half at the
-    same x0; the linear one has the logistic's slope there; the exponential falls from depth 0.
+    The paper ablates four shapes (Table 4b) and prints the logistic alone (Eq. 5). Ours: the hyperbolic tangent is
+    half at the same x0; the line joins the logistic's values at both ends of the reference depth; the exponential falls
+    from depth 0.
     """
     if shape == "linear":
-        return min(1.0, max(0.0, 0.5 - 0.25 * k * (depth - x0)))
+        start, end = _logistic(-k * x0), _logistic(k * (REFERENCE_LAYERS - x0))
+        return start + (end - start) * depth / REFERENCE_LAYERS
     if shape == "tanh":
-        return 0.5 - 0.5 * math.tanh(k * (depth - x0))
+        return _logistic(2 * k * (depth - x0))
     if shape == "exponential":
         return math.exp(-k * depth)
-    return 1.0 / (1.0 + math.exp(min(k * (depth - x0), 700.0)))
+    return _logistic(k * (depth - x0))
 
 
 def curve_area(shape: Shape, k: float, x0: float, depth: float) -> float:
-    """Integral of `curve` from 0 to `depth`; Eq. 6 over N_init for the logistic, with its limit at k = 0."""
-    if shape == "exponential":
-        return depth if k == 0 else -math.expm1(-k * depth) / k
+    """Integral of `curve` from 0 to `depth`; for the logistic Eq. 6 over N_init, with its limit at k = 0."""
     if shape == "linear":
-        return _linear_primitive(k, depth - x0) - _linear_primitive(k, -x0)
-    if shape == "tanh":
-        k = 2 * k  # (1 - tanh z) / 2 is the logistic of 2 z
+        return 0.5 * depth * (curve(shape, 0.0, k, x0) + curve(shape, depth, k, x0))
     if abs(k) < 1e-9:
-        return 0.5 * depth
+        return depth * curve(shape, 0.0, k, x0)
+    if shape == "exponential":
+        return -math.expm1(-k * depth) / k
+    k = 2 * k if shape == "tanh" else k
     return depth - (_softplus(k * (depth - x0)) - _softplus(-k * x0)) / k
 
 
+def _logistic(z: float) -> float:
+    """1 / (1 + e^z) without overflow."""
+    return 1.0 / (1.0 + math.exp(min(z, 700.0)))
+
+
 def _softplus(z: float) -> float:
+    """ln(1 + e^z) without overflow."""
     return max(z, 0.0) + math.log1p(math.exp(-abs(z)))
-
-
-def _linear_primitive(k: float, x: float) -> float:
-    reach = 2.0 / k if k > 0 else math.inf
-    inside = min(max(x, -reach), reach)
-    return 0.5 * inside - 0.125 * k * inside**2 + min(0.0, x + reach if math.isfinite(reach) else 0.0)
 
 
 def dynamic_slope(complexity: float, k0: float, gamma: float, mode: Slope = "linear") -> float:

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from senna_prune.pruning import complexity as measures
-from senna_prune.pruning.curves import PaperCurve, ReleasedCurve, Shape, Slope
+from senna_prune.pruning.curves import REFERENCE_LAYERS, PaperCurve, ReleasedCurve, Shape, Slope
 from senna_prune.pruning.interface import Complexity, Scorer
 from senna_prune.pruning.mergers import ClusterDropped
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.registry import Host, Method
 from senna_prune.pruning.scorers import AutoPruneScore, MeanAttention
 
-REFERENCE_LAYERS = REFERENCE_HEADS = 32
+REFERENCE_HEADS = 32
 
 
 @dataclass(frozen=True, kw_only=True)

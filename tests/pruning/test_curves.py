@@ -1,0 +1,82 @@
+"""Retention curves: shapes, areas, the printed and the released policy."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.integrate import quad
+
+from senna_prune.pruning.curves import Shape, curve, curve_area, dynamic_slope, simulate
+from senna_prune.pruning.schedules import merged_count
+from tests.pruning.scenes import pruner
+
+SHAPES = get_args(Shape)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@given(k=st.sampled_from([0.0, 1e-12, 0.01, 0.2, 0.4, 2.0]), x0=st.floats(5, 25), depth=st.floats(1, 32))
+def test_area_is_the_integral(shape: Shape, k: float, x0: float, depth: float) -> None:
+    numeric, _ = quad(lambda x: curve(shape, x, k, x0), 0, depth, points=[min(x0, depth)])
+    assert curve_area(shape, k, x0, depth) == pytest.approx(numeric, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_curves_fall_and_are_flat_without_slope(shape: Shape) -> None:
+    falling = [curve(shape, x, 0.3, 14.9) for x in range(33)]
+    assert falling == sorted(falling, reverse=True)
+    assert falling[0] > falling[-1] > 0
+    assert len({curve(shape, x, 0.0, 14.9) for x in range(33)}) == 1
+
+
+def test_the_logistic_is_half_at_its_inflection() -> None:
+    assert curve("logistic", 14.9, 0.4, 14.9) == curve("tanh", 14.9, 0.4, 14.9) == 0.5
+    assert curve("logistic", 1e9, 0.4, 14.9) == pytest.approx(0, abs=1e-300)
+
+
+def test_a_harder_question_keeps_tokens_longer() -> None:
+    """Eq. 8: low information -> steep, late descent; high information -> few tokens early, many late."""
+    for variant in ("released", "paper"):
+        hard = pruner("autoprune", 0.25, variant=variant).plan(768, 32, 0.2).tokens
+        easy = pruner("autoprune", 0.25, variant=variant).plan(768, 32, 1.9).tokens
+        assert hard[6] > easy[6]
+        assert hard[28] < easy[28]
+
+
+def test_slope_does_not_turn_around() -> None:
+    assert dynamic_slope(50.0, 0.4, 0.2) == 0.0
+
+
+@pytest.mark.parametrize(("dropped", "clusters"), [(0, 0), (1, 1), (29, 1), (31, 2), (276, 9), (109, 4)])
+def test_merged_count(dropped: int, clusters: int) -> None:
+    assert merged_count(dropped) == clusters
+
+
+def test_simulation_counts_clusters_as_tokens() -> None:
+    plan = simulate(100, [60, 40, 90])
+    assert plan.tokens == (100, 100, 62, 41, 41)
+    assert plan.merged == (0, 0, 2, 1, 0)
+
+
+def test_paper_variant_has_no_vision_cut_and_no_merging() -> None:
+    policy = pruner("autoprune", 0.25, variant="paper")
+    plan = policy.plan(768, 32, 1.0)
+    assert plan.tokens[:2] == (768, 768)
+    assert set(plan.merged) == {0}
+    assert policy.merger is None
+    assert "vision" not in policy.needs
+
+
+def test_other_depths_follow_the_same_curve() -> None:
+    """x0 scales with L/32 and k with 32/L: a decoder of half the depth keeps what every other layer kept."""
+    deep = pruner("autoprune", 0.4, variant="paper", layers=64).plan(768, 64, 0.3).tokens
+    reference = pruner("autoprune", 0.4, variant="paper", layers=32).plan(768, 32, 0.3).tokens
+    assert [abs(deep[2 * layer] - reference[layer]) < 25 for layer in range(4, 32)] == [True] * 28
+
+
+def test_head_count_scales_the_head_sum() -> None:
+    few, many = (pruner("autoprune", 0.4, heads=heads) for heads in (8, 32))
+    assert few.complexity.scale == 4 * many.complexity.scale == 4  # type: ignore[union-attr]
+    assert pruner("autoprune", 0.4, heads=8, scaling="none").complexity.scale == 1  # type: ignore[union-attr]

@@ -1,0 +1,128 @@
+"""Methods by name, their options, and the recipe for a new one."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import senna_prune.pruning
+from senna_prune.errors import PruningError
+from senna_prune.pruning import Budget, make_pruner, method_names, method_options, method_summary, methods, registry
+from tests.pruning.scenes import scene
+
+HOST = {"num_layers": 32, "num_heads": 32, "num_visual": 768}
+PACKAGE = Path(senna_prune.pruning.__file__).parent
+
+RECIPE = '''
+"""Keeps the tokens with the largest hidden states."""
+
+from dataclasses import dataclass
+
+from senna_prune.pruning.registry import Host, Method
+from senna_prune.pruning.schedules import SingleCut
+
+
+class Norm:
+    needs = frozenset()
+
+    def score(self, observation):
+        return observation.hidden.float().norm(dim=-1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenNorm(Method):
+    """Tokens with the largest norm, from one layer on."""
+
+    layer: int = 4
+
+    def schedule(self, host: Host) -> SingleCut:
+        return SingleCut(host.budget, boundary=self.layer)
+
+    def scorer(self, host: Host) -> Norm:
+        return Norm()
+'''
+
+
+@pytest.fixture
+def new_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A file dropped into `methods/`, without touching another."""
+    (tmp_path / "hidden_norm.py").write_text(RECIPE)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+    registry._methods.cache_clear()
+    yield
+    registry._methods.cache_clear()
+    sys.modules.pop(f"{methods.__name__}.hidden_norm", None)
+
+
+@pytest.mark.usefixtures("new_method")
+def test_a_new_method_is_one_file() -> None:
+    assert "hidden_norm" in method_names()
+    assert method_options("hidden_norm")["layer"] == 4
+    assert method_summary("hidden_norm") == "Tokens with the largest norm, from one layer on."
+    policy = make_pruner("hidden_norm", Budget.retention(0.5), **HOST, layer=2, min_tokens_per_view=1)
+    plan = policy.plan(60, 32)
+    assert plan.tokens[1:3] == (60, 28)
+    seen = scene([30, 30], layer=2)
+    kept = policy.select(seen, 28, 0).keep
+    strongest = seen.hidden.norm(dim=-1).topk(28).indices.sort().values
+    assert torch.equal(kept, strongest)
+
+
+def test_a_method_file_must_define_one_method() -> None:
+    with pytest.raises(PruningError, match="0 subclasses of Method"):
+        registry.method_in(senna_prune.pruning.budget)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("pyramid_drop", {}, "did you mean 'pyramiddrop'"),
+        ("fastv", {"layers": 3}, "did you mean 'layer'"),
+        ("fastv", {"layer": "2"}, "'2' is not int or null"),
+        ("fastv", {"layer": True}, "True is not int"),
+        ("autoprune", {"variant": "printed"}, "one of released, paper"),
+        ("autoprune", {"k0": None}, "None is not float"),
+        ("random", {"view_weights": [1, "x"]}, "view_weights"),
+    ],
+)
+def test_mistakes_are_named(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(PruningError) as caught:
+        make_pruner(name, Budget.retention(0.5), **HOST, **options)
+    assert message.lower() in str(caught.value).lower()
+
+
+def test_lists_from_yaml_are_taken() -> None:
+    policy = make_pruner("random", Budget.retention(0.5), **HOST, view_weights=[1, 2.5])
+    assert policy.view_weights == (1, 2.5)
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_defaults_make_a_pruner(name: str) -> None:
+    policy = make_pruner(name, Budget.retention(0.5), **HOST, **method_options(name))
+    assert policy.name == name
+    assert policy.positions in ("original", "repacked")
+    for positions in ("original", "repacked"):
+        assert make_pruner(name, Budget.retention(0.5), **HOST, positions=positions).positions == positions
+    assert method_summary(name)
+
+
+def test_policies_import_neither_model_nor_engine() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                top = name.split(".")[0]
+                assert top in sys.stdlib_module_names | {"torch", "senna_prune"}, f"{path.name} imports {name}"
+                assert top != "senna_prune" or name.startswith(("senna_prune.pruning", "senna_prune.errors")), name
+
+
+def test_method_files_are_short() -> None:
+    lengths = [len(path.read_text().splitlines()) for path in (PACKAGE / "methods").glob("*.py")]
+    assert sum(lengths) / len(lengths) < 80
+    assert max(lengths) < 120
