@@ -1,0 +1,1 @@
+"""How long a plan takes, stage by stage, beside what the hardware could do."""

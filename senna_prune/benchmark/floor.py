@@ -1,0 +1,39 @@
+"""What the hardware could do: FLOPs over the measured matmul rate, bytes over the measured copy rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from senna_prune.benchmark.clock import milliseconds
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Measured rates.
+
+    Attributes:
+        flops: real FLOP per second of a large matrix product in the model's dtype.
+        bytes: bytes read per second of a large copy (which reads and writes as much).
+    """
+
+    flops: float
+    bytes: float
+
+    def floor(self, flops: float, read: float) -> float:
+        """Milliseconds below which a stage cannot go: arithmetic or memory, whichever takes longer."""
+        return 1e3 * max(flops / self.flops, read / self.bytes)
+
+
+def measure_hardware(device: torch.device, dtype: torch.dtype, rounds: int = 7) -> Hardware:
+    """Best of several rounds: a floor should be low rather than high."""
+    size = 8192 if device.type == "cuda" else 2048
+    left = torch.randn(size, size, device=device).to(dtype)
+    right = torch.randn(size, size, device=device).to(dtype)
+    product = min(milliseconds(lambda: left @ right, device) for _ in range(rounds))
+    source = torch.zeros(2**31 if device.type == "cuda" else 2**27, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    copy = min(milliseconds(lambda: target.copy_(source), device) for _ in range(rounds))
+    # A copy moves every byte twice; a stage that only reads weights moves them once.
+    return Hardware(flops=2.0 * size**3 / (product / 1e3), bytes=2.0 * source.numel() / (copy / 1e3))

@@ -1,0 +1,98 @@
+"""The benchmark on a decoder small enough for a test: it must measure, print and write what it promises."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from senna_prune.benchmark.clock import Times, interleave
+from senna_prune.benchmark.contest import pruner_for
+from senna_prune.benchmark.floor import Hardware
+from senna_prune.benchmark.hosts import build_host
+from senna_prune.benchmark.profile import asked_milliseconds, read_profile
+from senna_prune.benchmark.replay import Recorder, Replay
+from senna_prune.benchmark.settings import BenchmarkConfig, HostConfig
+from senna_prune.config import load_config
+from senna_prune.errors import ConfigError
+from senna_prune.pruning import Budget
+from tools.benchmark import main
+
+TINY = {"layers": 4, "hidden": 64, "mlp": 128, "heads": 4, "vocabulary": 300, "view_tokens": 16, "text_tokens": 100}
+VISION = {"vision_layers": 3, "vision_hidden": 32, "vision_mlp": 64, "vision_heads": 4, "image_size": 56}
+
+
+def tiny_host_arguments(vision_layers: int) -> list[str]:
+    sizes = TINY | VISION | {"vision_layers": vision_layers}
+    return [f"host.{key}={value}" for key, value in sizes.items()]
+
+
+def test_ratio_is_the_median_of_the_rounds() -> None:
+    slow, fast = Times((10.0, 20.0, 90.0)), Times((5.0, 5.0, 30.0))
+    assert fast.ratio_to(slow) == 3.0
+    assert slow.p50 == 20.0
+
+
+def test_rounds_interleave() -> None:
+    order: list[str] = []
+    contestants = {name: (lambda name=name: order.append(name)) for name in "ab"}
+    timed = interleave(contestants, torch.device("cpu"), warmup=1, repeats=2, prepare=lambda n: order.append(n.upper()))
+    assert order == ["A", "a", "B", "b"] * 3
+    assert len(timed["a"].rounds) == 2
+
+
+def test_floor_is_arithmetic_or_memory() -> None:
+    hardware = Hardware(flops=1e9, bytes=1e6)
+    assert hardware.floor(flops=2e9, read=1e6) == 2000.0
+    assert hardware.floor(flops=1.0, read=5e6) == 5000.0
+
+
+def test_replay_repeats_a_prefill_without_asking_the_policy() -> None:
+    config = BenchmarkConfig(host=HostConfig(**(TINY | VISION)), device="cpu")
+    host = build_host(config, torch.device("cpu"))
+    recorder = Recorder(pruner_for(host, "autoprune", Budget.retention(0.5)))
+    real = host.prefill(recorder)
+    assert real is not None
+    replayed = host.prefill(Replay.of(recorder, real.samples[0]))
+    assert replayed is not None
+    assert replayed.samples[0].kept() == real.samples[0].kept()
+    assert real.samples[0].entering[-1] < 96
+
+
+@pytest.mark.parametrize("vision_layers", [0, 3])
+def test_tool_writes_results_and_a_profile_that_turns_milliseconds_into_retention(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], vision_layers: int
+) -> None:
+    arguments = [*tiny_host_arguments(vision_layers), "repeats=2", "warmup=1", "retentions=[0.3,0.6]", "new_tokens=2"]
+    arguments += [f"output={tmp_path}", "name=t", "batch_sizes=[1,2]"]
+    assert main(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "autoprune 30%, one-pass" in printed
+    record = json.loads((tmp_path / "t.json").read_text())
+    assert ("vision" in record["stages"]) == (vision_layers > 0)
+    ratios = {row["name"]: row["flops_ratio"] for row in record["rows"]}
+    assert ratios["autoprune 30%, one-pass"] > ratios["autoprune 60%, one-pass"] > 1
+    profile = read_profile(tmp_path / "t_profile.json", "autoprune")
+    assert sorted(profile) == [0.3, 0.6]
+    asked = max(profile.values())
+    config = load_config(BenchmarkConfig, overrides=[*arguments, f"milliseconds={asked}"])
+    ((label, _, budget),) = asked_milliseconds(config)
+    assert budget.mean_tokens(100) == pytest.approx(60.0)
+    assert "ms" in label
+
+
+def test_profile_errors_are_typed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no profile yet"):
+        read_profile(tmp_path / "absent.json", "autoprune")
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    with pytest.raises(ConfigError, match="not a profile"):
+        read_profile(broken, "autoprune")
+
+
+@pytest.mark.parametrize("bad", ["repeats=0", "retentions=[]", "dtype=float8", "compare=[spda]", "hosts.layers=2"])
+def test_bad_settings_exit_with_one_line(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([bad]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -1,0 +1,40 @@
+"""Time planning stage by stage: unpruned transformers `generate` against every method and retention, and the floor.
+
+tools/benchmark.py --config configs/benchmark/cpu_decoder.yaml
+tools/benchmark.py --config configs/benchmark/senna_7b.yaml device=cuda
+tools/benchmark.py --config configs/benchmark/cpu_decoder.yaml milliseconds=600   (after a run that wrote a profile)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from senna_prune.benchmark.run import run_benchmark
+from senna_prune.benchmark.settings import BenchmarkConfig
+from senna_prune.config import load_config
+from senna_prune.evaluation.cli import guarded
+
+DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "benchmark" / "cpu_decoder.yaml"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", action="append", type=Path, metavar="FILE", help="merged left to right")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, e.g. repeats=20")
+    options = parser.parse_args(arguments)
+
+    def action() -> None:
+        config = load_config(BenchmarkConfig, options.config or [DEFAULT_CONFIG], options.overrides)
+        console = Console(width=None if sys.stdout.isatty() else 220)
+        run_benchmark(config, console)
+
+    return guarded(action)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
