@@ -1,0 +1,98 @@
+"""Every registered method on a tiny Senna: six cameras, ragged batches, through `generate`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from senna_prune.engine import prune
+from senna_prune.model.prompts import planning_prompt, planning_question
+from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
+from tests.fakes import tiny_senna, tiny_views
+from tests.pruning.scenes import BUDGETED
+
+QUESTIONS = [planning_question(0.0, "turn right"), planning_question(11.0, "go straight and turn left")]
+
+
+def policy_for(model: Any, name: str, retention: float, **options: Any) -> Pruner:
+    text = model.config.text_config
+    visual = model.config.num_views * model.config.num_view_tokens
+    return make_pruner(
+        name,
+        Budget.retention(retention),
+        num_layers=text.num_hidden_layers,
+        num_heads=text.num_attention_heads,
+        num_visual=visual,
+        **options,
+    )
+
+
+def batch_of(processor: Any, numbers: list[int]) -> dict[str, Any]:
+    prompts = [planning_prompt(QUESTIONS[i]) for i in numbers]
+    return dict(processor(text=prompts, images=[tiny_views(seed=i) for i in numbers], padding_side="left"))
+
+
+@torch.no_grad()
+def answer(model: Any, inputs: dict[str, Any], policy: Pruner | None) -> tuple[Tensor, Any]:
+    def generate() -> Tensor:
+        out = model.generate(
+            **inputs,
+            max_new_tokens=3,
+            min_new_tokens=3,
+            do_sample=False,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        return torch.stack(out.logits, dim=1)
+
+    if policy is None:
+        return generate(), None
+    with prune(model, policy) as trace:
+        return generate(), trace
+
+
+@pytest.fixture(scope="module")
+def senna() -> tuple[Any, Any]:
+    return tiny_senna()
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_a_full_budget_changes_no_bit(senna: tuple[Any, Any], name: str) -> None:
+    model, processor = senna
+    inputs = batch_of(processor, [0, 1])
+    plain, _ = answer(model, inputs, None)
+    pruned, _ = answer(model, inputs, policy_for(model, name, 1.0))
+    assert torch.equal(plain, pruned)
+
+
+@pytest.mark.parametrize("positions", ["original", "repacked"])
+@pytest.mark.parametrize("name", method_names())
+def test_a_batch_gives_what_its_samples_give(senna: tuple[Any, Any], name: str, positions: str) -> None:
+    model, processor = senna
+    policy = policy_for(model, name, 0.5, positions=positions)
+    together, trace = answer(model, batch_of(processor, [0, 1]), policy)
+    for i in range(2):
+        alone, single = answer(model, batch_of(processor, [i]), policy)
+        torch.testing.assert_close(together[i], alone[0], atol=1e-5, rtol=1e-4)
+        mine, its = trace.samples[i], single.samples[0]
+        assert mine.entering == its.entering == mine.plan.tokens[:-1]
+        for ours, theirs in zip(mine.origins, its.origins, strict=True):
+            assert ours.tolist() == theirs.tolist()
+        for layer, origin in enumerate(mine.origins):
+            kept = origin[origin >= 0].tolist()
+            assert kept == sorted(set(kept))
+            assert mine.views[layer].tolist() == sorted(mine.views[layer].tolist())
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_no_camera_goes_blind(senna: tuple[Any, Any], name: str) -> None:
+    model, processor = senna
+    policy = policy_for(model, name, 0.5, min_tokens_per_view=1)
+    _, trace = answer(model, batch_of(processor, [0]), policy)
+    sample = trace.samples[0]
+    for tokens, merged, counts in zip(sample.plan.tokens, sample.plan.merged, sample.per_view(), strict=False):
+        if tokens - merged >= len(counts):
+            assert min(counts) >= 1
