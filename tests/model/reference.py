@@ -46,7 +46,8 @@ def write_weights(
     stem = "model" if safe else "pytorch_model"
     names = sorted(tensors)
     halves = [names] if layout == "single" else [names[::2], names[1::2]]
-    files, weight_map = [], {}
+    files: list[Path] = []
+    weight_map: dict[str, str] = {}
     for number, part in enumerate(halves, start=1):
         name = f"{stem}{suffix}" if layout == "single" else f"{stem}-{number:05d}-of-{len(halves):05d}{suffix}"
         shard = {key: tensors[key] for key in part}
@@ -64,9 +65,9 @@ def write_weights(
 def reference_config(model: SennaForConditionalGeneration, **changes: Any) -> dict[str, Any]:
     """config.json as the reference saves it."""
     text = model.config.text_config
-    fields = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-    fields += ("num_key_value_heads", "hidden_act", "max_position_embeddings", "rms_norm_eps", "pad_token_id")
-    raw = {field: getattr(text, field) for field in fields}
+    fields = "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads"
+    fields += " hidden_act max_position_embeddings rms_norm_eps pad_token_id"
+    raw = {field: getattr(text, field) for field in fields.split()}
     raw |= {
         "model_type": "llava_llama",
         "mm_vision_tower": "tower",

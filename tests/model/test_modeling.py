@@ -23,6 +23,10 @@ def batch_inputs(processor: Any, count: int = 3, side: str = "left") -> dict[str
     return dict(processor(text=prompts, images=[tiny_views(seed=i) for i in range(count)], padding_side=side))
 
 
+def generate(model: Any, inputs: dict[str, Any], **options: Any) -> Tensor:
+    return model.generate(**inputs, do_sample=False, **options)
+
+
 def positions(mask: Tensor) -> Tensor:
     return (mask.cumsum(dim=1) - 1).clamp(min=0)
 
@@ -71,10 +75,8 @@ def test_image_features_equal_pixel_values() -> None:
     with torch.no_grad():
         tokens = model.get_image_features(inputs["pixel_values"]).tokens
         assert torch.equal(model(**inputs).logits, model(**text, image_features=tokens).logits)
-        options = {"max_new_tokens": 5, "do_sample": False}
-        assert torch.equal(
-            model.generate(**inputs, **options), model.generate(**text, image_features=tokens, **options)
-        )
+    from_pixels = generate(model, inputs, max_new_tokens=5)
+    assert torch.equal(from_pixels, generate(model, text | {"image_features": tokens}, max_new_tokens=5))
 
 
 def test_visual_tokens_stand_where_their_placeholders_stood() -> None:
@@ -106,27 +108,27 @@ def test_padded_batch_equals_singles(side: str, implementation: str) -> None:
 def test_generated_batch_equals_singles() -> None:
     model, processor = tiny_senna()
     batch = batch_inputs(processor)
-    options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
-    generated = model.generate(**batch, **options)[:, batch["input_ids"].shape[1] :]
+    options = {"max_new_tokens": 6, "min_new_tokens": 6}
+    generated = generate(model, batch, **options)[:, batch["input_ids"].shape[1] :]
     for row in range(3):
         own = batch["input_ids"][row : row + 1, batch["attention_mask"][row].bool()]
-        single = model.generate(own, pixel_values=batch["pixel_values"][row : row + 1], **options)
+        pixels = batch["pixel_values"][row : row + 1]
+        single = generate(model, {"input_ids": own, "pixel_values": pixels}, **options)
         assert single[0, own.shape[1] :].tolist() == generated[row].tolist()
 
 
 def test_the_cache_does_not_change_what_is_generated() -> None:
     model, processor = tiny_senna()
     inputs = batch_inputs(processor, 1)
-    options = {"max_new_tokens": 5, "do_sample": False}
-    with_cache, without = (model.generate(**inputs, **options, use_cache=use) for use in (True, False))
+    with_cache, without = (generate(model, inputs, max_new_tokens=5, use_cache=use) for use in (True, False))
     assert with_cache.tolist() == without.tolist()
 
 
 def test_beams_repeat_the_image_features() -> None:
     model, processor = tiny_senna()
     inputs = batch_inputs(processor, 2)
-    tokens = model.get_image_features(inputs.pop("pixel_values")).tokens
-    ids = model.generate(**inputs, image_features=tokens, num_beams=2, max_new_tokens=3, do_sample=False)
+    inputs["image_features"] = model.get_image_features(inputs.pop("pixel_values")).tokens
+    ids = generate(model, inputs, num_beams=2, max_new_tokens=3)
     assert ids.shape[0] == 2
 
 
@@ -173,9 +175,10 @@ def test_loss_learns_only_the_answer_and_reaches_every_part() -> None:
 def test_half_precision_stays_close(dtype: torch.dtype) -> None:
     model, processor = tiny_senna()
     inputs = batch_inputs(processor, 1)
+    narrow: Any = tiny_senna()[0]
     with torch.no_grad():
         full = model(**inputs).logits
-        half = model.to(dtype)(**inputs).logits
+        half = narrow.to(dtype)(**inputs).logits
     assert half.dtype == dtype
     agreement = torch.nn.functional.cosine_similarity(half.float(), full, dim=-1)
     assert agreement.mean() > 0.98

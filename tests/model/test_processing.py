@@ -11,6 +11,7 @@ from transformers import AutoProcessor
 from senna_prune.errors import InputError
 from senna_prune.model import SennaProcessor, planning_prompt, planning_question
 from senna_prune.model.images import open_picture, to_pixel_values
+from senna_prune.model.processing import PaddingSide
 from senna_prune.model.token_layout import TokenLayout
 from tests.fakes import tiny_config, tiny_senna, tiny_tokenizer, tiny_views
 
@@ -39,7 +40,7 @@ def test_layout_matches_the_prompt() -> None:
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_padding(side: str) -> None:
+def test_padding(side: PaddingSide) -> None:
     _, processor = tiny_senna()
     batch = processor(text=["short", PROMPT.replace("<image>", "")], padding_side=side)
     ids, mask = batch["input_ids"], batch["attention_mask"]
@@ -95,7 +96,7 @@ def test_wrong_numbers_are_named() -> None:
     with pytest.raises(InputError, match="1 <image> markers, expected 6"):
         processor(text="<image> what?")
     with pytest.raises(InputError, match="padding_side"):
-        processor(text=["a", "b"], padding_side="middle")
+        processor(text=["a", "b"], padding_side="middle")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="image_aspect_ratio"):
         SennaProcessor(tiny_tokenizer(), image_aspect_ratio="anyres")  # type: ignore[arg-type]
 

@@ -1,0 +1,209 @@
+"""Checkpoints: every released layout opens, the import writes our format, memory and digests behave."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from senna_prune.errors import CheckpointError
+from senna_prune.model import importing
+from senna_prune.model.checkpoint import DIGEST_FILE, checkpoint_digest, load_senna
+from senna_prune.model.importing import import_checkpoint
+from senna_prune.model.reference_format import open_reference
+from tests.fakes import tiny_senna
+from tests.model.reference import write_reference, write_tower
+from tools import import_checkpoint as tool
+
+
+def assert_same(one: nn.Module, other: nn.Module) -> None:
+    expected, found = one.state_dict(), other.state_dict()
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name].to(expected[name].dtype)) for name in expected)
+
+
+@pytest.mark.parametrize("tower_inside", [True, False])
+@pytest.mark.parametrize("layout", ["single", "sharded"])
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+def test_released_layouts_open_and_import(tmp_path: Path, suffix: Any, layout: Any, tower_inside: bool) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path / "released", model, processor, suffix, layout, tower_inside)
+    opened, read = load_senna(source)
+    assert_same(model, opened)
+    assert not opened.training
+    assert read.image_aspect_ratio == "pad"
+    assert (read.num_view_tokens, read.image_size, read.image_token_id) == (8, 56, 512)
+    digest = import_checkpoint(source, tmp_path / "ours")
+    assert_same(model, load_senna(tmp_path / "ours")[0])
+    assert_same(model, AutoModelForImageTextToText.from_pretrained(tmp_path / "ours"))
+    read = AutoProcessor.from_pretrained(tmp_path / "ours")
+    answer = "KEEP, STRAIGHT"
+    assert read(text=answer)["input_ids"].tolist() == processor(text=answer)["input_ids"].tolist()
+    assert digest == checkpoint_digest(tmp_path / "ours")
+
+
+def test_legacy_bin_opens(tmp_path: Path) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path, model, processor, ".bin", legacy=True)
+    assert_same(model, load_senna(source)[0])
+
+
+def test_shards_without_an_index_open(tmp_path: Path) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path, model, processor, ".bin", "sharded")
+    (source / "pytorch_model.bin.index.json").unlink()
+    assert_same(model, load_senna(source)[0])
+
+
+@pytest.mark.parametrize("whole_clip", [True, False])
+def test_a_given_tower_wins(tmp_path: Path, whole_clip: bool) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path / "released", model, processor)
+    other = tiny_senna(seed=5)[0]
+    tower = write_tower(tmp_path / "clip", other, whole_clip)
+    opened = load_senna(source, vision_tower=tower)[0]
+    expected = other.model.vision_tower.state_dict()
+    assert all(torch.equal(t, expected[name]) for name, t in opened.model.vision_tower.state_dict().items())
+    assert torch.equal(opened.lm_head.weight, model.lm_head.weight)
+
+
+def test_the_released_tower_needs_no_folder(tmp_path: Path) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path, model, processor, mm_vision_tower="openai/clip-vit-large-patch14-336")
+    assert open_reference(source).config.vision_config.num_hidden_layers == 24
+
+
+def test_plain_images_where_the_config_says_nothing_of_padding(tmp_path: Path) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path, model, processor, image_aspect_ratio=None)
+    assert load_senna(source)[1].image_aspect_ratio == "plain"
+
+
+@pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.bfloat16), ("float32", torch.float32)])
+def test_dtype(tmp_path: Path, dtype: str, expected: torch.dtype) -> None:
+    model, processor = tiny_senna()
+    narrow: Any = model
+    source = write_reference(tmp_path, narrow.to(torch.bfloat16), processor, ".bin", torch_dtype="bfloat16")
+    opened = load_senna(source, dtype)[0]
+    assert {parameter.dtype for parameter in opened.parameters()} == {expected}
+    assert_same(model, opened)
+
+
+@pytest.mark.parametrize("device_map", ["auto", {"": "cpu"}])
+def test_device_maps(tmp_path: Path, device_map: Any) -> None:
+    model, processor = tiny_senna()
+    import_checkpoint(write_reference(tmp_path / "released", model, processor), tmp_path / "ours")
+    assert_same(model, load_senna(tmp_path / "ours", device=device_map)[0])
+
+
+def test_low_memory_loading_with_layers_on_disk(tmp_path: Path) -> None:
+    model, processor = tiny_senna()
+    import_checkpoint(write_reference(tmp_path / "released", model, processor), tmp_path / "ours")
+    device_map = {"model.vision_tower": "cpu", "model.multi_modal_projector": "cpu", "model.img_adapter": "cpu"}
+    device_map |= {"model.language_model": "disk", "lm_head": "cpu"}
+    loaded = AutoModelForImageTextToText.from_pretrained(
+        tmp_path / "ours", device_map=device_map, offload_folder=tmp_path / "offload"
+    )
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
+
+
+def test_generation_is_greedy_whatever_the_released_files_say(tmp_path: Path) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path, model, processor)
+    (source / "generation_config.json").write_text(json.dumps({"temperature": 0.9, "top_p": 0.6}))
+    config = load_senna(source)[0].generation_config
+    assert config is not None
+    assert config.do_sample is False
+    assert (config.pad_token_id, config.eos_token_id) == (0, 2)
+
+
+def test_import_holds_one_shard_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path / "released", model, processor, ".safetensors", "sharded", tower_inside=False)
+    counts = []
+
+    def counted(tensors: dict[str, Tensor], *_: Any) -> None:
+        counts.append(len(tensors))
+        raise InterruptedError
+
+    monkeypatch.setattr(importing, "save_file", counted)
+    with pytest.raises(InterruptedError):
+        import_checkpoint(source, tmp_path / "ours")
+    index = json.loads((source / "model.safetensors.index.json").read_text())["weight_map"]
+    own = [n for n, file in index.items() if file.startswith("model-00001") and "inv_freq" not in n]
+    assert counts == [len(own)]
+
+
+def test_an_interrupted_import_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path / "released", model, processor, layout="sharded")
+    saved = []
+
+    def interrupted(tensors: dict[str, Tensor], path: Path, *_: Any) -> None:
+        path.write_bytes(b"half")
+        saved.append(path)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(importing, "save_file", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        import_checkpoint(source, tmp_path / "ours")
+    assert len(saved) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["released"]
+
+
+def test_a_killed_import_is_cleared_by_the_next(tmp_path: Path) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path / "released", model, processor)
+    (tmp_path / ".ours.part").mkdir()
+    (tmp_path / ".ours.part" / "model.safetensors").write_bytes(b"half")
+    import_checkpoint(source, tmp_path / "ours")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours", "released"]
+
+
+def test_digest_follows_contents_not_the_folder(tmp_path: Path) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path / "released", model, processor)
+    digests = [import_checkpoint(source, tmp_path / name) for name in ("one", "two")]
+    assert digests[0] == digests[1]
+    assert len(digests[0]) == 16
+    (tmp_path / "one" / DIGEST_FILE).unlink()
+    assert checkpoint_digest(tmp_path / "one") == digests[0], "recorded and computed digest are the same"
+    weights = tmp_path / "two" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    assert checkpoint_digest(tmp_path / "two") != digests[0], "a stale record must not be believed"
+
+
+def test_a_recorded_digest_saves_reading_the_weights(tmp_path: Path) -> None:
+    model, processor = tiny_senna()
+    import_checkpoint(write_reference(tmp_path / "released", model, processor), tmp_path / "ours")
+    record = json.loads((tmp_path / "ours" / DIGEST_FILE).read_text())
+    record["digest"] = "recorded"
+    (tmp_path / "ours" / DIGEST_FILE).write_text(json.dumps(record))
+    assert checkpoint_digest(tmp_path / "ours") == "recorded"
+
+
+def test_tool_prints_the_digest_or_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, processor = tiny_senna()
+    source = write_reference(tmp_path / "released", model, processor, tower_inside=False)
+    arguments = [str(source), str(tmp_path / "ours"), "--vision-tower", str(source / "tower")]
+    assert tool.main(arguments) == 0
+    assert checkpoint_digest(tmp_path / "ours") in capsys.readouterr().out
+    assert tool.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "the destination exists" in error
+
+
+def test_a_digest_needs_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no such checkpoint folder"):
+        checkpoint_digest(tmp_path / "nothing")
