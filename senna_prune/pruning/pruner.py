@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from senna_prune.errors import PruningError
 from senna_prune.pruning.interface import Complexity, LayerPlan, Merger, Observation, Scorer, Selection
 from senna_prune.pruning.schedules import BudgetedSchedule, Resolution
 from senna_prune.pruning.selection import select_top
@@ -62,7 +63,17 @@ class Pruner:
             observation: the sample before the cut.
             keep_total: tokens behind the boundary, `plan.tokens[l]`.
             merged: how many of them are merged anew, `plan.merged[l]`.
+
+        Raises:
+            PruningError: `view_weights` are for another number of views.
         """
+        weights = self.view_weights
+        if weights is not None and len(weights) != observation.num_views:
+            raise PruningError(
+                f"{len(weights)} weights for {observation.num_views} views",
+                where="option view_weights",
+                mend="give one per view",
+            )
         score = self.scorer.score(observation)
         keep = select_top(
             score,
@@ -71,7 +82,7 @@ class Pruner:
             keep_total - merged,
             per_view=self.scope == "per_view",
             minimum=self.min_tokens_per_view,
-            weights=self.view_weights,
+            weights=weights,
         )
         if merged and self.merger:
             return self.merger.merge(observation, score, keep, merged)

@@ -26,7 +26,6 @@ class Host:
     budget: Budget
     num_layers: int
     num_heads: int
-    num_visual: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,22 @@ class Method(ABC):
     scope: Scope = "joint"
     min_tokens_per_view: int = 0
     view_weights: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self.require(self.min_tokens_per_view >= 0, "min_tokens_per_view", "a count of tokens, 0 or more")
+        weights = self.view_weights
+        self.require(weights is None or (min(weights, default=0) >= 0 < sum(weights)), "view_weights", "0 or more each")
+
+    def require(self, holds: bool, option: str, rule: str) -> None:
+        """Refuse an option's value.
+
+        Raises:
+            PruningError: `holds` is false.
+        """
+        if not holds:
+            raise PruningError(
+                f"{getattr(self, option)!r} is out of range", where=f"option {option}", mend=f"give {rule}"
+            )
 
     @abstractmethod
     def schedule(self, host: Host) -> BudgetedSchedule:
@@ -69,15 +84,20 @@ def make_pruner(
         name: one of `method_names()`.
         budget: what it may spend.
         num_layers, num_heads: of the decoder.
-        num_visual: visual tokens of a typical sample; others may have more or fewer.
+        num_visual: visual tokens of a full sample; others may have fewer.
         **options: see `method_options(name)`.
 
     Raises:
-        PruningError: unknown method or option, or a value an option does not take.
+        PruningError: unknown method or option, a value an option does not take, or a budget of more tokens than a
+            sample has.
     """
+    if budget.kind == "tokens" and budget.value > num_visual:
+        raise PruningError(
+            f"{budget.value:g} tokens per layer, but a sample has {num_visual}", where="budget.tokens", mend="lower it"
+        )
     kind = _method(name)
     method = kind(**_checked_options(name, kind, options))
-    host = Host(budget, num_layers, num_heads, num_visual)
+    host = Host(budget, num_layers, num_heads)
     return Pruner(
         name=name,
         schedule=method.schedule(host),

@@ -101,7 +101,7 @@ def test_pyramiddrop(case: Path) -> None:
 @cases("sparsevlm/e2e_*.npz")
 def test_sparsevlm(case: Path) -> None:
     given, stored = settings(case)
-    options = {"layers": tuple(given["pruning_loc"]), "counts": tuple(given["sparse_token_list"])}
+    options: dict[str, Any] = {"layers": tuple(given["pruning_loc"]), "counts": tuple(given["sparse_token_list"])}
     first = given["version"].startswith("1")
     pruner = (
         make_pruner("sparsevlm", ANY, **HOST, **options)

@@ -36,7 +36,7 @@ class TinyLlava:
     def look(self, pixels: Tensor) -> tuple[Tensor, VisionEvidence]:
         """Features of layer -2, shape (577, 32), and that layer's CLS attention and keys on the patches."""
         keys: list[Tensor] = []
-        attention = self.tower.encoder.layers[-2].self_attn
+        attention: Any = self.tower.encoder.layers[-2].self_attn
         handle = attention.k_proj.register_forward_hook(lambda module, args, output: keys.append(output))
         seen = self.tower(pixels, output_hidden_states=True, output_attentions=True)
         handle.remove()
@@ -57,8 +57,8 @@ class TinyLlava:
 @lru_cache(maxsize=1)
 def tiny_llava() -> TinyLlava:
     folder = shared_path("goldens", "tiny_llava")
-    clip = CLIPVisionConfig(**json.loads((folder / "clip_config.json").read_text()), attn_implementation="eager")
-    tower = CLIPVisionModel(clip)
+    tower = CLIPVisionModel(CLIPVisionConfig(**json.loads((folder / "clip_config.json").read_text())))
+    tower.set_attn_implementation("eager")  # the only one that returns attention
     _load(tower, load_file(folder / "clip.safetensors"))
     weights = load_file(folder / "llava.safetensors")
     marker = "model.mm_projector."

@@ -88,12 +88,39 @@ def test_a_method_file_must_define_one_method() -> None:
         ("autoprune", {"variant": "printed"}, "one of released, paper"),
         ("autoprune", {"k0": None}, "None is not float"),
         ("random", {"view_weights": [1, "x"]}, "view_weights"),
+        ("random", {"view_weights": [1, -1]}, "option view_weights"),
+        ("uniform", {"min_tokens_per_view": -1}, "option min_tokens_per_view"),
+        ("fastv", {"layer": 0}, "a layer from 1 on"),
+        ("fastv", {"count": 0}, "option count"),
+        ("visionzip", {"contextual": 1.0}, "option contextual"),
+        ("pyramiddrop", {"stages": (4, 2, 8)}, "option stages"),
+        ("pyramiddrop", {"ratios": (0.5, 0.25)}, "one ratio per stage"),
+        ("sparsevlm", {"layers": (2, 6)}, "three layers"),
+        ("sparsevlm", {"counts": (9, 0, 0)}, "option counts"),
+        ("sparsevlm_v2", {"heads": 0}, "option heads"),
     ],
 )
 def test_mistakes_are_named(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(PruningError) as caught:
         make_pruner(name, Budget.retention(0.5), **HOST, **options)
     assert message.lower() in str(caught.value).lower()
+
+
+def test_pyramiddrop_takes_any_number_of_stages() -> None:
+    plan = make_pruner("pyramiddrop", Budget.retention(0.5), **HOST, stages=(2, 6)).plan(768, 32)
+    assert plan.tokens[1] > plan.tokens[2] > plan.tokens[6] == plan.tokens[31]
+    assert plan.entering == pytest.approx(384, rel=0.005)
+
+
+def test_a_budget_above_all_tokens_is_a_mistake() -> None:
+    with pytest.raises(PruningError, match="900 tokens per layer"):
+        make_pruner("random", Budget.tokens(900), **HOST)
+
+
+def test_weights_for_other_views_are_refused() -> None:
+    policy = make_pruner("random", Budget.retention(0.5), **HOST, view_weights=[1, 2])
+    with pytest.raises(PruningError, match="2 weights for 3 views"):
+        policy.select(scene([5, 5, 5]), 6, 0)
 
 
 def test_lists_from_yaml_are_taken() -> None:

@@ -1,4 +1,4 @@
-"""AutoPrune, "Each Complexity Deserves a Pruning Policy" (NeurIPS 2025)."""
+"""AutoPrune, "Each Complexity Deserves a Pruning Policy" (2025)."""
 
 from __future__ import annotations
 

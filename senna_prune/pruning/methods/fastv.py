@@ -25,6 +25,11 @@ class FastV(Method):
     layer: int | None = None
     count: int | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.layer is None or self.layer >= 1, "layer", "a layer from 1 on")
+        self.require(self.count is None or self.count >= 1, "count", "1 or more")
+
     def schedule(self, host: Host) -> SingleCut:
         layer = max(round(host.num_layers / 16), 1) if self.layer is None else self.layer
         return SingleCut(host.budget, boundary=layer, count=self.count)

@@ -61,6 +61,13 @@ class PyramidDrop(Method):
     ratios: tuple[float, ...] | None = None
     positions: Positions = "repacked"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        stages, ratios = self.stages or (1, 2, 3), self.ratios or (1.0,) * len(self.stages or (1, 2, 3))
+        self.require(stages[0] >= 1 and list(stages) == sorted(set(stages)), "stages", "rising layers from 1 on")
+        self.require(len(ratios) == len(stages), "ratios", "one ratio per stage")
+        self.require(ratios[0] <= 1 and min(ratios) > 0, "ratios", "falling ratios in (0, 1]")
+
     def schedule(self, host: Host) -> Pyramid:
         return Pyramid(host.budget, self.stages, self.ratios)
 

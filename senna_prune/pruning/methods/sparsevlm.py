@@ -92,6 +92,13 @@ class SparseVLM(Method):
     positions: Positions = "repacked"
     published: ClassVar[Mapping[int, Counts]] = {64: (66, 30, 17), 128: (303, 110, 36), 192: (300, 200, 110)}
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layers, counts = self.layers or REFERENCE_STAGES, self.counts or (1, 1, 1)
+        self.require(layers[0] >= 0 and list(layers) == sorted(set(layers)), "layers", "rising layers from 0 on")
+        self.require(len(layers) == 3, "layers", "three layers")
+        self.require(len(counts) == 3 and min(counts) >= 1, "counts", "three counts, 1 or more each")
+
     def schedule(self, host: Host) -> Stages:
         return Stages(host.budget, self.published, self.merger(host) is not None, self.layers, self.counts)
 

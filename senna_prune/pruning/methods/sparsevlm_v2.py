@@ -26,6 +26,10 @@ class SparseVLM2(SparseVLM):
     positions: Positions = "original"
     published: ClassVar[Mapping[int, Counts]] = {64: (66, 34, 20), 128: (238, 108, 60), 192: (300, 200, 118)}
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.heads is None or self.heads >= 1, "heads", "1 or more")
+
     def scorer(self, host: Host) -> RaterAttention:
         return RaterAttention(self.heads or max(host.num_heads // 2, 1))
 

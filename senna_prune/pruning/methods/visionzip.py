@@ -27,6 +27,10 @@ class VisionZip(Method):
     contextual: float = 10 / 64
     positions: Positions = "repacked"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(0 <= self.contextual < 1, "contextual", "a share in [0, 1)")
+
     def schedule(self, host: Host) -> SingleCut:
         return SingleCut(host.budget, merged_share=self.contextual)
 
