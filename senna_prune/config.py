@@ -17,7 +17,7 @@ from senna_prune.errors import ConfigError
 ON_ERROR = ("fail", "count_wrong", "skip_reported")
 PROTOCOLS = ("parsed", "reference")
 READOUTS = ("generate", "constrained", "one_pass")
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 CAMERA_ORDERS = ("corrected", "upstream")
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class ModelConfig:
     Attributes:
         path: checkpoint folder.
         vision_tower: separate CLIP folder for checkpoints without a tower.
-        dtype: `float32`, `bfloat16` or `float16`.
+        dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored.
         device: `auto` (CUDA where present), `cpu`, `cuda`, `cuda:1`, ...
         attn_implementation: `sdpa`, `eager`, `flash_attention_2`, ...
     """

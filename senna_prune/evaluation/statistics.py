@@ -67,6 +67,11 @@ def wilson(correct: int, count: int) -> Interval:
     return Interval(float(low), float(high))
 
 
+def mean_outcome(outcomes: Sequence[Mapping[str, bool]]) -> dict[str, float]:
+    """Share of runs (seeds) that are right, by sample."""
+    return {key: sum(run[key] for run in outcomes) / len(outcomes) for key in outcomes[0]}
+
+
 class SceneBootstrap:
     """Cluster bootstrap: resamples whole scenes, and the same scenes for every method, so that differences and ratios
     are paired.

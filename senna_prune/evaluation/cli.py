@@ -1,0 +1,32 @@
+"""What the evaluation tools share: one line and an exit status for everything a user can cause."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from senna_prune.errors import SennaPruneError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells report it."""
+
+
+def guarded(action: Callable[[], object]) -> int:
+    """Run a tool: 0 when it worked, 2 and one line on standard error for a mistake the user can mend."""
+    try:
+        action()
+        sys.stdout.flush()
+    except SennaPruneError as error:
+        print(f"error: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    except KeyboardInterrupt:
+        print(  # noqa: T201
+            "\ninterrupted; every finished decision is kept, run the same command again to go on", file=sys.stderr
+        )
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of a pipe has gone, as `head` does; keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0

@@ -1,0 +1,120 @@
+"""One evaluation from settings to results: plan, check, run or continue, merge, score."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from senna_prune.config import EvaluationConfig, ScoringConfig
+from senna_prune.evaluation.explain import explain
+from senna_prune.evaluation.processes import Processes
+from senna_prune.evaluation.progress import Meter, announce
+from senna_prune.evaluation.run_folder import RunFolder, RunInfo
+from senna_prune.evaluation.run_key import run_key, short_digest
+from senna_prune.evaluation.runner import Task, plan_of_work, run_tasks
+from senna_prune.evaluation.scoring import score
+from senna_prune.evaluation.show import show_results
+from senna_prune.evaluation.sweep import expand, planning_samples, require_images
+from senna_prune.evaluation.system import EvaluatedSystem
+from senna_prune.evaluation.timing import summarise_timing
+from senna_prune.planning.sample import PlanningSample
+
+
+def evaluate(
+    config: EvaluationConfig,
+    system: EvaluatedSystem,
+    *,
+    explain_only: bool = False,
+    dry_run: bool = False,
+    console: Console | None = None,
+    processes: Processes | None = None,
+) -> Path | None:
+    """Evaluate, or continue an evaluation; a finished one is only shown.
+
+    Everything that can be wrong with settings, data and checkpoint is found before the model is loaded.
+
+    Args:
+        config: the settings.
+        system: what is evaluated.
+        explain_only: print every condition's schedule and cost instead of running.
+        dry_run: print the plan of work instead of running.
+        console: for plan, progress and tables; standard output if absent.
+        processes: this process among its siblings; found out if absent.
+
+    Returns:
+        The run folder, or None where nothing was run.
+
+    Raises:
+        SennaPruneError: see the typed errors; nothing decided so far is lost.
+    """
+    # Files and pipes have no width of their own; tables need more than the usual guess.
+    console = console or Console(width=None if sys.stdout.isatty() else 120)
+    samples = planning_samples(config.data, config.limit)
+    conditions = expand(config.pruning)
+    if config.scoring.on_error == "fail":
+        require_images(samples, Path(config.data.image_root))
+    schedules = {condition.id: system.resolve(condition, samples[0]) for condition in conditions}
+    if explain_only:
+        explain(conditions, schedules, system.shape, console)
+        return None
+    processes = processes or Processes.current(cpu=config.model.device == "cpu")
+    key = run_key(config, system.digest())
+    folder = RunFolder(Path(config.output or f"runs/{config.name}-{short_digest(key)}"))
+    settings = {name: value for name, value in asdict(config).items() if name != "output"}
+    info = RunInfo(config.name, "partial", key, settings, conditions, system.shape)
+    if dry_run:
+        announce(
+            console, samples, conditions, plan_of_work(samples, conditions, folder.read_lines(), 0), 1, folder.path
+        )
+        return None
+    if processes.main:
+        folder.claim(info, samples)
+    processes.wait()
+    done = folder.read_lines()
+    # Nobody may write before everybody has read, or the shares would differ.
+    processes.wait()
+    tasks = plan_of_work(samples, conditions, done, config.kept_samples)
+    if tasks:
+        _run(config, system, folder, info, tasks, processes, console, samples)
+    processes.wait()
+    if processes.main:
+        finish(folder, info, samples, config.scoring)
+        show_results(folder, console)
+    return folder.path
+
+
+def _run(
+    config: EvaluationConfig,
+    system: EvaluatedSystem,
+    folder: RunFolder,
+    info: RunInfo,
+    tasks: Sequence[Task],
+    processes: Processes,
+    console: Console,
+    samples: Sequence[PlanningSample],
+) -> None:
+    if processes.main:
+        folder.write_info(info)
+        announce(console, samples, info.conditions, tasks, processes.count, folder.path)
+    system.load()
+    if processes.main:
+        folder.write_appearance(system.appearance())
+    share = processes.share(tasks)
+    with (
+        folder.open_journal(processes.rank) as journal,
+        Meter(sum(len(task.conditions) for task in share), shown=processes.main) as meter,
+    ):
+        run_tasks(share, system, journal, fail_on_error=config.scoring.on_error == "fail", advance=meter.advance)
+
+
+def finish(folder: RunFolder, info: RunInfo, samples: Sequence[PlanningSample], scoring: ScoringConfig) -> None:
+    """Merge all journals into the final files, score them and mark the run complete."""
+    lines = folder.read_lines()
+    order = [(sample.key, condition.id) for sample in samples for condition in info.conditions]
+    results = score((lines[key][0] for key in order), info.conditions, info.shape, scoring, complete=True)
+    timing = summarise_timing({key: lines[key][1] for key in order}, info.conditions)
+    folder.finish(replace(info, status="complete"), lines, order, results, timing)

@@ -1,0 +1,83 @@
+"""What a user sees while a run is under way: the plan of the work, then a bar with the time left."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from senna_prune.evaluation.records import Condition
+from senna_prune.evaluation.runner import Task
+from senna_prune.planning.sample import PlanningSample
+
+
+def announce(
+    console: Console,
+    samples: Sequence[PlanningSample],
+    conditions: Sequence[Condition],
+    tasks: Sequence[Task],
+    processes: int,
+    folder: Path,
+) -> None:
+    """Say how much there is to do."""
+    total = len(samples) * len(conditions)
+    left = sum(len(task.conditions) for task in tasks)
+    scenes = len({sample.scene for sample in samples})
+    conventions = ", ".join(sorted({sample.convention.name for sample in samples}))
+    lines = [
+        f"{len(samples)} samples of {scenes} scenes ({conventions}) x {len(conditions)} conditions = {total} decisions",
+        f"conditions: {', '.join(condition.id for condition in conditions)}",
+        f"to do: {left} decisions ({total - left} done before), {processes} process{'es' if processes > 1 else ''}, "
+        f"in {folder}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, markup=False)
+
+
+class Meter:
+    """Progress bar on standard error. After the first sample it states the time the whole will take, for logs."""
+
+    def __init__(self, total: int, *, shown: bool) -> None:
+        self._total, self._shown = total, shown
+        console = Console(stderr=True)
+        columns = (
+            TextColumn("deciding"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=console, disable=not shown or not console.is_terminal)
+        self._task = self._progress.add_task("deciding", total=total)
+        self._done = 0
+        self._started = 0.0
+
+    def __enter__(self) -> Meter:
+        self._progress.start()
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def advance(self, decisions: int) -> None:
+        first = self._done == 0
+        self._done += decisions
+        self._progress.advance(self._task, decisions)
+        if first and self._shown and self._done < self._total:
+            seconds = (time.perf_counter() - self._started) * (self._total / self._done - 1)
+            print(f"about {duration(seconds)} to go", file=sys.stderr)  # noqa: T201
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

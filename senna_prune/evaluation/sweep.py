@@ -1,0 +1,84 @@
+"""From settings to the plan of work: which samples, and under which conditions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from senna_prune.config import DataConfig, PruningConfig
+from senna_prune.errors import ConfigError, ImageError, SampleError
+from senna_prune.evaluation.records import UNPRUNED, Condition
+from senna_prune.planning.answers import parse_answer
+from senna_prune.planning.sample import PlanningSample, read_samples
+from senna_prune.pruning.registry import method_options
+
+UNBUDGETED = (UNPRUNED, "blind")
+"""Methods that take no retention: one condition each."""
+
+
+def expand(pruning: PruningConfig) -> tuple[Condition, ...]:
+    """Methods x retentions x seeds, in the order given. `none` is always there, first: every ratio is to it.
+
+    Raises:
+        ConfigError: a label stands twice.
+        PruningError: an unknown method.
+    """
+    labels = list(pruning.methods)
+    if len(set(labels)) < len(labels):
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise ConfigError(f"{twice!r} stands twice", where="pruning.methods")
+    conditions: list[Condition] = []
+    for label in [UNPRUNED, *(label for label in labels if label != UNPRUNED)]:
+        options: dict[str, Any] = dict(pruning.options.get(label, {}))
+        method = options.pop("method", label)
+        seeds = pruning.seeds if "seed" in method_options(method) and "seed" not in options else [None]
+        retentions = [None] if method in UNBUDGETED else pruning.retentions
+        conditions += [Condition(label, method, r, seed, options) for r in retentions for seed in seeds]
+    return tuple(conditions)
+
+
+def planning_samples(data: DataConfig, limit: int | None = None) -> list[PlanningSample]:
+    """The planning questions of the sets, under every camera order asked for.
+
+    Raises:
+        SampleError: a set is absent or broken, holds no planning question, or a truth is no plan.
+    """
+    samples: dict[str, PlanningSample] = {}
+    for path in data.planning_set:
+        for sample in read_samples(path):
+            if sample.kind != "plan":
+                continue
+            if not parse_answer(sample.answer).parsed:
+                raise SampleError(f"the answer {sample.answer!r} is no plan", where=f"{path}, sample {sample.key}")
+            if sample.key in samples:
+                raise SampleError(f"sample {sample.key} stands in two planning sets", where=path)
+            samples[sample.key] = sample
+    if not samples:
+        raise SampleError("no planning questions", where=", ".join(data.planning_set), mend="convert with --kinds plan")
+    chosen = list(samples.values())[:limit]
+    if data.camera_orders:
+        # Images are stored by camera name, so their order can be chosen now; the command cannot, it is in the question.
+        ordered = [
+            replace(sample, convention=replace(sample.convention, cameras=order))  # type: ignore[arg-type]
+            for sample in chosen
+            for order in data.camera_orders
+        ]
+        chosen = list({sample.key: sample for sample in ordered}.values())
+    return chosen
+
+
+def require_images(samples: list[PlanningSample], root: Path) -> None:
+    """Refuse a planning set whose pictures are not all there.
+
+    Raises:
+        ImageError: naming the first missing file and how many are missing.
+    """
+    paths = dict.fromkeys(root / path for sample in samples for path in sample.view_paths())
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise ImageError(
+            f"no such image ({len(missing)} of {len(paths)} images are missing)",
+            where=missing[0],
+            mend="set data.image_root, or scoring.on_error=skip_reported to leave these samples out",
+        )

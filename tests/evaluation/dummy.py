@@ -1,0 +1,123 @@
+"""An evaluated system without a model: answers are drawn from a hash of sample and condition."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+from senna_prune.config import EvaluationConfig
+from senna_prune.errors import ImageError
+from senna_prune.evaluation.cost import ModelShape
+from senna_prune.evaluation.records import Condition, Decision, Trace
+from senna_prune.evaluation.system import Appearance, ResolvedSchedule
+from senna_prune.planning.labels import CAMERAS, PLANS, plan_text
+from senna_prune.planning.sample import PlanningSample, write_samples
+
+SHAPE = ModelShape(
+    views=6,
+    patches=16,
+    patch_values=588,
+    vision_width=32,
+    vision_mlp=64,
+    vision_layers=2,
+    view_tokens=4,
+    width=64,
+    mlp=128,
+    layers=4,
+    vocabulary=512,
+    query_width=64,
+    key_width=64,
+    value_bytes=4,
+)
+QUESTION = "".join(f"<{n}>:\n<image>\n" for n in range(6)) + "what is your plan?"
+
+
+def draw(*parts: object) -> float:
+    """A number in [0, 1) that depends on the parts alone."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:6], "big") / 2**48
+
+
+def make_planning_set(folder: Path, scenes: int = 5, per_scene: int = 4) -> Path:
+    """Samples with one tiny file per picture, and plans that favour KEEP, STRAIGHT."""
+    samples = []
+    for scene in range(scenes):
+        for number in range(per_scene):
+            token = f"token{scene:02d}{number:02d}"
+            images = {camera: f"images/{token}_{camera}.jpg" for camera in CAMERAS}
+            for path in images.values():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_bytes(b"picture")
+            truth = PLANS[0] if draw(token) < 0.5 else PLANS[int(20 * draw(token, "plan"))]
+            samples.append(
+                PlanningSample(
+                    token, f"scene-{scene:04d}", number, "plan", images, QUESTION, plan_text(*truth), 5.0, "go straight"
+                )
+            )
+    write_samples(folder / "set.jsonl", samples)
+    return folder / "set.jsonl"
+
+
+class DummySystem:
+    """See `EvaluatedSystem`; `delay` seconds per decision, and a count of what was computed."""
+
+    def __init__(self, config: EvaluationConfig, delay: float = 0.0, checkpoint: str = "dummy") -> None:
+        self.config, self.delay, self.checkpoint = config, delay, checkpoint
+        self.encoded: list[str] = []
+        self.decided: list[tuple[str, str]] = []
+        self.loaded = False
+
+    @property
+    def shape(self) -> ModelShape:
+        return SHAPE
+
+    def digest(self) -> str:
+        return self.checkpoint
+
+    def resolve(self, condition: Condition, sample: PlanningSample) -> ResolvedSchedule:
+        entering = self._entering(condition)
+        return ResolvedSchedule(entering, (*entering[1:], entering[-1]), text=11, parameter="none to solve")
+
+    def load(self) -> None:
+        self.loaded = True
+
+    def appearance(self) -> Appearance:
+        paths = [[1 / 4 if patch // 4 == token else 0.0 for patch in range(16)] for token in range(4)]
+        return Appearance(paths, padded=True)
+
+    def encode(self, sample: PlanningSample) -> PlanningSample:
+        self.encoded.append(sample.key)
+        for path in sample.view_paths():
+            file = Path(self.config.data.image_root) / path
+            if not file.is_file():
+                raise ImageError("no such image", where=path)
+            if file.read_bytes() != b"picture":
+                raise ImageError("not a picture", where=path)
+        return sample
+
+    def decide(self, encoded: PlanningSample, condition: Condition, depths: bool) -> Decision:
+        assert self.loaded
+        time.sleep(self.delay)
+        self.decided.append((encoded.key, condition.id))
+        entering = self._entering(condition)
+        right = {"none": 0.9, "blind": 0.3}.get(condition.method, 0.5 + 0.5 * (condition.retention or 0))
+        plan = plan_text(*PLANS[int(20 * draw(encoded.key, condition.id, "plan"))])
+        return Decision(
+            answer=encoded.answer if draw(encoded.key, condition.id) < right else plan,
+            trace=Trace(
+                entering=entering,
+                after=(*entering[1:], entering[-1]),
+                text=11,
+                per_view=tuple(tuple(n // 6 + (view < n % 6) for view in range(6)) for n in entering),
+                complexity=round(draw(encoded.key), 6) if condition.method == "autoprune" else None,
+                depths=tuple(sum(n > token for n in entering) for token in range(24)) if depths else None,
+            ),
+            readout_positions=5,
+            milliseconds={"preprocess": 1.0, "vision": 2.0, "prefill": 4.0 * draw(time.time()), "readout": 1.0},
+        )
+
+    def _entering(self, condition: Condition) -> tuple[int, ...]:
+        if condition.method in ("none", "blind"):
+            return (24 if condition.method == "none" else 0,) * 4
+        kept = round(24 * (condition.retention or 1))
+        return (24, kept, kept, max(1, kept // 2))

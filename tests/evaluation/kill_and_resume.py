@@ -1,0 +1,112 @@
+"""Kill an evaluation at random moments, run it again, and compare every result file with an uninterrupted run's.
+
+    python -m tests.evaluation.kill_and_resume --times 20 -- tools/eval_planning.py limit=40
+
+Prints how many of the killed runs ended byte-identical, e.g. `20/20`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+TIMING = ("timing.json", "timing.jsonl")
+"""Measured times differ from run to run, so they live in files of their own."""
+
+
+class Process(Protocol):
+    """What `subprocess.Popen` and a forked child have in common."""
+
+    def kill(self) -> None: ...
+
+    def finished(self, seconds: float | None) -> bool:
+        """Wait so long (None: to the end) and say whether it has ended."""
+        ...
+
+
+class Command:
+    """A run in a process of its own, and of its own group: `accelerate launch` has children."""
+
+    def __init__(self, command: list[str], folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *command, f"output={folder}"], stdout=subprocess.DEVNULL, start_new_session=True
+        )
+
+    def kill(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def finished(self, seconds: float | None) -> bool:
+        try:
+            return self._process.wait(seconds) == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+
+def kill_and_resume(
+    start: Callable[[Path], Process], times: int, work: Path, kills: int = 2, seed: int = 0
+) -> tuple[int, int]:
+    """Number of killed runs that ended identical, and of kills that hit a live process.
+
+    Args:
+        start: starts (or continues) a run in a folder.
+        times: killed runs.
+        work: for the run folders.
+        kills: kills per run, at moments drawn over the time of the uninterrupted run.
+        seed: of the moments.
+    """
+    moments = random.Random(seed)
+    began = time.perf_counter()
+    assert start(work / "whole").finished(None), "the uninterrupted run failed"
+    duration = time.perf_counter() - began
+    expected = result_files(work / "whole")
+    identical = hits = 0
+    for number in range(times):
+        folder = work / f"killed-{number}"
+        for _ in range(kills):
+            process = start(folder)
+            if not process.finished(moments.random() * duration):
+                process.kill()
+                hits += 1
+        assert start(folder).finished(None), "the continued run failed"
+        identical += result_files(folder) == expected
+        shutil.rmtree(folder)
+    return identical, hits
+
+
+def result_files(folder: Path) -> dict[str, bytes]:
+    """Content of every file of a run but its times."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in TIMING
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=2, help="per run")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("command", nargs="+", help="a Python script or `-m module` and its arguments, without output=")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        identical, hits = kill_and_resume(
+            lambda folder: Command(options.command, folder), options.times, Path(work), options.kills, options.seed
+        )
+    print(f"{identical}/{options.times} identical after {hits} kills")
+    sys.exit(identical != options.times)
+
+
+if __name__ == "__main__":
+    main()

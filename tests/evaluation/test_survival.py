@@ -1,0 +1,302 @@
+"""Runs that survive: kills, torn lines, other numbers of processes, full disks, changed settings."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from senna_prune.config import EvaluationConfig, load_config
+from senna_prune.errors import ImageError, RunError
+from senna_prune.evaluation.evaluate import evaluate
+from senna_prune.evaluation.files import Journal, read_lines, write_atomically
+from senna_prune.evaluation.processes import Processes
+from senna_prune.evaluation.run_folder import RunFolder
+from tests.conftest import ROOT
+from tests.evaluation.dummy import DummySystem, make_planning_set
+from tests.evaluation.kill_and_resume import kill_and_resume, result_files
+
+METHODS = ["pruning.methods=[autoprune,random,blind]", "pruning.seeds=[0,1]", "scoring.resamples=50"]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    make_planning_set(tmp_path / "data", scenes=4, per_scene=3)
+    return tmp_path / "data"
+
+
+def settings(data: Path, folder: Path, *overrides: str) -> EvaluationConfig:
+    given = [f"data.planning_set={data}/set.jsonl", f"data.image_root={data}", f"output={folder}", *METHODS]
+    return load_config(EvaluationConfig, overrides=[*given, *overrides])
+
+
+def run(data: Path, folder: Path, *overrides: str, delay: float = 0.0, checkpoint: str = "dummy") -> DummySystem:
+    config = settings(data, folder, *overrides)
+    system = DummySystem(config, delay, checkpoint)
+    evaluate(config, system)
+    return system
+
+
+class Forked:
+    """A run in a forked child: starts at once, as everything is imported already."""
+
+    def __init__(self, data: Path, folder: Path) -> None:
+        self._process = multiprocessing.get_context("fork").Process(target=self._run, args=(data, folder))
+        self._process.start()
+
+    @staticmethod
+    def _run(data: Path, folder: Path) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(1, 2)
+        run(data, folder, delay=0.0005)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def finished(self, seconds: float | None) -> bool:
+        self._process.join(seconds)
+        return self._process.exitcode == 0
+
+
+def test_twenty_killed_runs_end_byte_identical(data: Path, tmp_path: Path) -> None:
+    identical, hits = kill_and_resume(lambda folder: Forked(data, folder), 20, tmp_path / "runs", kills=1)
+    print(f"{identical}/20 identical after {hits} kills")
+    assert identical == 20
+    assert hits >= 5
+
+
+def test_continues_instead_of_starting_over(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "whole")
+    folder = tmp_path / "run"
+    calls = 0
+
+    def stop_in_the_middle(self: DummySystem, *arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == 20:
+            raise KeyboardInterrupt
+        return original(self, *arguments)
+
+    original = DummySystem.decide
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DummySystem, "decide", stop_in_the_middle)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, folder)
+    assert RunFolder(folder).read_info().status == "partial"
+    assert not (folder / "results.json").exists()
+    system = run(data, folder)
+    # 12 samples x 5 conditions, of which 19 decisions (and 3 whole samples) were there.
+    assert len(system.decided) == 60 - 19
+    assert len(system.encoded) == 12 - 3
+    assert result_files(folder) == result_files(tmp_path / "whole")
+    assert RunFolder(folder).read_info().status == "complete"
+
+
+def test_finished_run_is_only_shown(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(data, tmp_path / "run")
+    before = result_files(tmp_path / "run")
+    times = (tmp_path / "run" / "timing.jsonl").read_bytes()
+    capsys.readouterr()
+    system = run(data, tmp_path / "run")
+    assert not system.loaded
+    assert result_files(tmp_path / "run") == before
+    assert (tmp_path / "run" / "timing.jsonl").read_bytes() == times
+    assert "majority" in capsys.readouterr().out
+
+
+def test_what_conditions_share_is_computed_once(data: Path, tmp_path: Path) -> None:
+    system = run(data, tmp_path / "run")
+    assert len(system.encoded) == len(set(system.encoded)) == 12
+    assert len(system.decided) == 60
+
+
+def test_torn_last_line_is_dropped_and_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"a":1}\n{"a":2}\n{"a":')
+    assert [record for _, record in read_lines(path)] == [{"a": 1}, {"a": 2}]
+    with Journal(path) as journal:
+        journal.append({"a": 3})
+    assert path.read_bytes() == b'{"a":1}\n{"a":2}\n{"a":3}\n'
+
+
+def test_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b'{"a":1}\n{"a":\n{"a":2}\n')
+    with pytest.raises(RunError, match=r"journal\.jsonl:2: not JSON"):
+        list(read_lines(path))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "checkpoint", "message"),
+    [
+        (["pruning.retentions=0.4"], "dummy", r"pruning\.retentions was \[0\.25\], is \[0\.4\]"),
+        (["limit=3"], "dummy", "limit was null, is 3"),
+        (["readout.mode=one_pass"], "dummy", r'readout\.mode was "generate", is "one_pass"'),
+        ([], "another", 'checkpoint was "dummy", is "another"'),
+    ],
+)
+def test_another_run_is_refused_naming_the_difference(
+    data: Path, tmp_path: Path, overrides: list[str], checkpoint: str, message: str
+) -> None:
+    run(data, tmp_path / "run")
+    before = result_files(tmp_path / "run")
+    with pytest.raises(RunError, match=message):
+        run(data, tmp_path / "run", *overrides, checkpoint=checkpoint)
+    assert result_files(tmp_path / "run") == before
+
+
+def test_changed_planning_set_is_refused(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "run")
+    lines = (data / "set.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (data / "set.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
+    with pytest.raises(RunError, match="planning_set was"):
+        run(data, tmp_path / "run")
+
+
+def test_moved_data_is_the_same_run(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "run")
+    data.rename(tmp_path / "moved")
+    assert not run(tmp_path / "moved", tmp_path / "run").loaded
+
+
+def test_default_folder_depends_on_the_settings(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for limit in (2, 3, 2):
+        config = settings(data, tmp_path, f"limit={limit}", "output=null", "name=mine")
+        evaluate(config, DummySystem(config))
+    assert len(list((tmp_path / "runs").glob("mine-*"))) == 2
+
+
+def test_foreign_folder_is_refused(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("precious", encoding="utf-8")
+    with pytest.raises(RunError, match="not empty and holds no run"):
+        run(data, tmp_path / "run")
+
+
+def test_two_at_once_are_refused(data: Path, tmp_path: Path) -> None:
+    config = settings(data, tmp_path / "run")
+    system = DummySystem(config)
+    original = system.encode
+
+    def start_another(sample: object) -> object:
+        with pytest.raises(RunError, match="another process is at work"):
+            run(data, tmp_path / "run")
+        return original(sample)  # type: ignore[arg-type]
+
+    system.encode = start_another  # type: ignore[method-assign, assignment]
+    evaluate(config, system)
+    assert len(system.decided) == 60
+
+
+def test_full_disk_is_one_line_and_loses_nothing(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(data, tmp_path / "whole")
+    count = 0
+    synchronise = os.fsync
+
+    def full_after_fifteen(descriptor: int) -> None:
+        nonlocal count
+        count += 1
+        if count > 25:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        synchronise(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full_after_fifteen)
+        with pytest.raises(RunError, match=r"process-000\.jsonl: cannot be written \(No space left on device\)"):
+            run(data, tmp_path / "run")
+    system = run(data, tmp_path / "run")
+    assert 0 < len(system.decided) < 60
+    assert result_files(tmp_path / "run") == result_files(tmp_path / "whole")
+
+
+def test_unwritable_output(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(RunError, match=r"cannot be written \(Not a directory\)"):
+        run(data, tmp_path / "file" / "run")
+
+
+def test_atomic_file_keeps_the_old_one_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically(tmp_path / "a.json", "old")
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(RunError):
+        write_atomically(tmp_path / "a.json", "new")
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == "old"
+
+
+def test_missing_images_stop_the_run_before_anything_heavy(data: Path, tmp_path: Path) -> None:
+    missing = sorted((data / "images").glob("token01*_CAM_BACK.jpg"))
+    for path in missing:
+        path.unlink()
+    config = settings(data, tmp_path / "run")
+    system = DummySystem(config)
+    with pytest.raises(ImageError, match=rf"{missing[0]}: no such image \(3 of 72 images are missing\)"):
+        evaluate(config, system)
+    assert not system.loaded
+    assert not (tmp_path / "run").exists()
+
+
+def test_corrupt_image_stops_the_run_by_default(data: Path, tmp_path: Path) -> None:
+    (data / "images" / "token0002_CAM_FRONT.jpg").write_bytes(b"junk")
+    with pytest.raises(ImageError, match=r"token0002_CAM_FRONT\.jpg: not a picture"):
+        run(data, tmp_path / "run")
+    assert RunFolder(tmp_path / "run").read_info().status == "partial"
+
+
+@pytest.mark.parametrize("policy", ["count_wrong", "skip_reported"])
+def test_error_rows_follow_the_policy_and_are_tried_again(data: Path, tmp_path: Path, policy: str) -> None:
+    run(data, tmp_path / "whole", f"scoring.on_error={policy}")
+    (data / "images" / "token0002_CAM_FRONT.jpg").write_bytes(b"junk")
+    (data / "images" / "token0101_CAM_FRONT.jpg").unlink()
+    run(data, tmp_path / "run", f"scoring.on_error={policy}")
+    group = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))["groups"][0]
+    assert group["failed"] == 2
+    assert group["first_failure"] == {"message": "images/token0002_CAM_FRONT.jpg: not a picture", "type": "ImageError"}
+    assert group["samples"] == (12 if policy == "count_wrong" else 10)
+    assert {row["count"] for row in group["rows"]} >= {group["samples"]}
+    errors = [r for _, r in read_lines(tmp_path / "run" / "decisions.jsonl") if r["error"]]
+    assert len(errors) == 2 * 5
+    for name in ("token0002_CAM_FRONT.jpg", "token0101_CAM_FRONT.jpg"):
+        (data / "images" / name).write_bytes(b"picture")
+    system = run(data, tmp_path / "run", f"scoring.on_error={policy}")
+    assert len(system.encoded) == 2
+    assert result_files(tmp_path / "run") == result_files(tmp_path / "whole")
+
+
+def test_shares_are_disjoint_and_complete() -> None:
+    items = list(range(23))
+    shares = [Processes(rank, 4).share(items) for rank in range(4)]
+    assert sorted(item for share in shares for item in share) == items
+    assert Processes.current() == Processes(0, 1)
+
+
+def test_two_processes_give_the_files_of_one(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "one")
+    # `--multi_gpu` is accelerate's name for several processes; without CUDA they run on the CPU.
+    launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    command = [sys.executable, *launch.split(), "--dynamo_backend", "no", "-m", "tests.evaluation.run_dummy"]
+    given = [f"data.planning_set={data}/set.jsonl", f"data.image_root={data}", f"output={tmp_path / 'two'}", *METHODS]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *given],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2 processes" in done.stdout
+    assert result_files(tmp_path / "two") == result_files(tmp_path / "one")
