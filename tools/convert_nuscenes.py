@@ -8,10 +8,10 @@ from senna_prune.errors import SennaPruneError
 
 
 def main() -> int:
-    # imported here, not above: worker processes import this file, and need none of it
-    from senna_prune.nuscenes import command_line
-
     try:
+        # imported here, not above: worker processes import this file, and need none of it
+        from senna_prune.nuscenes import command_line
+
         return command_line.main()
     except SennaPruneError as error:
         print(error, file=sys.stderr)

@@ -9,39 +9,52 @@ from pathlib import Path
 from rich.console import Console
 
 from senna_prune.errors import ConfigError
-from senna_prune.nuscenes.conversion import ConversionReport, ConversionSettings, convert
+from senna_prune.nuscenes.benchmark import print_benchmark
+from senna_prune.nuscenes.conversion import ConversionSettings, convert
+from senna_prune.nuscenes.reference_layout import read_reference
 from senna_prune.nuscenes.scene_samples import KINDS
+from senna_prune.nuscenes.summary import plot_summary, print_summary
 from senna_prune.planning.labels import Convention
+from senna_prune.planning.sample import write_samples
 
 SPEED_SOURCE_HELP = "auto: CAN bus where present, else a displacement that looks 0.5 s into the future; past does not"
 
-MISSING_SHOWN = 5
-"""Missing image files printed; all of them go to a file beside the planning set."""
+TABLE_WIDTH = 105
+"""Columns of the summary's tables, also where the output is a file."""
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(
-        prog="convert_nuscenes", description="Write the planning set of a nuScenes split as JSON Lines."
-    )
+    result = argparse.ArgumentParser(prog="convert_nuscenes", description="Write the planning set of a nuScenes split.")
     add = result.add_argument
-    add("--dataroot", type=Path, required=True, help="folder that holds samples/ and the folder of tables")
-    add("--version", required=True, help="folder of tables: v1.0-mini, v1.0-trainval, v1.0-test, ...")
+    add("--dataroot", type=Path, help="folder that holds samples/ and the folder of tables")
+    add("--version", help="folder of tables: v1.0-mini, v1.0-trainval, v1.0-test, ...")
     add("--split", help="devkit split, or a key of splits.json beside the tables; default: all scenes")
     add("--scenes", type=Path, metavar="FILE", help="scene names, one a line or a JSON list; narrows the split")
     add("--convention", default="corrected", help="corrected, upstream, or cameras=upstream,command=corrected")
     add("--kinds", default="plan", help=f"comma-separated, of {', '.join(KINDS)}")
     add("--speed-source", choices=["auto", "can_bus", "past"], default="auto", help=SPEED_SOURCE_HELP)
+    add("--can-bus", type=Path, metavar="FOLDER", help="CAN bus expansion; default: can_bus/ in the data root")
+    add("--format", choices=["jsonl", "reference"], default="jsonl", help="reference: the released converter's layout")
     add("--require-images", action="store_true", help="leave out and list keyframes of which an image file is missing")
+    add("--captioner", metavar="MODEL", help="image-text-to-text model for traffic_light, description, explanation")
+    add("--caption-cache", type=Path, metavar="FILE", help="captions to go on from; default: beside the planning set")
     add("--workers", type=int, default=1, metavar="N", help="processes; the output does not depend on it")
     add("--out", type=Path, required=True, metavar="FILE", help="planning set to write")
+    add("--summary", action="store_true", help="print the distributions, and plot them beside the planning set")
+    add("--benchmark", action="store_true", help="print keyframes per second and memory instead of writing a set")
+    add("--import-reference", type=Path, metavar="FILE", help="take the samples from a file in the reference's layout")
     return result
 
 
 def parse_convention(text: str) -> Convention:
-    """`upstream`, `corrected`, or both halves by name."""
+    """`upstream`, `corrected`, or both halves by name.
+
+    Raises:
+        ConfigError: the text is neither.
+    """
     halves = dict.fromkeys(("cameras", "command"), text)
     if "=" in text:
-        halves = dict(part.partition("=")[::2] for part in text.split(","))
+        halves = {name: value for name, _, value in (part.partition("=") for part in text.split(","))}
         if halves.keys() != {"cameras", "command"}:
             raise ConfigError(f"not a convention: {text!r}", where="--convention", mend="write cameras=...,command=...")
     return Convention(**halves)  # type: ignore[arg-type]
@@ -49,25 +62,32 @@ def parse_convention(text: str) -> Convention:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert, and say what was written and left out."""
-    console = Console(soft_wrap=True)
+    console = Console(soft_wrap=True, width=max(Console().width, TABLE_WIDTH))
     options = vars(parser().parse_args(arguments))
-    options |= {"convention": parse_convention(options["convention"]), "kinds": tuple(options["kinds"].split(","))}
-    report = convert(ConversionSettings(**options), progress=console.is_terminal)
-    print_report(report, console)
+    summary, benchmark, model = (options.pop(name) for name in ("summary", "benchmark", "captioner"))
+    convention = parse_convention(options["convention"])
+    imported = options.pop("import_reference")
+    if imported is not None:
+        count = write_samples(options["out"], read_reference(imported, convention.command))
+        console.print(f"{options['out']}: {count} samples of {imported}")
+        return 0
+    for name in ("dataroot", "version"):
+        if options[name] is None:
+            raise ConfigError(f"--{name} is missing", where="convert_nuscenes", mend=f"pass --{name}")
+    settings = ConversionSettings(**(options | {"convention": convention, "kinds": tuple(options["kinds"].split(","))}))
+    if benchmark:
+        print_benchmark(settings, console)
+        return 0
+    captioner = None
+    if model is not None:
+        from senna_prune.nuscenes.transformers_captioner import TransformersCaptioner  # heavy, and rarely wanted
+
+        captioner = TransformersCaptioner(model)
+    report = convert(settings, captioner, progress=console.is_terminal)
+    report.print(console)
+    if summary:
+        picture = settings.out.with_name(settings.out.name + ".summary.png")
+        print_summary(report, console)
+        plot_summary(report, picture)
+        console.print(f"plotted in {picture}")
     return 0
-
-
-def print_report(report: ConversionReport, console: Console) -> None:
-    written = ", ".join(f"{count} {kind}" for kind, count in report.samples.items())
-    console.print(f"{report.out}: {written} samples from {report.keyframes} keyframes of {report.scenes} scenes")
-    for (kind, reason), count in sorted(report.skipped.items()):
-        console.print(f"  {kind}: {count} keyframes left out: {reason}")
-    if report.absent_scenes:
-        names = ", ".join(report.absent_scenes)
-        console.print(f"  {len(report.absent_scenes)} scenes of the split are not in the tables: {names}")
-    if report.missing_images:
-        listing = report.out.with_name(report.out.name + ".missing.txt")
-        listing.write_text("\n".join(report.missing_images) + "\n", encoding="utf-8")
-        console.print(f"  {len(report.missing_images)} image files are missing, listed in {listing}; the first:")
-        for path in report.missing_images[:MISSING_SHOWN]:
-            console.print(f"    {path}")

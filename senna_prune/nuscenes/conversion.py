@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.progress import track
 
 from senna_prune.errors import ConfigError, TableError
+from senna_prune.nuscenes.captions import CaptionCache, Captioner, with_captions
 from senna_prune.nuscenes.ego_speed import SpeedSource, can_bus_speed
+from senna_prune.nuscenes.reference_layout import write_reference
+from senna_prune.nuscenes.report import ConversionReport
 from senna_prune.nuscenes.scene import Scene, read_scene
-from senna_prune.nuscenes.scene_samples import BOX_KINDS, KINDS, Recipe, SceneResult, scene_samples
+from senna_prune.nuscenes.scene_samples import BOX_KINDS, CAPTION_KINDS, KINDS, Recipe, SceneResult, scene_samples
 from senna_prune.nuscenes.tables import BOX_TABLES, POSE_TABLES, KeyframeTables
 from senna_prune.planning.labels import CORRECTED, Convention
 from senna_prune.planning.sample import PlanningSample, write_samples
@@ -28,16 +29,19 @@ class ConversionSettings:
     """What to convert, and how.
 
     Attributes:
-        dataroot: folder that holds `samples/`, the version's tables and, if present, `can_bus/`.
-        version: folder of tables, e.g. `v1.0-trainval`.
+        dataroot: folder that holds `samples/` and the version's folder of tables.
+        version: that folder's name, e.g. `v1.0-trainval`.
         out: planning set to write.
         split: devkit split or key of the version's own `splits.json`; None = all scenes.
         scenes: file of scene names that narrows the split.
         kinds: question kinds, see `KINDS`.
         convention: camera order and navigation command.
         speed_source: `auto`, `can_bus` or `past`.
+        can_bus: folder of the CAN bus expansion; None = `can_bus/` in the data root.
         require_images: leave out keyframes of which an image file is missing.
         workers: processes; the result does not depend on their number.
+        format: `jsonl`, or `reference` for the released converter's layout.
+        caption_cache: file of captions to go on from; None = beside the planning set.
     """
 
     dataroot: Path
@@ -48,77 +52,68 @@ class ConversionSettings:
     kinds: tuple[str, ...] = ("plan",)
     convention: Convention = CORRECTED
     speed_source: SpeedSource = "auto"
+    can_bus: Path | None = None
     require_images: bool = False
     workers: int = 1
+    format: Literal["jsonl", "reference"] = "jsonl"
+    caption_cache: Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.kinds:
-            raise ConfigError("no question kind is asked for", where="kinds", mend=f"use {', '.join(KINDS)}")
-        for kind in self.kinds:
+        for kind in self.kinds or ("",):
             if kind not in KINDS:
                 raise ConfigError(f"unknown question kind {kind!r}", where="kinds", mend=f"use {', '.join(KINDS)}")
         if self.workers < 1:
             raise ConfigError(f"{self.workers} is no number of processes", where="workers", mend="use 1 or more")
 
+    @property
+    def can_bus_folder(self) -> Path:
+        return self.can_bus or self.dataroot / "can_bus"
 
-@dataclass
-class ConversionReport:
-    """What a conversion read, wrote and left out.
-
-    Attributes:
-        scenes, keyframes: how many were read.
-        absent_scenes: scenes of the split that the tables do not hold.
-        samples: number written, by kind.
-        skipped: keyframes left out, by (kind, reason).
-        missing_images: image files that `require_images` did not find, relative to the data root.
-        commands: planning samples by (navigation command, answer).
-        speeds: planning samples by shown speed in m/s.
-    """
-
-    out: Path
-    scenes: int = 0
-    keyframes: int = 0
-    absent_scenes: list[str] = field(default_factory=list)
-    samples: Counter[str] = field(default_factory=Counter)
-    skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
-    missing_images: list[str] = field(default_factory=list)
-    commands: Counter[tuple[str, str]] = field(default_factory=Counter)
-    speeds: Counter[int] = field(default_factory=Counter)
-
-    def add(self, result: SceneResult) -> None:
-        self.scenes += 1
-        self.keyframes += result.keyframes
-        self.skipped.update(result.skipped)
-        self.missing_images += result.missing_images
-        for sample in result.samples:
-            self.samples[sample.kind] += 1
-            if sample.kind == "plan":
-                self.commands[sample.command or "", sample.answer.strip()] += 1
-                self.speeds[int(sample.speed or 0)] += 1
+    @property
+    def needs_boxes(self) -> bool:
+        return bool(BOX_KINDS & set(self.kinds))
 
 
-def convert(settings: ConversionSettings, progress: bool = False) -> ConversionReport:
+def convert(
+    settings: ConversionSettings, captioner: Captioner | None = None, progress: bool = False
+) -> ConversionReport:
     """Write the planning set of a split, with a progress bar over its scenes if asked.
+
+    Args:
+        captioner: answers `traffic_light`, `description` and `explanation` questions.
 
     Raises:
         TableError: the tables are incomplete or broken, lack what the kinds need, or give no sample.
+        ConfigError: a kind needs a captioner and there is none.
     """
-    tables = KeyframeTables(settings.dataroot, settings.version, boxes=bool(BOX_KINDS & set(settings.kinds)))
+    captioned = sorted(CAPTION_KINDS & set(settings.kinds))
+    if captioned and captioner is None:
+        raise ConfigError(f"{captioned[0]!r} questions need a captioner", where="kinds", mend="pass --captioner")
+    tables = KeyframeTables(settings.dataroot, settings.version, boxes=settings.needs_boxes)
     records, absent = tables.select_scenes(settings.split, settings.scenes)
     report = ConversionReport(settings.out, absent_scenes=absent)
-    scenes = track(read_scenes(tables, records, settings), "scenes", len(records), disable=not progress)
-    samples = _samples(scenes, make_recipe(tables, settings), settings.workers, report)
+    found = _results(read_scenes(tables, records, settings), make_recipe(tables, settings), settings.workers)
+    results = track(found, "scenes", len(records), disable=not progress)
+    samples: Iterator[PlanningSample] = (sample for result in results for sample in report.add(result))
     first = next(samples, None)
     if first is None:
-        reasons = ", ".join(f"{kind}: {count}, {reason}" for (kind, reason), count in sorted(report.skipped.items()))
-        raise TableError(f"no sample in {report.keyframes} keyframes ({reasons})", where=tables.table_root)
-    write_samples(settings.out, chain([first], samples))
+        report.write_listing()
+        raise TableError("no sample: " + "; ".join(report.skipped_lines()), where=tables.table_root)
+    samples = chain([first], samples)
+    if captioner is not None:
+        cache = CaptionCache(settings.caption_cache or settings.out.with_name(settings.out.name + ".captions.jsonl"))
+        samples = with_captions(samples, captioner, cache, settings.dataroot)
+    if settings.format == "reference":
+        write_reference(settings.out, samples, partial(tables.get, "sample"), settings.dataroot)
+    else:
+        write_samples(settings.out, samples)
+    report.write_listing()
     return report
 
 
 def make_recipe(tables: KeyframeTables, settings: ConversionSettings) -> Recipe:
     pose_digest = tables.digest(POSE_TABLES)
-    box_digest = tables.digest(POSE_TABLES + BOX_TABLES) if BOX_KINDS & set(settings.kinds) else ""
+    box_digest = tables.digest(POSE_TABLES + BOX_TABLES) if settings.needs_boxes else ""
     return Recipe(
         kinds=frozenset(settings.kinds),
         convention=settings.convention,
@@ -136,31 +131,26 @@ def read_scenes(
     Raises:
         TableError: the tables are broken, or lack the annotations or CAN-bus messages the settings ask for.
     """
-    boxes = bool(BOX_KINDS & set(settings.kinds))
-    if boxes and not tables.sample_annotation:
+    if settings.needs_boxes and not tables.sample_annotation:
         problem = f"{settings.version} has no annotations, which {' and '.join(sorted(BOX_KINDS))} questions need"
         raise TableError(problem, where=tables.table_path("sample_annotation"), mend="ask for --kinds plan")
-    can_bus = settings.dataroot / "can_bus"
-    if settings.speed_source == "can_bus" and not can_bus.is_dir():
+    if settings.speed_source == "can_bus" and not settings.can_bus_folder.is_dir():
         mend = "unpack the CAN bus expansion there, or use --speed-source past"
-        raise TableError("no CAN bus messages", where=can_bus, mend=mend)
+        raise TableError("no CAN bus messages", where=settings.can_bus_folder, mend=mend)
     for record in records:
-        scene = read_scene(tables, record, boxes)
+        scene = read_scene(tables, record, settings.needs_boxes)
         if settings.speed_source != "past":
-            scene = replace(scene, can_speed=can_bus_speed(can_bus, scene.name, scene.timestamps))
+            speed = can_bus_speed(settings.can_bus_folder, scene.name, scene.timestamps)
+            scene = replace(scene, can_speed=speed)
         yield scene
 
 
-def _samples(
-    scenes: Iterable[Scene], recipe: Recipe, workers: int, report: ConversionReport
-) -> Iterator[PlanningSample]:
+def _results(scenes: Iterable[Scene], recipe: Recipe, workers: int) -> Iterator[SceneResult]:
+    """Scene by scene, in order."""
     work = partial(scene_samples, recipe=recipe)
-    with contextlib.ExitStack() as stack:
-        if workers == 1:
-            results: Iterable[SceneResult] = map(work, scenes)
-        else:
-            # spawned, not forked: the parent has threads of the progress bar and of numerical libraries
-            results = stack.enter_context(multiprocessing.get_context("spawn").Pool(workers)).imap(work, scenes)
-        for result in results:
-            report.add(result)
-            yield from result.samples
+    if workers == 1:
+        yield from map(work, scenes)
+        return
+    # spawned, not forked: the parent has threads of the progress bar and of numerical libraries
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(work, scenes)

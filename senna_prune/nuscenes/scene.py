@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -155,17 +157,31 @@ def _boxes(tables: KeyframeTables, samples: Sequence[Mapping[str, Any]]) -> Boxe
 def _poses(tables: KeyframeTables, table_name: str, records: list[dict[str, Any]]) -> Poses:
     """Checked poses of the records of one table."""
     path = tables.table_path(table_name)
-    for field, length in (("translation", 3), ("rotation", 4)):
-        for record in records:
-            if len(record[field]) != length:
-                raise TableError(f"{field} of {record['token']!r} has not {length} numbers", where=path)
-    translation = np.array([record["translation"] for record in records], dtype=np.float64).reshape(-1, 3)
-    rotation = np.array([record["rotation"] for record in records], dtype=np.float64).reshape(-1, 4)
-    finite = np.isfinite(translation).all(axis=1) & np.isfinite(rotation).all(axis=1)
-    for broken, problem in (
-        (~finite, "the pose of {!r} is not finite"),
-        (finite & ~rotation.any(axis=1), "the rotation of {!r} is a zero quaternion"),
-    ):
-        if broken.any():
-            raise TableError(problem.format(records[int(broken.argmax())]["token"]), where=path)
+    translation, rotation = _numbers(records, "translation", 3, path), _numbers(records, "rotation", 4, path)
+    if (zero := ~rotation.any(axis=1)).any():
+        token = records[int(zero.argmax())]["token"]
+        raise TableError(f"the rotation of {token!r} is a zero quaternion", where=path)
     return Poses.from_quaternions(translation, rotation)
+
+
+def _numbers(records: list[dict[str, Any]], field: str, length: int, path: Path) -> NDArray[np.float64]:
+    """One vector field of all records, shape (len(records), length), checked."""
+    if not records:
+        return np.zeros((0, length))
+    try:
+        values = np.array([record[field] for record in records], dtype=np.float64)
+    except (TypeError, ValueError):
+        values = np.zeros(())
+    if values.shape == (len(records), length) and np.isfinite(values).all():
+        return values
+    for record in records:
+        if not _is_vector(record[field], length):
+            problem = f"{field} of {record['token']!r} is not {length} finite numbers"
+            raise TableError(problem, where=path, mend="unpack the metadata archive again")
+    raise AssertionError("a vector was refused that is none too long, too short or not finite")
+
+
+def _is_vector(value: object, length: int) -> bool:
+    if not isinstance(value, list) or len(value) != length:
+        return False
+    return all(isinstance(number, int | float) and math.isfinite(number) for number in value)

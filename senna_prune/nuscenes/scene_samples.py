@@ -65,9 +65,11 @@ class SceneResult:
         samples: in time order, within a keyframe in the order of `KINDS`; captioned kinds still lack their answer.
         skipped: numbers of keyframes left out, by (kind, reason).
         missing_images: paths relative to the data root.
+        can_bus: whether the scene has CAN-bus messages that were read.
     """
 
     keyframes: int
+    can_bus: bool
     samples: list[PlanningSample] = field(default_factory=list)
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
     missing_images: list[str] = field(default_factory=list)
@@ -75,7 +77,7 @@ class SceneResult:
 
 def scene_samples(scene: Scene, recipe: Recipe) -> SceneResult:
     """All samples of a scene."""
-    result = SceneResult(keyframes=len(scene))
+    result = SceneResult(keyframes=len(scene), can_bus=scene.can_speed is not None)
     future = lidar_future(scene, FUTURE_STEPS)
     ask = _askers(scene, future, recipe)
     shown = np.round(future[:, 1:], 4).tolist()

@@ -7,11 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from nuscenes.nuscenes import NuScenes
-from nuscenes.utils.splits import create_splits_scenes, get_scenes_of_split
-
 from senna_prune.errors import TableError
 from senna_prune.planning.sample import digest
+
+try:
+    from nuscenes.nuscenes import NuScenes
+    from nuscenes.utils.splits import create_splits_scenes, get_scenes_of_split
+except ModuleNotFoundError as error:
+    mend = 'pip install "senna_prune[nuscenes]"'
+    raise TableError("the nuScenes devkit is not installed", where=error.name, mend=mend) from error
 
 POSE_TABLES = ("scene", "sample", "sensor", "calibrated_sensor", "sample_data", "ego_pose")
 """What planning questions need."""
@@ -59,13 +63,11 @@ class KeyframeTables(NuScenes):
             raise TableError(f"unknown version {version!r}", where=dataroot, mend=mend)
         self.table_names = [*POSE_TABLES, *(BOX_TABLES if boxes else ())]
         self.sample_data: list[dict[str, Any]]
-        self.ego_pose: list[dict[str, Any]]
         self.sample_annotation: list[dict[str, Any]] = []
         self.log: list[dict[str, Any]] = []
         self.map: list[dict[str, Any]] = [{"log_tokens": []}]  # the devkit's reverse index insists on one row
         for name in self.table_names:
-            setattr(self, name, self.__load_table__(name))
-        self._keep_keyframes()
+            setattr(self, name, self._keyframes_of(name, self.__load_table__(name)))
         self.__make_reverse_index__(verbose=False)
 
     def table_path(self, table_name: str) -> Path:
@@ -89,10 +91,13 @@ class KeyframeTables(NuScenes):
                 raise TableError(f"record {number} (token {token!r}) has no field {lacks[0]!r}", where=path)
         return table
 
-    def _keep_keyframes(self) -> None:
-        self.sample_data = [record for record in self.sample_data if record["is_key_frame"]]
-        needed = {record["ego_pose_token"] for record in self.sample_data}
-        self.ego_pose = [record for record in self.ego_pose if record["token"] in needed]
+    def _keyframes_of(self, table_name: str, table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if table_name == "sample_data":
+            return [record for record in table if record["is_key_frame"]]
+        if table_name == "ego_pose":  # POSE_TABLES puts it after sample_data
+            needed = {record["ego_pose_token"] for record in self.sample_data}
+            return [record for record in table if record["token"] in needed]
+        return table
 
     def getind(self, table_name: str, token: str) -> int:
         try:

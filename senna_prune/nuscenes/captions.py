@@ -1,0 +1,108 @@
+"""Answers that the tables do not hold: a captioner looks at the images, and what it said is kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from senna_prune.errors import ImageError, SampleError
+from senna_prune.nuscenes.behaviour import VIEWS
+from senna_prune.nuscenes.questions import IMAGE_PROMPT
+from senna_prune.nuscenes.scene_samples import CAPTION_KINDS
+from senna_prune.planning.sample import PlanningSample
+
+
+class Captioner(Protocol):
+    """Anything that answers a question about images."""
+
+    @property
+    def name(self) -> str:
+        """Model and settings in a few words; part of the cache key and of the samples' source."""
+        ...
+
+    def caption(self, images: Sequence[Path], question: str) -> str: ...
+
+
+class CaptionCache:
+    """Captions by captioner, image paths and question in a JSON Lines file that grows by one synced line at a time.
+
+    An interrupted run goes on where it stopped: a line cut short is dropped when the file is opened.
+
+    Raises:
+        SampleError: another line is not what this class writes.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._captions: dict[str, str] = {}
+        if self.path.is_file():
+            self._read()
+
+    def _read(self) -> None:
+        text = self.path.read_bytes()
+        whole = text[: text.rfind(b"\n") + 1]
+        if len(whole) < len(text):
+            os.truncate(self.path, len(whole))
+        for number, line in enumerate(whole.splitlines(), start=1):
+            try:
+                record = json.loads(line)
+                self._captions[record["key"]] = record["caption"]
+            except (ValueError, KeyError, TypeError) as error:
+                mend = "remove the line, or the file to caption anew"
+                raise SampleError("not a caption", where=f"{self.path}:{number}", mend=mend) from error
+
+    def __len__(self) -> int:
+        return len(self._captions)
+
+    @staticmethod
+    def key(captioner: str, images: Sequence[str], question: str) -> str:
+        return hashlib.sha256(json.dumps([captioner, list(images), question]).encode()).hexdigest()
+
+    def get(self, key: str) -> str | None:
+        return self._captions.get(key)
+
+    def put(self, key: str, caption: str, images: Sequence[str]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as out:
+            out.write(json.dumps({"key": key, "images": list(images), "caption": caption}, ensure_ascii=False) + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        self._captions[key] = caption
+
+
+def shown_cameras(sample: PlanningSample) -> tuple[str, ...]:
+    """Cameras whose images a captioner is shown: as in the reference the front one, or the one to be described."""
+    if sample.kind == "description":
+        return ("CAM_" + VIEWS[sample.index].upper().replace(" ", "_"),)
+    return ("CAM_FRONT",)
+
+
+def with_captions(
+    samples: Iterable[PlanningSample], captioner: Captioner, cache: CaptionCache, image_root: Path
+) -> Iterator[PlanningSample]:
+    """The samples, with the answers of captioned kinds filled in. Questions go to the captioner without image prompt.
+
+    Raises:
+        ImageError: an image file is missing.
+    """
+    for sample in samples:
+        if sample.kind not in CAPTION_KINDS:
+            yield sample
+            continue
+        images = [sample.images[camera] for camera in shown_cameras(sample)]
+        question = sample.question.removeprefix(IMAGE_PROMPT)
+        key = cache.key(captioner.name, images, question)
+        caption = cache.get(key)
+        if caption is None:
+            for image in images:
+                if not (image_root / image).is_file():
+                    mend = "complete the download, or pass --require-images to leave such keyframes out"
+                    raise ImageError("the image to caption is missing", where=image_root / image, mend=mend)
+            caption = captioner.caption([image_root / image for image in images], question).strip()
+            cache.put(key, caption, images)
+        yield replace(sample, answer=caption, source=f"{sample.source}/{captioner.name}")

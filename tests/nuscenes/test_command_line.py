@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from senna_prune.errors import ConfigError
+from senna_prune.nuscenes.benchmark import REFERENCE_RATE, estimate_memory, keyframe_rate
+from senna_prune.nuscenes.command_line import main, parse_convention
+from senna_prune.nuscenes.conversion import ConversionSettings
+from senna_prune.nuscenes.tables import KeyframeTables
+from senna_prune.planning.labels import Convention
+from senna_prune.planning.sample import read_samples
+from tests.conftest import ROOT, shared_path
+from tests.nuscenes.tiny_tables import VERSION, arc, straight, write_tables
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    objects = {"scene-0103": [("vehicle.car", [(20.0, 0.0, 0.0)] * 9)]}
+    scenes = {"scene-0103": straight(9, 5.0), "scene-0916": arc(16, 6.0, -20.0)}
+    return write_tables(tmp_path / "data", scenes, objects)
+
+
+def test_what_was_written_and_left_out_is_said(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "set.jsonl"
+    main(["--dataroot", str(world), "--version", VERSION, "--split", "val", "--out", str(out)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("13 plan samples from 25 keyframes of 2 scenes")
+    assert lines[1] == "  plan: 12 keyframes left out: the scene ends within 3 s"
+    assert lines[2].startswith("  148 scenes of the split are not in the tables: scene-0003, ")
+    assert len(read_samples(out)) == 13
+
+
+def test_the_tool_fails_in_one_line(world: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tools.convert_nuscenes", "--dataroot", world, "--version", VERSION]
+    done = subprocess.run(
+        [*command, "--split", "test", "--out", tmp_path / "set.jsonl"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "none of the 150 scenes of split 'test' is in this version" in done.stderr
+
+
+def test_summary(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "set.jsonl"
+    options = ["--dataroot", str(world), "--version", VERSION, "--out", str(out), "--summary"]
+    assert main([*options, "--kinds", "plan,motion"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = lines[next(n for n, line in enumerate(lines) if "navigation command by answered path" in line) :]
+    row = next(line for line in table if "turn right" in line and "straight" not in line)
+    assert [cell.strip() for cell in row.split("│")[1:-1]] == ["turn right", "", "", "", "9", "", "9"]
+    assert any("objects by speed and path" in line for line in lines)
+    picture = tmp_path / "set.jsonl.summary.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_reference_layout_there_and_back(world: Path, tmp_path: Path) -> None:
+    qa, out = tmp_path / "qa.json", tmp_path / "set.jsonl"
+    common = ["--dataroot", str(world), "--version", VERSION, "--convention", "upstream"]
+    main([*common, "--format", "reference", "--out", str(qa)])
+    main(["--import-reference", str(qa), "--convention", "upstream", "--out", str(out)])
+    assert len(json.loads(qa.read_text())) == len(read_samples(out)) == 13
+    assert read_samples(out)[0].convention == Convention("upstream", "upstream")
+
+
+def test_conventions_one_by_one() -> None:
+    assert parse_convention("upstream") == Convention("upstream", "upstream")
+    assert parse_convention("command=corrected,cameras=upstream") == Convention("upstream", "corrected")
+    with pytest.raises(ConfigError, match="not a convention: 'cameras=upstream'"):
+        parse_convention("cameras=upstream")
+
+
+def test_tables_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--version is missing"):
+        main(["--dataroot", str(tmp_path), "--out", str(tmp_path / "set.jsonl")])
+
+
+def test_benchmark_is_printed(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--dataroot", str(world), "--version", VERSION, "--out", str(tmp_path / "set.jsonl"), "--benchmark"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["plan", "plan + vru + motion"]
+    assert "times the reference's 11; v1.0-trainval needs about" in lines[0]
+    assert not (tmp_path / "set.jsonl").exists()
+
+
+@pytest.mark.parametrize(("kinds", "times"), [(("plan",), 100), (("plan", "vru", "motion"), 25)])
+def test_real_keyframes_are_converted_fast(tmp_path: Path, kinds: tuple[str, ...], times: int) -> None:
+    root = shared_path("nuscenes_mini")
+    settings = ConversionSettings(root, "v1.0-mini", tmp_path / "set.jsonl", kinds=kinds)
+    tables = KeyframeTables(root, "v1.0-mini")
+    assert len(tables.sample) == 404
+    assert keyframe_rate(settings, tables) > times * REFERENCE_RATE
+    memory = estimate_memory(settings)
+    assert 0.3e9 < memory.held < memory.parsing < 8e9

@@ -1,0 +1,87 @@
+"""The captioner on a tiny random LLaVA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    CLIPImageProcessor,
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedTokenizerFast,
+)
+
+from senna_prune.errors import CheckpointError
+from senna_prune.nuscenes.transformers_captioner import TransformersCaptioner
+
+CHAT = "{% for m in messages %}{% for c in m['content'] %}{{ c['text'] if c['type'] == 'text' else '<image> ' }}{% endfor %}{% endfor %} answer"  # noqa: E501
+
+
+def tiny_llava(folder: Path, chat_template: str | None) -> Path:
+    words = ["<unk>", "<s>", "</s>", "<pad>", "<image>", "is", "it", "green", "red", "answer", "?"]
+    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
+    )
+    fast.add_special_tokens({"additional_special_tokens": ["<image>"]})
+    torch.manual_seed(0)
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            image_size=28,
+            patch_size=14,
+        ),
+        text_config=LlamaConfig(
+            vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+        ),
+        image_token_id=words.index("<image>"),
+    )
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
+    processor = LlavaProcessor(
+        images,
+        fast,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        chat_template=chat_template,
+        num_additional_image_tokens=1,
+    )
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "front.jpg"
+    Image.new("RGB", (64, 36), (0, 200, 0)).save(path)
+    return path
+
+
+@pytest.mark.parametrize("chat_template", [None, CHAT])
+def test_an_answer_is_a_text_without_the_question(tmp_path: Path, picture: Path, chat_template: str | None) -> None:
+    folder = tiny_llava(tmp_path / "llava", chat_template)
+    captioner = TransformersCaptioner(str(folder), device="cpu", max_new_tokens=4)
+    answer = captioner.caption([picture], "is it green ?")
+    assert len(answer.split()) <= 4
+    assert "is it green ?" not in answer
+    assert captioner.caption([picture], "is it green ?") == answer
+    prompt = captioner.prompt(1, "is it green ?")
+    assert prompt == ("<image> is it green ? answer" if chat_template else "<image>\nis it green ?")
+    assert captioner.name == f"{folder}@4"
+
+
+def test_not_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="not an image-text-to-text model"):
+        TransformersCaptioner(str(tmp_path))
