@@ -138,7 +138,8 @@ class ReleasedCurve(BudgetedSchedule):
     depth_scale: float = 1.0
 
     def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
-        k = dynamic_slope(complexity or 0.0, self.k0, self.gamma, self.slope)
+        complexity = complexity or 0.0
+        k = dynamic_slope(complexity, self.k0, self.gamma, self.slope)
         # The released code moves the inflection to x0 + k, Eq. 8 to x0 + beta I.
         values = [
             PLATEAU * curve(self.shape, layer * self.depth_scale, k, self.x0 + k) for layer in range(1, num_layers)
@@ -148,7 +149,7 @@ class ReleasedCurve(BudgetedSchedule):
             first = min(int(CAP * target), num_visual)
             percent = released_keep_percent(values, first, target, num_visual)
             plan = simulate(first, [math.ceil((first - 1) * value) for value in percent])
-            return _entered(num_visual, plan), f"k={k:.3f}, scale={percent[0] / values[0]:.4f}"
+            return _entered(num_visual, plan), f"I={complexity:.2f}, k={k:.3f}, scale={percent[0] / values[0]:.4f}"
         mean = self.budget.mean_tokens(num_visual)
         # A shallow decoder may not afford the released cap: leave one token for each later layer.
         affordable = int(mean * num_layers) - num_visual - (num_layers - 2)
@@ -165,7 +166,7 @@ class ReleasedCurve(BudgetedSchedule):
             return _entered(num_visual, simulate(first, keeps))
 
         scale = self._fit(plan_at, -20.0, 20.0)
-        return plan_at(scale), f"k={k:.3f}, scale={math.exp(scale):.4f}"
+        return plan_at(scale), f"I={complexity:.2f}, k={k:.3f}, scale={math.exp(scale):.4f}"
 
 
 def _entered(num_visual: int, plan: LayerPlan) -> LayerPlan:
@@ -195,8 +196,9 @@ class PaperCurve(BudgetedSchedule):
     depth_scale: float = 1.0
 
     def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
-        k = dynamic_slope(complexity or 0.0, self.k0, self.gamma, self.slope)
-        x0 = self.x0 + self.beta * (complexity or 0.0)
+        complexity = complexity or 0.0
+        k = dynamic_slope(complexity, self.k0, self.gamma, self.slope)
+        x0 = self.x0 + self.beta * complexity
         area = curve_area(self.shape, k, x0, num_layers * self.depth_scale) / self.depth_scale
         # Eq. 7 divides by an area that already contains N_init; the curve meant has the budget as its own area.
         height = self.budget.mean_tokens(num_visual) * num_layers / max(area, 1e-9)
@@ -209,4 +211,4 @@ class PaperCurve(BudgetedSchedule):
             return LayerPlan((*tokens, tokens[-1]), (0,) * (num_layers + 1))
 
         scale = self._fit(plan_at, -20.0, 20.0)
-        return plan_at(scale), f"k={k:.3f}, x0={x0:.2f}, s={math.exp(scale):.4f}"
+        return plan_at(scale), f"I={complexity:.2f}, k={k:.3f}, x0={x0:.2f}, s={math.exp(scale):.4f}"

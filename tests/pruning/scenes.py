@@ -7,21 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from senna_prune.pruning import Budget, Pruner, make_pruner
+from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
 from senna_prune.pruning.interface import Observation, VisionEvidence
 
-BUDGETED = (
-    "autoprune",
-    "fastervlm",
-    "fastv",
-    "pyramiddrop",
-    "random",
-    "sparsevlm",
-    "sparsevlm_v2",
-    "uniform",
-    "visionzip",
-)
-"""Methods that spend a budget (the controls `none` and `blind` ignore it)."""
+BUDGETED = tuple(name for name in method_names() if name not in ("none", "blind"))
+"""Every registered method that spends a budget; a new one is tested without being named."""
 
 
 def pruner(name: str, budget: Budget | float, *, layers: int = 32, heads: int = 4, **options: object) -> Pruner:

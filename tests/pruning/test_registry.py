@@ -91,6 +91,7 @@ def test_a_method_file_must_define_one_method() -> None:
         ("random", {"view_weights": [1, -1]}, "option view_weights"),
         ("uniform", {"min_tokens_per_view": -1}, "option min_tokens_per_view"),
         ("fastv", {"layer": 0}, "a layer from 1 on"),
+        ("fastv", {"layer": 32}, "a layer below 32"),
         ("fastv", {"count": 0}, "option count"),
         ("visionzip", {"contextual": 1.0}, "option contextual"),
         ("pyramiddrop", {"stages": (4, 2, 8)}, "option stages"),

@@ -32,6 +32,7 @@ class FastV(Method):
 
     def schedule(self, host: Host) -> SingleCut:
         layer = max(round(host.num_layers / 16), 1) if self.layer is None else self.layer
+        self.require(layer < host.num_layers, "layer", f"a layer below {host.num_layers}")
         return SingleCut(host.budget, boundary=layer, count=self.count)
 
     def scorer(self, host: Host) -> MeanAttention:
