@@ -1,0 +1,95 @@
+"""The two stages of the demo driver's training, as losses of one step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from senna_prune.model.modeling import SennaForConditionalGeneration
+from senna_prune.nuscenes.demo_world.street import Street
+from senna_prune.training.attributes import AttributeHead, attribute_loss, picture_attributes
+from senna_prune.training.loop import Stage, batch_numbers, run_stage
+from senna_prune.training.mirror import mirror_pictures, mirror_street
+from senna_prune.training.optimizer import MasterAdamW
+from senna_prune.training.packing import Packer, answer_loss
+from senna_prune.training.pictures import TrainingScenes, pixel_values
+from senna_prune.training.questions import sample_questions
+from senna_prune.training.recipe import Recipe
+
+
+def train_attributes(
+    model: SennaForConditionalGeneration, scenes: TrainingScenes, recipe: Recipe, folder: Path
+) -> None:
+    """Stage 1: tower, projector and adapter learn what is in each picture, through a head that is thrown away."""
+    torch.manual_seed(recipe.seed + 1)
+    head = AttributeHead(recipe.num_view_tokens, recipe.width).to(model.dtype)
+    vision = _vision_parameters(model)
+    total = round(recipe.attribute_epochs * recipe.num_scenes / recipe.attribute_batch)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        pixels, streets, _ = _batch(scenes, recipe, 1, step, recipe.attribute_batch)
+        tokens = model.get_image_features(pixels.to(model.dtype)).tokens.flatten(0, 1)
+        targets = torch.from_numpy(np.concatenate([picture_attributes(street) for street in streets]))
+        value, right = attribute_loss(head(tokens), targets)
+        return value, {"right": right}
+
+    optimizer = MasterAdamW(
+        [([*vision, *head.parameters()], recipe.attribute_lr)],
+        total_steps=total,
+        warm_up=recipe.warm_up,
+        clip=recipe.clip,
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay,
+    )
+    run_stage(Stage("attributes", total, optimizer, loss, recipe.checkpoint_every), folder)
+
+
+def train_answers(
+    model: SennaForConditionalGeneration, packer: Packer, scenes: TrainingScenes, recipe: Recipe, folder: Path
+) -> None:
+    """Stage 2: the whole model learns to answer, several questions about each scene at once."""
+    vision = _vision_parameters(model)
+    ours = {id(parameter) for parameter in vision}
+    decoder = [parameter for parameter in model.parameters() if id(parameter) not in ours]
+    total = round(recipe.answer_epochs * recipe.num_scenes / recipe.answer_batch)
+
+    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+        pixels, streets, rng = _batch(scenes, recipe, 2, step, recipe.answer_batch)
+        packs = [
+            packer.pack(sample_questions(rng, street, recipe.long_plans, recipe.short_plans, recipe.perception))
+            for street in streets
+        ]
+        return answer_loss(model, packer, pixels.to(model.dtype), packs)
+
+    optimizer = MasterAdamW(
+        [(decoder, recipe.answer_lr), (vision, recipe.vision_lr)],
+        total_steps=total,
+        warm_up=recipe.warm_up,
+        clip=recipe.clip,
+        betas=recipe.betas,
+        weight_decay=recipe.weight_decay,
+    )
+    run_stage(Stage("answers", total, optimizer, loss, recipe.checkpoint_every), folder)
+
+
+def _vision_parameters(model: SennaForConditionalGeneration) -> list[torch.nn.Parameter]:
+    senna = model.model
+    parts = (senna.vision_tower, senna.multi_modal_projector, senna.img_adapter)
+    return [parameter for part in parts for parameter in part.parameters()]
+
+
+def _batch(
+    scenes: TrainingScenes, recipe: Recipe, stage: int, step: int, size: int
+) -> tuple[Tensor, list[Street], np.random.Generator]:
+    """Pixel values, streets and the randomness of one step; half of the scenes are mirrored."""
+    rng = np.random.default_rng((recipe.seed, stage, step))
+    numbers = batch_numbers(recipe.seed + stage, step, size, len(scenes))
+    pictures = scenes.pictures(numbers)
+    streets = [scenes.streets[number] for number in numbers.tolist()]
+    for place in np.flatnonzero(rng.random(size) < 0.5).tolist():
+        pictures[place] = mirror_pictures(pictures[place])
+        streets[place] = mirror_street(streets[place])
+    return pixel_values(pictures, recipe.image_size), streets, rng

@@ -1,0 +1,53 @@
+"""Make the bundled demo: `world` (pictures, tables, planning set), `train` (the driver), or `all`.
+
+    tools/make_demo.py all                        # reproduces data/demo: about an hour on two cores
+    tools/make_demo.py train --set num_scenes=2048 --out /somewhere/else
+
+A run that was cut off goes on from its last checkpoint when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from senna_prune.errors import SennaPruneError
+from senna_prune.nuscenes.demo_world.bundle import make_bundle_world
+from senna_prune.training.driver import save_driver, train_driver
+from senna_prune.training.loop import progress_bar
+from senna_prune.training.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("world", "train", "all"))
+    parser.add_argument("--out", type=Path, default=ROOT / "data" / "demo", help="the bundle")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "demo", help="pictures, checkpoints, log.jsonl")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of training and of rendering")
+    parser.add_argument("--set", action="append", default=[], metavar="key=value", help="a number of the recipe")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    try:
+        recipe = Recipe.with_overrides(options.set)
+        if options.what in ("world", "all"):
+            with progress_bar() as progress:
+                task = progress.add_task("world", total=None, note="")
+                make_bundle_world(options.out, lambda done, all_: progress.update(task, completed=done, total=all_))
+        if options.what in ("train", "all"):
+            model, processor = train_driver(recipe, options.work, options.threads)
+            save_driver(model, processor, options.out / "model")
+    except SennaPruneError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
