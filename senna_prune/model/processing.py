@@ -140,7 +140,13 @@ class SennaProcessor(ProcessorMixin):
         return torch.stack([to_pixel_values(picture, self.image_size, aspect_ratio) for picture in opened])
 
     def pad(self, rows: Sequence[Tensor], padding_side: PaddingSide = "left") -> tuple[Tensor, Tensor]:
-        """Rows of ids to input_ids and attention_mask, both of shape (B, S)."""
+        """Rows of ids to input_ids and attention_mask, both of shape (B, S).
+
+        Raises:
+            InputError: no rows, or an unknown side.
+        """
+        if not rows:
+            raise InputError("no prompts were given")
         if padding_side not in ("left", "right"):
             raise InputError(f"unknown padding_side {padding_side!r}", mend="use 'left' or 'right'")
         pad_id = self.tokenizer.pad_token_id

@@ -179,6 +179,8 @@ def test_padded_batch_agrees_with_the_recorded_singles(path: Path, side: str) ->
     model, recording, pixels = recorded(path)
     processor = senna(weights_of(path))[1]
     numbers = [number for own, number in QUESTIONS if own == path and recording[f"input_ids_{number}"].shape[0] == 1]
+    if not numbers:
+        pytest.skip("this recording holds no single samples")
     singles = [question_inputs(recording, number, pixels, model.config) for number in numbers]
     ids, mask = processor.pad([single["input_ids"][0] for single in singles], side)  # type: ignore[arg-type]
     features = model.get_image_features(pixels).tokens.expand(len(singles), -1, -1, -1)

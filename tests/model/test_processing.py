@@ -95,6 +95,8 @@ def test_wrong_numbers_are_named() -> None:
         processor(text=PROMPT, images=views[:5])
     with pytest.raises(InputError, match="1 <image> markers, expected 6"):
         processor(text="<image> what?")
+    with pytest.raises(InputError, match="no prompts"):
+        processor(text=[])
     with pytest.raises(InputError, match="padding_side"):
         processor(text=["a", "b"], padding_side="middle")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="image_aspect_ratio"):
