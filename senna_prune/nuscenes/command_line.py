@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
     add("--version", help="folder of tables: v1.0-mini, v1.0-trainval, v1.0-test, ...")
     add("--split", help="devkit split, or a key of splits.json beside the tables; default: all scenes")
     add("--scenes", type=Path, metavar="FILE", help="scene names, one a line or a JSON list; narrows the split")
-    add("--convention", default="corrected", help="corrected, upstream, or cameras=upstream,command=corrected")
+    add("--convention", help="corrected (default), upstream, or one by one: cameras=upstream,command=corrected")
     add("--kinds", default="plan", help=f"comma-separated, of {', '.join(KINDS)}")
     add("--speed-source", choices=["auto", "can_bus", "past"], default="auto", help=SPEED_SOURCE_HELP)
     add("--can-bus", type=Path, metavar="FOLDER", help="CAN bus expansion; default: can_bus/ in the data root")
@@ -62,19 +62,22 @@ def parse_convention(text: str) -> Convention:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert, and say what was written and left out."""
-    console = Console(soft_wrap=True, width=max(Console().width, TABLE_WIDTH))
+    console = Console(soft_wrap=True, markup=False, highlight=False, width=max(Console().width, TABLE_WIDTH))
     options = vars(parser().parse_args(arguments))
     summary, benchmark, model = (options.pop(name) for name in ("summary", "benchmark", "captioner"))
-    convention = parse_convention(options["convention"])
     imported = options.pop("import_reference")
     if imported is not None:
-        count = write_samples(options["out"], read_reference(imported, convention.command))
+        # what the released converter writes, unless told otherwise
+        command = parse_convention(options["convention"] or "upstream").command
+        count = write_samples(options["out"], read_reference(imported, command))
         console.print(f"{options['out']}: {count} samples of {imported}")
         return 0
     for name in ("dataroot", "version"):
         if options[name] is None:
             raise ConfigError(f"--{name} is missing", where="convert_nuscenes", mend=f"pass --{name}")
-    settings = ConversionSettings(**(options | {"convention": convention, "kinds": tuple(options["kinds"].split(","))}))
+    options["convention"] = parse_convention(options["convention"] or "corrected")
+    options["kinds"] = tuple(options["kinds"].split(","))
+    settings = ConversionSettings(**options)
     if benchmark:
         print_benchmark(settings, console)
         return 0

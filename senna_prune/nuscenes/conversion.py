@@ -112,13 +112,13 @@ def convert(
 
 
 def make_recipe(tables: KeyframeTables, settings: ConversionSettings) -> Recipe:
-    pose_digest = tables.digest(POSE_TABLES)
-    box_digest = tables.digest(POSE_TABLES + BOX_TABLES) if settings.needs_boxes else ""
+    source = tables.digest(POSE_TABLES)
+    box_source = f"{source}+{tables.digest(BOX_TABLES)}" if settings.needs_boxes else ""
     return Recipe(
         kinds=frozenset(settings.kinds),
         convention=settings.convention,
         speed_source=settings.speed_source,
-        sources={kind: box_digest if kind in BOX_KINDS else pose_digest for kind in settings.kinds},
+        sources={kind: box_source if kind in BOX_KINDS else source for kind in settings.kinds},
         image_root=settings.dataroot if settings.require_images else None,
     )
 

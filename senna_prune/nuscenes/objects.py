@@ -21,21 +21,19 @@ MOTION_RANGE = np.array([40.0, 20.0, 20.0, 20.0, 20.0, 20.0])
 """Metres, by view in the order of `VIEWS`."""
 
 
-def vru_questions(scene: Scene) -> dict[int, list[Question]]:
-    """One question about every keyframe, by keyframe number."""
+def vru_questions(scene: Scene) -> list[list[Question]]:
+    """One question about every keyframe, by keyframe."""
     boxes, local = _local(scene)
     near = (view_numbers(local) == VIEWS.index("front")) & (np.linalg.norm(local, axis=1) < VRU_RANGE)
     seen: dict[int, list[tuple[str, float, float]]] = defaultdict(list)
     for box in near.nonzero()[0].tolist():
         if boxes.names[box] in VRU_CLASSES:
             seen[int(boxes.keyframe[box])].append((boxes.names[box], *local[box].tolist()))
-    return {
-        number: [Question(questions.VRU_QUESTION, questions.vru_answer(seen[number]))] for number in range(len(scene))
-    }
+    return [[Question(questions.VRU_QUESTION, questions.vru_answer(seen[number]))] for number in range(len(scene))]
 
 
-def motion_questions(scene: Scene) -> dict[int, list[Question]]:
-    """A question about every view that holds an object near enough whose next 3 s are annotated, by keyframe number.
+def motion_questions(scene: Scene) -> list[list[Question]]:
+    """A question about every view that holds an object near enough whose next 3 s are annotated, by keyframe.
 
     An object's speed is that of its step from 0.5 s to 1 s ahead, as in the reference.
     """
@@ -44,8 +42,6 @@ def motion_questions(scene: Scene) -> dict[int, list[Question]]:
     future = _future_boxes(boxes)
     asked = (np.linalg.norm(local, axis=1) < MOTION_RANGE[views]) & (future >= 0).all(axis=1)
     chosen = asked.nonzero()[0]
-    if not len(chosen):
-        return {}
     trajectories = _own_trajectories(scene, boxes, chosen, future[chosen])
     speeds = (np.linalg.norm(trajectories[:, 1] - trajectories[:, 0], axis=1) / STEP_SECONDS).tolist()
     plans = list(zip(speed_labels(trajectories), path_labels(trajectories), strict=True))
@@ -53,7 +49,7 @@ def motion_questions(scene: Scene) -> dict[int, list[Question]]:
     members: dict[tuple[int, int], list[int]] = defaultdict(list)
     for row, key in enumerate(zip(boxes.keyframe[chosen].tolist(), views[chosen].tolist(), strict=True)):
         members[key].append(row)
-    found: dict[int, list[Question]] = defaultdict(list)
+    found: list[list[Question]] = [[] for _ in scene.tokens]
     for (keyframe, view), rows in sorted(members.items()):
         objects = [(boxes.names[chosen[row]], *places[row], speeds[row]) for row in rows]
         question = questions.motion_question(VIEWS[view], objects)

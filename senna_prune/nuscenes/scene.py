@@ -119,6 +119,9 @@ def _walk(tables: KeyframeTables, record: Mapping[str, Any]) -> list[dict[str, A
     samples = [tables.get("sample", record["first_sample_token"])]
     while samples[-1]["next"]:
         following = tables.get("sample", samples[-1]["next"])
+        if following["scene_token"] != record["token"]:
+            problem = f"{samples[-1]['token']!r} is followed by {following['token']!r} of another scene"
+            raise TableError(problem, where=tables.table_path("sample"))
         if following["timestamp"] <= samples[-1]["timestamp"]:
             raise TableError(
                 f"time stamps do not increase from {samples[-1]['token']!r} to {following['token']!r}",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS, VIEWS
 from senna_prune.nuscenes.ego_plan import EgoPlan, ego_plans
@@ -79,17 +80,15 @@ def scene_samples(scene: Scene, recipe: Recipe) -> SceneResult:
     """All samples of a scene."""
     result = SceneResult(keyframes=len(scene), can_bus=scene.can_speed is not None)
     future = lidar_future(scene, FUTURE_STEPS)
-    ask = _askers(scene, future, recipe)
+    asked = _questions(scene, future, recipe)
     shown = np.round(future[:, 1:], 4).tolist()
-    for number, token in enumerate(scene.tokens):
+    for number, (token, images) in enumerate(zip(scene.tokens, scene.images, strict=True)):
         steps_left = min(FUTURE_STEPS, len(scene) - 1 - number)
-        asked = {kind: ask[kind](number) for kind in ask}
-        for kind in PLAN_KINDS & asked.keys():
-            if not asked[kind]:
-                result.skipped[kind, NO_SPEED if steps_left == FUTURE_STEPS else NO_FUTURE] += 1
-        images = scene.images[number]
-        if any(asked.values()) and (reason := _unusable(images, recipe.image_root, result.missing_images)):
-            result.skipped.update((kind, reason) for kind, found in asked.items() if found)
+        kinds = [kind for kind in asked if asked[kind][number]]
+        for kind in PLAN_KINDS & asked.keys() - set(kinds):
+            result.skipped[kind, NO_SPEED if steps_left == FUTURE_STEPS else NO_FUTURE] += 1
+        if kinds and (reason := _unusable(images, recipe.image_root, result.missing_images)):
+            result.skipped.update((kind, reason) for kind in kinds)
             continue
         result.samples += [
             PlanningSample(
@@ -107,39 +106,27 @@ def scene_samples(scene: Scene, recipe: Recipe) -> SceneResult:
                 trajectory=tuple((x, y) for x, y in shown[number][:steps_left]),
                 source=recipe.sources.get(kind, ""),
             )
-            for kind, found in asked.items()
-            for one in found
+            for kind in kinds
+            for one in asked[kind][number]
         ]
     return result
 
 
-def _askers(scene: Scene, future: np.ndarray, recipe: Recipe) -> dict[str, Callable[[int], list[Question]]]:
-    """For every wanted kind, in the order of `KINDS`, the questions about a keyframe by its number."""
+def _questions(scene: Scene, future: NDArray[np.float64], recipe: Recipe) -> dict[str, list[list[Question]]]:
+    """Questions by wanted kind, in the order of `KINDS`, and by keyframe."""
     plans: list[EgoPlan | None] = []
     if PLAN_KINDS & recipe.kinds:
         plans = ego_plans(scene, future, recipe.convention.command, recipe.speed_source)
-    vru = vru_questions(scene) if "vru" in recipe.kinds else {}
-    motion = motion_questions(scene) if "motion" in recipe.kinds else {}
-    traffic_light = [Question(TRAFFIC_LIGHT_QUESTION)]
     descriptions = [Question(description_question(view), index=index) for index, view in enumerate(VIEWS)]
-
-    def planning(number: int) -> list[Question]:
-        plan = plans[number]
-        return [plan.planning()] if plan else []
-
-    def explanation(number: int) -> list[Question]:
-        plan = plans[number]
-        return [plan.explanation()] if plan else []
-
-    askers: dict[str, Callable[[int], list[Question]]] = {
-        "vru": lambda number: vru.get(number, []),
-        "motion": lambda number: motion.get(number, []),
-        "traffic_light": lambda number: traffic_light,
-        "description": lambda number: descriptions,
-        "plan": planning,
-        "explanation": explanation,
+    ask: dict[str, Callable[[], list[list[Question]]]] = {
+        "vru": lambda: vru_questions(scene),
+        "motion": lambda: motion_questions(scene),
+        "traffic_light": lambda: [[Question(TRAFFIC_LIGHT_QUESTION)]] * len(scene),
+        "description": lambda: [descriptions] * len(scene),
+        "plan": lambda: [[plan.planning()] if plan else [] for plan in plans],
+        "explanation": lambda: [[plan.explanation()] if plan else [] for plan in plans],
     }
-    return {kind: askers[kind] for kind in KINDS if kind in recipe.kinds}
+    return {kind: ask[kind]() for kind in KINDS if kind in recipe.kinds}
 
 
 def _unusable(images: Mapping[str, str], image_root: Path | None, missing: list[str]) -> str | None:

@@ -14,8 +14,9 @@ try:
     from nuscenes.nuscenes import NuScenes
     from nuscenes.utils.splits import create_splits_scenes, get_scenes_of_split
 except ModuleNotFoundError as error:
-    mend = 'pip install "senna_prune[nuscenes]"'
-    raise TableError("the nuScenes devkit is not installed", where=error.name, mend=mend) from error
+    raise TableError(
+        "the nuScenes devkit is not installed", where=error.name, mend='pip install "senna_prune[nuscenes]"'
+    ) from error
 
 POSE_TABLES = ("scene", "sample", "sensor", "calibrated_sensor", "sample_data", "ego_pose")
 """What planning questions need."""

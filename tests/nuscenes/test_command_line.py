@@ -62,7 +62,7 @@ def test_reference_layout_there_and_back(world: Path, tmp_path: Path) -> None:
     qa, out = tmp_path / "qa.json", tmp_path / "set.jsonl"
     common = ["--dataroot", str(world), "--version", VERSION, "--convention", "upstream"]
     main([*common, "--format", "reference", "--out", str(qa)])
-    main(["--import-reference", str(qa), "--convention", "upstream", "--out", str(out)])
+    main(["--import-reference", str(qa), "--out", str(out)])
     assert len(json.loads(qa.read_text())) == len(read_samples(out)) == 13
     assert read_samples(out)[0].convention == Convention("upstream", "upstream")
 
@@ -94,5 +94,9 @@ def test_real_keyframes_are_converted_fast(tmp_path: Path, kinds: tuple[str, ...
     tables = KeyframeTables(root, "v1.0-mini")
     assert len(tables.sample) == 404
     assert keyframe_rate(settings, tables) > times * REFERENCE_RATE
-    memory = estimate_memory(settings)
+
+
+def test_memory_of_the_full_data_set_is_estimated(tmp_path: Path) -> None:
+    root = shared_path("nuscenes_mini")
+    memory = estimate_memory(ConversionSettings(root, "v1.0-mini", tmp_path / "set.jsonl"))
     assert 0.3e9 < memory.held < memory.parsing < 8e9

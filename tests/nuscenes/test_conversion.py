@@ -126,6 +126,9 @@ def test_workers_do_not_change_the_set(settings: ConversionSettings) -> None:
     alone, together = convert(all_kinds), convert(replace(all_kinds, workers=2, out=settings.out.with_name("2.jsonl")))
     assert together.out.read_bytes() == alone.out.read_bytes()
     assert together == replace(alone, out=together.out)
+    edit(settings.dataroot, "sample", lambda records: records[20].update(next="gone"))
+    with pytest.raises(TableError, match=r"sample\.json: no record with token 'gone'"):
+        convert(replace(all_kinds, workers=2))
 
 
 def test_the_test_split_has_plans_but_no_objects(tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ def set_field(field: str, value: object, at: int = 2) -> Callable[[Records], Non
 BROKEN: list[tuple[str, Callable[[Records], None], str]] = [
     ("scene", set_field("first_sample_token", "gone", 0), "sample.json: no record with token 'gone'"),
     ("sample", set_field("next", "gone"), "sample.json: no record with token 'gone'"),
+    (
+        "sample",
+        set_field("next", "scene-0916-sample-3"),
+        "sample.json: 'scene-0103-sample-2' is followed by 'scene-0916",
+    ),
     ("sample", set_field("timestamp", 7), "sample.json: time stamps do not increase from 'scene-0103-sample-1'"),
     ("sample", set_field("next", "scene-0103-sample-2"), "sample.json: time stamps do not increase"),
     ("sample_data", set_field("sample_token", "gone"), "sample.json: no record with token 'gone'"),
