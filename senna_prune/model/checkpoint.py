@@ -123,17 +123,15 @@ def load_senna(
     return model.eval(), checkpoint.processor
 
 
-def checkpoint_digest(folder: str | Path) -> str:
+def checkpoint_digest(source: str | Path) -> str:
     """SHA-256 over names and contents of the files that decide what a checkpoint computes, first 16 hex digits.
 
     A digest that the import recorded is believed while sizes and modification times are those it recorded.
 
     Raises:
-        CheckpointError: no such folder.
+        CheckpointError: no such folder, and no such model on the hub.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise CheckpointError("no such checkpoint folder", where=folder)
+    folder = _local_folder(source)
     if (folder / DIGEST_FILE).is_file():
         record = read_json(folder / DIGEST_FILE)
         if record.get("files") == file_stamps(folder):
