@@ -33,7 +33,7 @@ def arguments(tmp_path: Path) -> list[str]:
     return [word for option, path in options.items() for word in (option, str(tmp_path / path))]
 
 
-@pytest.mark.parametrize("method", ["autoprune", "none"])
+@pytest.mark.parametrize("method", ["fastervlm", "none"])
 def test_every_keyframe_gets_a_plan(arguments: list[str], method: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert EXAMPLE["main"]([*arguments, "--hurry", "--frames", "3", "--method", method]) == 0
     output = capsys.readouterr().out
