@@ -92,15 +92,15 @@ class Observer:
             measuring: the complexity asks, which always reads the text rows.
         """
         needs, queries = self.pruner.needs, self._queries(state)
-        last = queries.new_full((1,), state.length - 1)
+        last, span = queries.new_full((1,), state.length - 1), slice(start, start + state.length)
         attention = None
         if NEXT_ATTENTION in needs:
             cos, sin = self.rotary_tables(self._positions(state))
             attention = self.probe.next_rows(layer, hidden, last, cos, sin)
         elif layer > 0 and (measuring or TEXT_ATTENTION in needs):
-            attention = self.probe.rows(sample, start, queries)
+            attention = self.probe.rows(sample, span, queries, is_tail=self.pruner.text_scope == "question")
         elif layer > 0 and LAST_ATTENTION in needs:
-            attention = self.probe.rows(sample, start, last)
+            attention = self.probe.rows(sample, span, last, is_tail=True)
         if attention is not None:
             attention = attention.index_select(-1, state.visual_slots)
         text_embeddings, visual_embeddings = self.embeddings[sample] if EMBEDDINGS in needs else (None, None)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from senna_prune.engine.decoder import Decoder, rotate, split_heads
 
 
-def attention_rows(queries: Tensor, keys: Tensor, slots: Tensor, scaling: float) -> Tensor:
+def attention_rows(queries: Tensor, keys: Tensor, slots: Tensor, scaling: float, *, is_tail: bool = False) -> Tensor:
     """Softmax attention of some rows over a causal sequence.
 
     Args:
@@ -24,15 +24,19 @@ def attention_rows(queries: Tensor, keys: Tensor, slots: Tensor, scaling: float)
         keys: rotated keys of the whole sequence, (key_value_heads, n, head_dim).
         slots: where each row stands in the sequence, (rows,).
         scaling: usually head_dim ** -0.5.
+        is_tail: the rows are the last ones of the sequence, in order.
 
     Returns:
         Attention, float32, (heads, rows, n).
     """
-    groups, n = queries.shape[0] // keys.shape[0], keys.shape[1]
-    grouped = queries.reshape(keys.shape[0], groups * queries.shape[1], queries.shape[2])
-    logits = (grouped @ keys.transpose(-1, -2) * scaling).float().view(queries.shape[0], queries.shape[1], n)
-    future = torch.arange(n, device=slots.device) > slots[:, None]
-    return logits.masked_fill_(future, float("-inf")).softmax(dim=-1)
+    (heads, rows, head_dim), n = queries.shape, keys.shape[1]
+    grouped = (queries * scaling).reshape(keys.shape[0], heads // keys.shape[0] * rows, head_dim)
+    logits = (grouped @ keys.transpose(-1, -2)).float().view(heads, rows, n)
+    # Row r of a tail of the sequence can only look ahead within that tail.
+    tail = min(rows, n) if is_tail else n
+    future = torch.arange(n - tail, n, device=slots.device) > slots[:, None]
+    logits[:, :, n - tail :].masked_fill_(future, float("-inf"))
+    return logits.softmax(dim=-1)
 
 
 @dataclass
@@ -80,13 +84,14 @@ class Probe:
         """Drop what was caught."""
         self.armed, self.capture, self.cos, self.sin, self.cache = None, Capture(), None, None, None
 
-    def rows(self, sample: int, start: int, slots: Tensor) -> Tensor:
+    def rows(self, sample: int, span: slice, slots: Tensor, *, is_tail: bool) -> Tensor:
         """Attention rows of the armed layer for one sample.
 
         Args:
             sample: row of the batch.
-            start: column at which the sample begins (left padding before it); it reaches to `start + n`.
+            span: the n columns that hold the sample; padding is outside.
             slots: query tokens, as places in the sample's own sequence, (rows,).
+            is_tail: they are the last ones of the sample.
 
         Returns:
             (heads, rows, n), float32.
@@ -95,15 +100,15 @@ class Probe:
         assert self.cos is not None and self.sin is not None
         attention: Any = self.decoder.layers[self.armed].self_attn
         table = sample if self.cos.shape[0] > 1 else 0
-        cos, sin = self.cos[table, start:], self.sin[table, start:]
-        queries = split_heads(self.capture.queries[sample, start:].index_select(0, slots), attention.head_dim)
+        cos, sin = self.cos[table, span], self.sin[table, span]
+        queries = split_heads(self.capture.queries[sample, span].index_select(0, slots), attention.head_dim)
         if self.cache is not None:
-            keys = self.cache.layers[self.armed].keys[sample, :, start:]
+            keys = self.cache.layers[self.armed].keys[sample, :, span]
         else:
             assert self.capture.keys is not None
-            keys = rotate(split_heads(self.capture.keys[sample, start:], attention.head_dim), cos, sin)
+            keys = rotate(split_heads(self.capture.keys[sample, span], attention.head_dim), cos, sin)
         rotated = rotate(queries, cos.index_select(0, slots), sin.index_select(0, slots))
-        return attention_rows(rotated, keys, slots, attention.scaling)
+        return attention_rows(rotated, keys, slots, attention.scaling, is_tail=is_tail)
 
     def next_rows(self, layer: int, hidden: Tensor, slots: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Rows that `layer`, not yet run, would compute on `hidden`, shape (n, d), with its norm and projections.

@@ -88,8 +88,6 @@ class TokenState:
         keep, device = selection.keep, hidden.device
         num_text, source = self.text_slots.shape[0], hidden
         kept_slots = self.visual_slots[keep]
-        if selection.updated is not None:
-            source = source.index_copy(0, kept_slots, selection.updated.to(hidden.dtype))
         keys, positions = self.visual_keys[keep], self.visual_positions[keep]
         origin, views = self.origin[keep], self.views[keep]
         if selection.merged is not None and selection.anchors is not None:

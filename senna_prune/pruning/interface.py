@@ -107,13 +107,11 @@ class Selection:
         anchors: for each merged token the index (into the current visual list) of its cluster centre, shape (c,):
             it takes that token's view and, with original positions, its position. The engine puts merged tokens after
             the kept tokens of their view, in the given order.
-        updated: replacement hidden states of the kept tokens, shape (k, d), or None (VisionZip adds to its targets).
     """
 
     keep: Tensor
     merged: Tensor | None = None
     anchors: Tensor | None = None
-    updated: Tensor | None = None
 
 
 class Complexity(Protocol):

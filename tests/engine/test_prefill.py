@@ -160,6 +160,18 @@ def test_probe_rows_equal_eager_attention(heads: tuple[int, int], use_cache: boo
         torch.testing.assert_close(pruner.seen[0].attention, expected, atol=1e-6, rtol=1e-4)
 
 
+def test_probe_does_not_look_at_padding() -> None:
+    model, processor = tiny_senna()
+    seen = {}
+    for side in ("left", "right"):
+        pruner = ScriptedPruner(LATE, needs=frozenset({TEXT_ATTENTION}))
+        with torch.no_grad(), prune(model, pruner):
+            model(**inputs_for(model, processor, (6.0, 12.0), side))
+        seen[side] = [observation.attention for observation in pruner.seen]
+    for left, right in zip(seen["left"], seen["right"], strict=True):
+        torch.testing.assert_close(left, right, atol=1e-5, rtol=1e-3)
+
+
 def test_merged_tokens_stand_behind_their_view() -> None:
     model, processor = tiny_senna()
     inputs = inputs_for(model, processor)
