@@ -17,9 +17,9 @@ from statistics import quantiles
 
 from senna_prune.errors import SennaPruneError
 from senna_prune.model.checkpoint import load_senna
-from senna_prune.planning.planner import Plan, Planner
+from senna_prune.planning.planner import Plan, Planner, pruner_for
 from senna_prune.planning.sample import read_samples
-from senna_prune.pruning import Budget, make_pruner
+from senna_prune.pruning import Budget
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 PERIOD = 0.5
@@ -42,15 +42,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def make_planner(options: argparse.Namespace) -> Planner:
     model, processor = load_senna(options.model, device=options.device)
-    config = model.config
-    pruner = make_pruner(
-        options.method,
-        Budget.retention(1.0 if options.method == "none" else options.retention),
-        num_layers=config.text_config.num_hidden_layers,
-        num_heads=config.text_config.num_attention_heads,
-        num_visual=config.num_views * config.num_view_tokens,
-    )
-    return Planner(model, processor, pruner, options.readout)
+    budget = None if options.method == "none" else Budget.retention(options.retention)
+    return Planner(model, processor, pruner_for(model, options.method, budget), options.readout)
 
 
 def drive(planner: Planner, options: argparse.Namespace) -> list[float]:

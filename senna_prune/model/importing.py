@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from senna_prune.errors import CheckpointError
@@ -27,7 +28,7 @@ def import_checkpoint(source: str | Path, destination: str | Path, vision_tower:
     interrupted run leaves no destination, and the next run clears what it left.
 
     Raises:
-        CheckpointError: as `open_checkpoint`; or the destination exists.
+        CheckpointError: as `open_checkpoint`; or the destination exists or cannot be written.
     """
     destination = Path(destination)
     if destination.exists():
@@ -47,6 +48,10 @@ def import_checkpoint(source: str | Path, destination: str | Path, vision_tower:
         record = {"digest": digest, "files": file_stamps(draft)}
         (draft / DIGEST_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         draft.rename(destination)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"the checkpoint cannot be written ({error})", where=destination, mend="check space and permissions"
+        ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return digest

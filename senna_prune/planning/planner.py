@@ -107,7 +107,7 @@ class Planner:
             raise InputError(f"unknown readout {readout!r}", mend="use one of: " + ", ".join(get_args(Readout)))
         self.model = model
         self.processor = processor
-        self.pruner = keep_all(model) if pruner is None else pruner
+        self.pruner = pruner_for(model, "none") if pruner is None else pruner
         self.readout = readout
         self.cameras = Convention(cameras=convention).camera_order
         self.system = system
@@ -233,15 +233,28 @@ _Reading = tuple[list[str], list[dict[tuple[Speed, Path], float]] | None, list[i
 """Answer texts, distributions if any, and tokens read in after the prompt, per frame."""
 
 
-def keep_all(model: SennaForConditionalGeneration) -> Pruner:
-    """The pruner that prunes nothing; leaves every bit of the model's output as it is."""
+def pruner_for(
+    model: SennaForConditionalGeneration, method: str, budget: Budget | None = None, **options: Any
+) -> Pruner:
+    """A pruning method built for this model.
+
+    Args:
+        model: the model it will prune.
+        method: a registered method; "none" leaves every bit of the model's output as it is.
+        budget: what the method may spend; None is all visual tokens.
+        options: of the method.
+
+    Raises:
+        PruningError: unknown method or option, or a budget out of reach.
+    """
     config = model.config
     return make_pruner(
-        "none",
-        Budget.retention(1.0),
+        method,
+        Budget.retention(1.0) if budget is None else budget,
         num_layers=config.text_config.num_hidden_layers,
         num_heads=config.text_config.num_attention_heads,
         num_visual=config.num_views * config.num_view_tokens,
+        **options,
     )
 
 

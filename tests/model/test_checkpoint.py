@@ -131,10 +131,10 @@ def test_import_holds_one_shard_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
 
     def counted(tensors: dict[str, Tensor], *_: Any) -> None:
         counts.append(len(tensors))
-        raise InterruptedError
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(importing, "save_file", counted)
-    with pytest.raises(InterruptedError):
+    with pytest.raises(KeyboardInterrupt):
         import_checkpoint(source, tmp_path / "ours")
     index = json.loads((source / "model.safetensors.index.json").read_text())["weight_map"]
     own = [n for n, file in index.items() if file.startswith("model-00001") and "inv_freq" not in n]
@@ -156,6 +156,17 @@ def test_an_interrupted_import_leaves_nothing(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(KeyboardInterrupt):
         import_checkpoint(source, tmp_path / "ours")
     assert len(saved) == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["released"]
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    source = write_reference(tmp_path / "released", *tiny_senna())
+    monkeypatch.setattr(importing, "save_file", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        import_checkpoint(source, tmp_path / "ours")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["released"]
 
 

@@ -17,8 +17,8 @@ from senna_prune.errors import ImageError, InputError, SampleError, SennaPruneEr
 from senna_prune.model import planning_prompt, planning_question
 from senna_prune.planning.answers import parse_answer
 from senna_prune.planning.labels import CAMERAS, CAMERAS_UPSTREAM, PLANS, Command, Path, Speed, plan_text
-from senna_prune.planning.planner import Frame, Planner, Readout, plan_trie
-from senna_prune.pruning import Budget, Pruner, make_pruner
+from senna_prune.planning.planner import Frame, Planner, Readout, plan_trie, pruner_for
+from senna_prune.pruning import Budget, Pruner
 from tests.fakes import tiny_senna, tiny_views
 
 READOUTS: tuple[Readout, ...] = ("generate", "constrained", "score")
@@ -29,7 +29,7 @@ def images(seed: int = 0) -> dict[str, Any]:
 
 
 def pruner(name: str = "autoprune", retention: float = 0.5) -> Pruner:
-    return make_pruner(name, Budget.retention(retention), num_layers=4, num_heads=4, num_visual=48)
+    return pruner_for(tiny_senna()[0], name, Budget.retention(retention))
 
 
 def frames() -> list[Frame]:
