@@ -107,7 +107,7 @@ class EvaluationConfig:
     Attributes:
         name: title of tables and reports.
         limit: evaluate the first so many samples only.
-        kept_samples: record which tokens were kept for the first so many samples, for the report's pictures.
+        kept_samples: record which tokens were kept for so many samples, spread over the set, for the report's pictures.
         output: run folder; None: `runs/<name>-<run key>`.
     """
 

@@ -55,12 +55,12 @@ def evaluate(
     console = console or Console(width=None if sys.stdout.isatty() else 120)
     samples = planning_samples(config.data, config.limit)
     conditions = expand(config.pruning)
-    if config.scoring.on_error == "fail":
-        require_images(samples, Path(config.data.image_root))
     schedules = {condition.id: system.resolve(condition, samples[0]) for condition in conditions}
     if explain_only:
         explain(conditions, schedules, system.shape, console)
         return None
+    if config.scoring.on_error == "fail":
+        require_images(samples, Path(config.data.image_root))
     processes = processes or Processes.current(cpu=config.model.device == "cpu")
     key = run_key(config, system.digest())
     folder = RunFolder(Path(config.output or f"runs/{config.name}-{short_digest(key)}"))

@@ -25,15 +25,10 @@ def explain(
         f"{first.text} text tokens, {shape.layers} layers",
         title_justify="left",
     )
-    for column in (
-        "method",
-        "tokens in",
-        "tokens after",
-        "prefill TFLOP",
-        "KV MiB",
-        "tokens entering layers 0, 1, ...",
-    ):
-        table.add_column(column, justify="left" if column[:6] in ("method", "tokens") else "right", overflow="fold")
+    table.add_column("method")
+    for column in ("tokens in", "tokens after", "prefill TFLOP", "KV MiB"):
+        table.add_column(column, justify="right")
+    table.add_column("tokens entering layers 0, 1, ...", overflow="fold")
     notes: dict[str, str] = {}
     for condition in {condition.row: condition for condition in conditions}.values():
         schedule = schedules[condition.id]

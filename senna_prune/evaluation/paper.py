@@ -17,8 +17,8 @@ TABLE3: dict[str, dict[float, float]] = {
 
 CAPTION = (
     "Ratio to unpruned in %, here and as published (AutoPrune paper, Table 3: the released Senna on its own data, "
-    "every ratio a multiple of 1/178, no intervals): another model and other data, unless you evaluated the released "
-    "Senna-7B weights on nuScenes val."
+    "differences of a few samples in 178, no intervals): another model and other data, unless you evaluated the "
+    "released Senna-7B weights on nuScenes val."
 )
 
 

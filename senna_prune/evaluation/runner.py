@@ -26,12 +26,16 @@ class Task:
 def plan_of_work(
     samples: Sequence[PlanningSample], conditions: Sequence[Condition], done: Lines, kept_samples: int
 ) -> list[Task]:
-    """What is left to do. A sample that failed is tried again: its picture may have been mended."""
+    """What is left to do. A sample that failed is tried again: its picture may have been mended.
+
+    Kept tokens are recorded for `kept_samples` samples spread over the set, as neighbours look alike.
+    """
+    recorded = {number * len(samples) // kept_samples for number in range(kept_samples)}
     tasks = []
     for number, sample in enumerate(samples):
         left = tuple(c for c in conditions if (line := done.get((sample.key, c.id))) is None or line[0].error)
         if left:
-            tasks.append(Task(sample, left, number < kept_samples))
+            tasks.append(Task(sample, left, number in recorded))
     return tasks
 
 

@@ -15,6 +15,11 @@ from senna_prune.evaluation.records import RANDOM, UNPRUNED
 # Issue threads on these repositories ask which count a "retention" is, so both stand side by side.
 WIDE = ("method", "accuracy % [95 %]", "ratio % [95 %]", "tokens in", "tokens after", "TFLOP", "ms", "marks")
 NARROW = ("method", "accuracy % [95 %]", "ratio %", "tokens in", "tokens after", "TFLOP", "ms", "marks")
+FULL = (
+    *WIDE[:3],
+    *("speed %", "path %", "balanced %", "unparsed %", "loyalty %"),
+    *("tokens in", "tokens after", "TFLOP", "KV MiB", "ms", "ms p95", "seeds", "marks"),
+)
 WIDE_COLUMNS = 100
 """Terminal width from which `WIDE` fits."""
 
@@ -74,9 +79,9 @@ def terminal_table(title: str, rows: Sequence[Mapping[str, str]], columns: Seque
     return table
 
 
-def markdown_table(rows: Sequence[Mapping[str, str]], columns: Sequence[str] | None = None) -> str:
+def markdown_table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
     """GitHub Markdown."""
-    names = list(columns or rows[0])
+    names = list(columns)
     lines = [f"| {' | '.join(names)} |", f"|{'|'.join('---' if n == 'method' else '---:' for n in names)}|"]
     # A star at a cell's edge would start emphasis.
     lines += [f"| {' | '.join(row[name].replace('*', chr(92) + '*') for name in names)} |" for row in rows]

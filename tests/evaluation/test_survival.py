@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import json
 import multiprocessing
 import os
@@ -54,6 +55,7 @@ class Forked:
     def _run(data: Path, folder: Path) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
+        gc.freeze()
         run(data, folder, delay=0.0005)
 
     def kill(self) -> None:

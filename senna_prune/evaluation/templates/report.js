@@ -1,0 +1,181 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const at = (id) => document.getElementById(id);
+const VIEW_ORDER = ["FRONT LEFT", "FRONT", "FRONT RIGHT", "BACK LEFT", "BACK", "BACK RIGHT"];
+let shown = [];
+let drawing = 0;
+
+function option(value, text) {
+  const element = document.createElement("option");
+  element.value = value;
+  element.textContent = text ?? value;
+  return element;
+}
+
+function unique(name) {
+  return [...new Set(data.samples.map((sample) => sample[name]))].sort();
+}
+
+// --- which samples -------------------------------------------------------------------------------------------------
+
+function filter() {
+  const before = at("sample").value;
+  shown = data.samples.filter((sample) =>
+    (!at("only-changed").checked || sample.changed) &&
+    (!at("only-wrong").checked || sample.answers.some((answer) => !answer.correct)) &&
+    (!at("speed").value || sample.speed === at("speed").value) &&
+    (!at("path").value || sample.path === at("path").value));
+  at("sample").replaceChildren(...shown.map((sample) => option(sample.key, `${sample.scene}  ${sample.truth}`)));
+  if (shown.some((sample) => sample.key === before)) at("sample").value = before;
+  at("count").textContent = `${shown.length} of ${data.samples.length} samples`;
+  show();
+}
+
+function move(step) {
+  const select = at("sample");
+  if (!shown.length) return;
+  select.selectedIndex = (select.selectedIndex + step + shown.length) % shown.length;
+  show();
+}
+
+function current() {
+  return shown.find((sample) => sample.key === at("sample").value);
+}
+
+// --- one sample ----------------------------------------------------------------------------------------------------
+
+function show() {
+  const sample = current();
+  at("samples").classList.toggle("empty", !sample);
+  const body = at("answers").tBodies[0];
+  if (!sample) {
+    at("views").replaceChildren();
+    body.replaceChildren();
+    at("question").textContent = "No sample passes these filters.";
+    return;
+  }
+  at("question").textContent = `${sample.question}  Truth: ${sample.truth} (convention ${sample.convention})`;
+  body.replaceChildren(...sample.answers.map(answerRow));
+  drawViews(sample);
+}
+
+function answerRow(answer) {
+  const row = document.createElement("tr");
+  const mean = answer.entering ? answer.entering.reduce((a, b) => a + b, 0) / answer.entering.length : null;
+  const cells = [
+    answer.condition,
+    answer.error ?? answer.answer,
+    answer.correct ? "yes" : "no",
+    answer.changed ? "yes" : "no",
+    mean === null ? "-" : mean.toFixed(1),
+    answer.complexity === null ? "-" : answer.complexity.toPrecision(3),
+  ];
+  cells.forEach((text, number) => {
+    const cell = document.createElement(number ? "td" : "th");
+    cell.textContent = text;
+    if (number === 2) cell.className = answer.correct ? "right" : "wrong";
+    row.append(cell);
+  });
+  return row;
+}
+
+// --- kept tokens, drawn back onto the pictures -----------------------------------------------------------------------
+
+const paths = data.appearance && Uint8Array.from(atob(data.appearance.paths), (char) => char.charCodeAt(0));
+
+// Of what each patch gives to the tokens of its view, the share that goes to tokens entering `layer`.
+function shares(depths, view, layer) {
+  const { tokens, patches } = data.appearance;
+  const kept = new Float64Array(patches);
+  const all = new Float64Array(patches);
+  for (let token = 0; token < tokens; token++) {
+    const enters = depths[view * tokens + token] > layer;
+    for (let patch = 0; patch < patches; patch++) {
+      const share = paths[token * patches + patch];
+      all[patch] += share;
+      if (enters) kept[patch] += share;
+    }
+  }
+  return kept.map((value, patch) => (all[patch] ? value / all[patch] : 0));
+}
+
+function drawViews(sample) {
+  const turn = ++drawing;
+  const answer = sample.answers.find((entry) => entry.condition === at("condition").value);
+  const layer = Number(at("layer").value);
+  const depths = data.appearance && answer ? answer.depths : null;
+  at("layer-number").textContent = layer;
+  at("token-count").textContent = answer && answer.entering ? `${answer.entering[layer]} visual tokens` : "";
+  at("kept-note").textContent = depths
+    ? "Bright: patches that feed the kept tokens, by the adapter's absolute linear path. Merged tokens are not drawn."
+    : "Which tokens were kept was not recorded for this sample (see kept_samples).";
+  const order = [...sample.views.keys()].sort(
+    (a, b) => VIEW_ORDER.indexOf(sample.views[a].label) - VIEW_ORDER.indexOf(sample.views[b].label));
+  at("views").replaceChildren(...order.map((view) => figureOf(sample.views[view], depths && shares(depths, view, layer), turn)));
+}
+
+function figureOf(view, share, turn) {
+  const figure = document.createElement("figure");
+  const caption = document.createElement("figcaption");
+  caption.textContent = `${view.label} (${view.camera})`;
+  figure.append(caption);
+  if (!view.picture) {
+    figure.append("picture not found");
+    return figure;
+  }
+  const { width, height, uri } = view.picture;
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width, height });
+  canvas.setAttribute("role", "img");
+  canvas.setAttribute("aria-label", caption.textContent);
+  figure.append(canvas);
+  const picture = new Image();
+  picture.onload = () => {
+    if (turn !== drawing) return;
+    const context = canvas.getContext("2d");
+    context.drawImage(picture, 0, 0);
+    if (share) shade(context, share, width, height);
+  };
+  picture.src = uri;
+  return figure;
+}
+
+function shade(context, share, width, height) {
+  const grid = Math.sqrt(share.length);
+  const [wide, high] = data.appearance.padded ? [Math.max(width, height), Math.max(width, height)] : [width, height];
+  const [left, top] = [(width - wide) / 2, (height - high) / 2];
+  // Whole pixels, or the seams between patches would show.
+  const x = (column) => Math.round(left + (column * wide) / grid);
+  const y = (row) => Math.round(top + (row * high) / grid);
+  share.forEach((value, patch) => {
+    const [row, column] = [Math.floor(patch / grid), patch % grid];
+    context.fillStyle = `rgba(0, 0, 0, ${0.75 * (1 - value)})`;
+    context.fillRect(x(column), y(row), x(column + 1) - x(column), y(row + 1) - y(row));
+  });
+}
+
+// --- controls --------------------------------------------------------------------------------------------------------
+
+at("speed").append(...unique("speed").map((name) => option(name)));
+at("path").append(...unique("path").map((name) => option(name)));
+at("condition").append(...data.conditions.map((name) => option(name)));
+at("condition").selectedIndex = Math.min(1, data.conditions.length - 1);
+at("layer").max = data.layers - 1;
+at("layer").value = Math.floor(data.layers / 2);
+for (const id of ["only-changed", "only-wrong", "speed", "path"]) at(id).addEventListener("change", filter);
+for (const id of ["sample", "condition"]) at(id).addEventListener("change", show);
+at("layer").addEventListener("input", show);
+at("previous").addEventListener("click", () => move(-1));
+at("next").addEventListener("click", () => move(1));
+at("filters").addEventListener("submit", (event) => event.preventDefault());
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "ArrowLeft") move(-1);
+  if (event.key === "ArrowRight") move(1);
+});
+at("theme").addEventListener("click", () => {
+  const root = document.documentElement;
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+});
+filter();

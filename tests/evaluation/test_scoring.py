@@ -1,0 +1,246 @@
+"""Scores from lines alone, on runs small enough to work out by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from senna_prune.config import PruningConfig, ScoringConfig
+from senna_prune.errors import ConfigError, PruningError, RunError
+from senna_prune.evaluation.cost import decision_flops, kv_bytes
+from senna_prune.evaluation.paper import TABLE3, table3_rows
+from senna_prune.evaluation.records import Condition, Record, Trace
+from senna_prune.evaluation.scoring import score
+from senna_prune.evaluation.sweep import expand
+from senna_prune.evaluation.table import FULL, csv_text, markdown_table, table_rows
+from senna_prune.evaluation.timing import summarise_timing
+from tests.evaluation.dummy import SHAPE
+
+NONE = Condition("none", "none")
+AUTO = Condition("autoprune", "autoprune", 0.25)
+RANDOM = [Condition("random", "random", 0.25, seed) for seed in (0, 1)]
+CONDITIONS = [NONE, AUTO, *RANDOM]
+RIGHT, WRONG = "KEEP, STRAIGHT", "STOP, STRAIGHT"
+SCORING = ScoringConfig(resamples=200)
+
+
+def trace(*entering: int) -> Trace:
+    return Trace(entering, (*entering[1:], entering[-1]), 11, tuple((n, 0, 0, 0, 0, 0) for n in entering), 0.5)
+
+
+def records(answers: dict[str, str], truth: str = RIGHT) -> list[Record]:
+    """`answers` by condition id: one mark per sample, 1 right and 0 wrong; every sample is a scene of its own."""
+    traces = {"none": trace(24, 24, 24, 24)}
+    return [
+        Record(
+            sample=f"s{number}",
+            condition=condition,
+            scene=f"scene-{number}",
+            convention="corrected",
+            truth=truth,
+            answer=truth if mark == "1" else WRONG,
+            trace=traces.get(condition, trace(24, 6, 6, 4)),
+            readout_positions=3,
+        )
+        for condition, marks in answers.items()
+        for number, mark in enumerate(marks)
+    ]
+
+
+LINES = records(
+    {
+        "none": "1111111100",
+        "autoprune@0.25": "1111110010",
+        "random@0.25#0": "1100000000",
+        "random@0.25#1": "1111000000",
+    }
+)
+
+
+def group(lines: list[Record], scoring: ScoringConfig = SCORING) -> dict:
+    return score(lines, CONDITIONS, SHAPE, scoring, complete=True)["groups"][0]
+
+
+def rows(lines: list[Record], scoring: ScoringConfig = SCORING) -> dict[str, dict]:
+    return {row["row"]: row for row in group(lines, scoring)["rows"]}
+
+
+def test_rows_by_hand() -> None:
+    table = rows(LINES)
+    assert list(table) == ["majority", "none", "autoprune@0.25", "random@0.25"]
+    assert table["none"]["accuracy"] == 0.8
+    assert table["none"]["ratio"] == 1.0
+    assert table["none"]["comparisons"] == []
+    auto = table["autoprune@0.25"]
+    assert auto["accuracy"] == pytest.approx(0.7)
+    assert auto["ratio"] == pytest.approx(0.7 / 0.8)
+    # Same answer as unpruned on samples 0-5 and 9.
+    assert auto["loyalty"] == pytest.approx(0.7)
+    assert auto["accuracy_interval"][0] < 0.7 < auto["accuracy_interval"][1]
+
+
+def test_seeds_are_averaged_not_pooled() -> None:
+    random = rows(LINES)["random@0.25"]
+    assert random["accuracy"] == pytest.approx(0.3)
+    assert random["accuracy_by_seed"] == [0.2, 0.4]
+    assert random["seeds"] == [0, 1]
+    # Wilson on 3 of 10, not on 6 of 20.
+    assert random["accuracy_wilson"][1] == pytest.approx(0.6032, abs=1e-3)
+
+
+def test_comparisons_by_hand() -> None:
+    table = rows(LINES)
+    to_none, to_random = table["autoprune@0.25"]["comparisons"]
+    # Discordant with none: one (sample 8) against two (6, 7): p = 1.
+    assert (to_none["to"], to_none["only_this"], to_none["only_other"]) == ("none", 1, 2)
+    assert to_none["p"] == 1.0
+    assert not to_none["supported"]
+    # Against random the less favourable seed counts: seed 1 leaves 4, 5, 8 to autoprune alone: p = 2 / 2^3.
+    assert (to_random["to"], to_random["only_this"], to_random["only_other"]) == ("random@0.25", 3, 0)
+    assert to_random["p"] == pytest.approx(0.25)
+
+
+def test_clear_difference_is_marked_and_a_small_one_is_not() -> None:
+    lines = records(
+        {
+            "none": "1" * 40,
+            "autoprune@0.25": "1" * 39 + "0",
+            "random@0.25#0": "1" * 10 + "0" * 30,
+            "random@0.25#1": "1" * 10 + "0" * 30,
+        }
+    )
+    table = {row["method"]: row for row in table_rows(group(lines), {"rows": {}})}
+    assert table["autoprune 25 %"]["marks"] == "+"
+    assert table["random 25 %"]["marks"] == "*"
+    assert table["none"]["marks"] == ""
+
+
+def test_one_scene_supports_nothing() -> None:
+    lines = [replace(record, scene="the only one") for record in LINES]
+    table = rows(lines)
+    assert table["none"]["accuracy_interval"] is None
+    assert not any(c["supported"] for row in table.values() for c in row["comparisons"])
+
+
+def test_majority_row_answers_the_most_frequent_plan() -> None:
+    lines = [*LINES, *records({c.id: "1" for c in CONDITIONS}, truth="STOP, LEFT_TURN")]
+    lines = [replace(r, sample=f"{r.sample}/{r.truth}") for r in lines]
+    majority = rows(lines)["majority"]
+    assert majority["accuracy"] == pytest.approx(10 / 11)
+    assert majority["cost"] is None
+    assert majority["loyalty"] is None
+    assert majority["comparisons"][0]["to"] == "none"
+
+
+def test_cost_agrees_with_the_trace() -> None:
+    cost = rows(LINES)["autoprune@0.25"]["cost"]
+    assert cost["tokens_entering"] == (24 + 6 + 6 + 4) / 4
+    assert cost["tokens_after"] == (6 + 6 + 4 + 4) / 4
+    expected = decision_flops(SHAPE, (24, 6, 6, 4), text=11, positions=3)
+    assert cost["flops"]["decoder"] == pytest.approx(expected.decoder)
+    assert cost["flops"]["total"] == pytest.approx(expected.total)
+    assert cost["kv_bytes"] == kv_bytes(SHAPE, (24, 6, 6, 4), 11)
+
+
+def test_reference_protocol_changes_what_counts() -> None:
+    lines = [replace(r, answer="KEEP, LEFT_TURN, STRAIGHT") if r.condition == "none" else r for r in LINES]
+    assert rows(lines)["none"]["accuracy"] == 0.0
+    assert rows(lines)["none"]["unparsed"] == 1.0
+    assert rows(lines, ScoringConfig(resamples=50, protocol="reference"))["none"]["accuracy"] == 1.0
+
+
+@pytest.mark.parametrize(("policy", "samples", "accuracy"), [("count_wrong", 10, 0.7), ("skip_reported", 9, 7 / 9)])
+def test_policies_for_unusable_pictures(policy: str, samples: int, accuracy: float) -> None:
+    failed = {"type": "ImageError", "message": "s0.jpg: no such image"}
+    lines = [replace(r, answer=None, trace=None, error=failed) if r.sample == "s0" else r for r in LINES]
+    result = group(lines, ScoringConfig(resamples=50, on_error=policy))
+    assert (result["samples"], result["failed"], result["first_failure"]) == (samples, 1, failed)
+    row = next(row for row in result["rows"] if row["row"] == "none")
+    assert row["accuracy"] == pytest.approx(accuracy)
+
+
+def test_partial_run_scores_whole_samples_only() -> None:
+    result = score(LINES[:-4], CONDITIONS, SHAPE, SCORING, complete=False)
+    assert result["status"] == "partial"
+    assert result["groups"][0]["samples"] == 6
+    with pytest.raises(RunError, match="no sample is decided under every condition"):
+        score(LINES[:10], CONDITIONS, SHAPE, SCORING, complete=False)
+
+
+def test_conventions_are_never_mixed() -> None:
+    other = [replace(r, convention="upstream", sample=f"{r.sample}u") for r in LINES]
+    groups = score([*LINES, *other], CONDITIONS, SHAPE, SCORING, complete=True)["groups"]
+    assert [(g["convention"], g["samples"]) for g in groups] == [("corrected", 10), ("upstream", 10)]
+
+
+def test_no_right_answer_leaves_no_ratio() -> None:
+    lines = [replace(r, answer=WRONG) if r.condition == "none" else r for r in LINES]
+    assert rows(lines)["autoprune@0.25"]["ratio"] is None
+    assert table_rows(group(lines), {"rows": {}})[2]["ratio % [95 %]"] == "-"
+
+
+def test_published_ratios_stand_beside_ours() -> None:
+    laid = table3_rows(group(LINES)["rows"])
+    assert [row["method"] for row in laid] == ["autoprune"]
+    assert laid[0]["ratio % published"] == "111.23"
+    assert laid[0]["ratio % here [95 %]"].startswith("87.5 [")
+    # Ratios of counts so small that each lies beside a multiple of 1/178.
+    for published in (ratio for ratios in TABLE3.values() for ratio in ratios.values()):
+        assert abs(published * 178 - round(published * 178)) < 0.05
+
+
+def test_csv_and_markdown_hold_every_row() -> None:
+    timing = summarise_timing(
+        {("s0", c.id): {"milliseconds": {"vision": 2.0, "prefill": 8.0}, "peak_bytes": 7} for c in CONDITIONS},
+        CONDITIONS,
+    )
+    read = list(csv.DictReader(io.StringIO(csv_text([group(LINES)], timing))))
+    assert [row["label"] for row in read] == ["majority", "none", "autoprune", "random"]
+    assert read[2]["accuracy"] == "0.7"
+    assert read[2]["ms_p50_total"] == "10.0"
+    assert read[0]["ms_p50_total"] == ""
+    text = markdown_table(table_rows(group(LINES), timing), FULL)
+    assert text.count("\n") == 2 + 4
+    assert "| autoprune 25 % | 70.0 [" in text
+
+
+def test_timing_percentiles_by_hand() -> None:
+    entries = {
+        (f"s{number}", "none"): {"milliseconds": {"prefill": float(number)}, "peak_bytes": None}
+        for number in range(101)
+    }
+    summary = summarise_timing(entries, [NONE])["rows"]["none"]
+    assert (summary["p50"]["prefill"], summary["p95"]["total"], summary["count"]) == (50.0, 95.0, 101)
+    assert summary["peak_bytes"] is None
+
+
+def test_sweep_order_and_ids() -> None:
+    pruning = PruningConfig(
+        methods=["random", "autoprune", "paper", "blind"],
+        retentions=[0.2, 0.4],
+        seeds=[0, 1],
+        options={"paper": {"method": "autoprune", "variant": "paper"}},
+    )
+    ids = [condition.id for condition in expand(pruning)]
+    assert ids[0] == "none"
+    assert ids[1:5] == ["random@0.2#0", "random@0.2#1", "random@0.4#0", "random@0.4#1"]
+    assert ids[5:] == ["autoprune@0.2", "autoprune@0.4", "paper@0.2", "paper@0.4", "blind"]
+    assert expand(pruning)[-2].options == {"variant": "paper"}
+
+
+def test_sweep_refuses_nonsense() -> None:
+    with pytest.raises(PruningError, match="autoprune"):
+        expand(PruningConfig(methods=["autoprun"]))
+    with pytest.raises(ConfigError, match="'random' stands twice"):
+        expand(PruningConfig(methods=["random", "random"]))
+
+
+@pytest.mark.parametrize("module", ["metrics", "statistics", "cost", "scoring", "table", "timing", "report"])
+def test_scoring_and_reporting_need_no_torch(module: str) -> None:
+    code = f"import sys, senna_prune.evaluation.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

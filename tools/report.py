@@ -1,0 +1,26 @@
+"""Report a run of tools/eval_planning.py, scored anew from its lines: report.html, report.md, results.csv and plots."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from senna_prune.config import PROTOCOLS
+from senna_prune.evaluation.cli import guarded
+from senna_prune.evaluation.report import write_report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path, help="run folder, finished or not")
+    parser.add_argument("--out", type=Path, help="folder of the report (default: the run folder)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="score by this protocol instead of the run's")
+    parser.add_argument("--samples", type=int, default=40, help="samples with pictures in the page (default: 40)")
+    options = parser.parse_args(arguments)
+    return guarded(lambda: print(write_report(options.run, options.out, options.protocol, options.samples)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
