@@ -11,6 +11,7 @@ from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.prompts import planning_prompt
 from senna_prune.training.attributes import initialise_adapter
 from senna_prune.training.loop import progress_bar
+from senna_prune.training.memory import keep_freed_memory
 from senna_prune.training.packing import Packer
 from senna_prune.training.pictures import TrainingScenes
 from senna_prune.training.questions import all_texts
@@ -41,6 +42,7 @@ def train_driver(recipe: Recipe, work: Path, workers: int) -> tuple[SennaForCond
         work: scratch folder for pictures (3 GB with the default recipe), checkpoints and `log.jsonl`.
         workers: processes that render.
     """
+    keep_freed_memory()
     model, processor = new_driver(recipe)
     scenes = TrainingScenes(work / "scenes", recipe.num_scenes, recipe.world_seed, recipe.image_size)
     with progress_bar() as progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,15 +26,15 @@ class Stage:
         name: of its checkpoint and its lines in the log.
         total_steps: steps until it is done.
         optimizer: holds everything that is trained.
-        loss: loss and figures for the log of one step, given its number; all its randomness comes from that number,
-            so a resumed run sees what the uninterrupted one would have seen.
+        losses: the losses of the pieces of one step's batch, given its number, each with figures for the log; all its
+            randomness comes from that number, so a resumed run sees what the uninterrupted one would have seen.
         checkpoint_every: steps.
     """
 
     name: str
     total_steps: int
     optimizer: MasterAdamW
-    loss: Callable[[int], tuple[Tensor, dict[str, float]]]
+    losses: Callable[[int], Iterator[tuple[Tensor, dict[str, float]]]]
     checkpoint_every: int
 
 
@@ -63,9 +63,7 @@ def run_stage(stage: Stage, folder: Path) -> None:
     with progress_bar() as progress, (folder / "log.jsonl").open("a", encoding="utf-8") as log:
         task = progress.add_task(stage.name, total=stage.total_steps, completed=first, note="")
         while stage.optimizer.steps < stage.total_steps:
-            loss, figures = stage.loss(stage.optimizer.steps)
-            loss.backward()
-            figures = {"loss": float(loss.detach()), **figures, "gradient": stage.optimizer.step()}
+            figures = {**_backward(stage), "gradient": stage.optimizer.step()}
             step = stage.optimizer.steps
             sums = {name: sums.get(name, 0.0) + value for name, value in figures.items()}
             if step % LOG_EVERY == 0 or step == stage.total_steps:
@@ -79,6 +77,16 @@ def run_stage(stage: Stage, folder: Path) -> None:
             progress.update(task, completed=step)
             if step % stage.checkpoint_every == 0 or step == stage.total_steps:
                 save_checkpoint(path, stage.optimizer.tensors())
+
+
+def _backward(stage: Stage) -> dict[str, float]:
+    """Gradients of one step, the mean over the pieces of its batch. Returns the mean figures."""
+    pieces = []
+    for loss, figures in stage.losses(stage.optimizer.steps):
+        loss.backward()
+        pieces.append({"loss": float(loss.detach()), **figures})
+    stage.optimizer.scale_gradients(1 / len(pieces))
+    return {name: sum(piece[name] for piece in pieces) / len(pieces) for name in pieces[0]}
 
 
 def batch_numbers(seed: int, step: int, batch: int, num_scenes: int) -> np.ndarray:

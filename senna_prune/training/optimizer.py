@@ -46,6 +46,11 @@ class MasterAdamW:
         progress = (self.steps - self.warm_up) / max(1, self.total_steps - self.warm_up)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
+    def scale_gradients(self, factor: float) -> None:
+        """Multiply the gradients of all weights, after they were summed over the pieces of a batch."""
+        gradients = [weight.grad for group in self.weights for weight in group if weight.grad is not None]
+        torch._foreach_mul_(gradients, factor)
+
     def step(self) -> float:
         """Apply the gradients of the weights and clear them. Returns the gradient norm before clipping."""
         for weights, masters in zip(self.weights, self.masters, strict=True):

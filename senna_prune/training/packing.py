@@ -16,6 +16,9 @@ from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.prompts import planning_prompt
 from senna_prune.training.questions import Question
 
+LENGTH_STEP = 64
+"""Rows are padded to multiples of this: a CPU compiles its kernels anew for every shape it meets."""
+
 
 @dataclass(frozen=True)
 class Pack:
@@ -73,9 +76,11 @@ class Packer:
 
 def collate(packs: Sequence[Pack], pad_id: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Rows to a batch: ids, positions and labels of shape (B, S), additive mask of shape (B, 1, S, S)."""
+    longest = max(len(pack.ids) for pack in packs)
+    length = -(-longest // LENGTH_STEP) * LENGTH_STEP
 
     def stack(rows: Sequence[Tensor], value: int) -> Tensor:
-        return nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=value)
+        return torch.stack([nn.functional.pad(row, (0, length - len(row)), value=value) for row in rows])
 
     ids = stack([pack.ids for pack in packs], pad_id)
     positions = stack([pack.positions for pack in packs], 0)
@@ -100,7 +105,7 @@ def answer_loss(
     hidden = model.model.language_model(
         inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
     ).last_hidden_state
-    learnt = labels != IGNORED_LABEL
-    logits = model.lm_head(hidden[learnt]).float()
-    right = (logits.argmax(dim=-1) == labels[learnt]).float()
-    return nn.functional.cross_entropy(logits, labels[learnt]), {"right": float(right.mean())}
+    logits = model.lm_head(hidden).float().flatten(0, 1)
+    labels = labels.flatten()
+    right = (logits.argmax(dim=-1) == labels)[labels != IGNORED_LABEL].float()
+    return nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL), {"right": float(right.mean())}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,9 @@ from senna_prune.training.pictures import TrainingScenes, pixel_values
 from senna_prune.training.questions import sample_questions
 from senna_prune.training.recipe import Recipe
 
+_PIECE = 4
+"""Scenes that are worked on at once."""
+
 
 def train_attributes(
     model: SennaForConditionalGeneration, scenes: TrainingScenes, recipe: Recipe, folder: Path
@@ -29,12 +33,13 @@ def train_attributes(
     vision = _vision_parameters(model)
     total = round(recipe.attribute_epochs * recipe.num_scenes / recipe.attribute_batch)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def losses(step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         pixels, streets, _ = _batch(scenes, recipe, 1, step, recipe.attribute_batch)
-        tokens = model.get_image_features(pixels.to(model.dtype)).tokens.flatten(0, 1)
-        targets = torch.from_numpy(np.concatenate([picture_attributes(street) for street in streets]))
-        value, right = attribute_loss(head(tokens), targets)
-        return value, {"right": right}
+        for piece in _pieces(len(streets)):
+            tokens = model.get_image_features(pixels[piece].to(model.dtype)).tokens.flatten(0, 1)
+            targets = torch.from_numpy(np.concatenate([picture_attributes(street) for street in streets[piece]]))
+            value, right = attribute_loss(head(tokens), targets)
+            yield value, {"right": right}
 
     optimizer = MasterAdamW(
         [([*vision, *head.parameters()], recipe.attribute_lr)],
@@ -44,7 +49,7 @@ def train_attributes(
         betas=recipe.betas,
         weight_decay=recipe.weight_decay,
     )
-    run_stage(Stage("attributes", total, optimizer, loss, recipe.checkpoint_every), folder)
+    run_stage(Stage("attributes", total, optimizer, losses, recipe.checkpoint_every), folder)
 
 
 def train_answers(
@@ -56,13 +61,14 @@ def train_answers(
     decoder = [parameter for parameter in model.parameters() if id(parameter) not in ours]
     total = round(recipe.answer_epochs * recipe.num_scenes / recipe.answer_batch)
 
-    def loss(step: int) -> tuple[Tensor, dict[str, float]]:
+    def losses(step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
         pixels, streets, rng = _batch(scenes, recipe, 2, step, recipe.answer_batch)
         packs = [
             packer.pack(sample_questions(rng, street, recipe.long_plans, recipe.short_plans, recipe.perception))
             for street in streets
         ]
-        return answer_loss(model, packer, pixels.to(model.dtype), packs)
+        for piece in _pieces(len(streets)):
+            yield answer_loss(model, packer, pixels[piece].to(model.dtype), packs[piece])
 
     optimizer = MasterAdamW(
         [(decoder, recipe.answer_lr), (vision, recipe.vision_lr)],
@@ -72,13 +78,18 @@ def train_answers(
         betas=recipe.betas,
         weight_decay=recipe.weight_decay,
     )
-    run_stage(Stage("answers", total, optimizer, loss, recipe.checkpoint_every), folder)
+    run_stage(Stage("answers", total, optimizer, losses, recipe.checkpoint_every), folder)
 
 
 def _vision_parameters(model: SennaForConditionalGeneration) -> list[torch.nn.Parameter]:
     senna = model.model
     parts = (senna.vision_tower, senna.multi_modal_projector, senna.img_adapter)
     return [parameter for part in parts for parameter in part.parameters()]
+
+
+def _pieces(size: int) -> list[slice]:
+    """A batch in pieces small enough for their tensors to stay in the heap, see `memory`."""
+    return [slice(start, start + _PIECE) for start in range(0, size, _PIECE)]
 
 
 def _batch(
