@@ -3,9 +3,10 @@
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from senna_prune.model.configuration import SennaConfig
-from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImageFeatures, SennaModel
+from senna_prune.model.modeling import SennaForConditionalGeneration, SennaModel
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.prompts import planning_prompt, planning_question
+from senna_prune.model.vision import SennaImageFeatures
 
 __all__ = [
     "SennaConfig",

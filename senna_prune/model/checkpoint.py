@@ -19,7 +19,7 @@ from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.reference_format import MODEL_TYPE, open_reference
-from senna_prune.model.tensor_files import check_shapes, read_json, read_tensors, weight_files
+from senna_prune.model.tensor_files import blaming, check_shapes, one_line, read_json, read_tensors, weight_files
 
 DIGEST_FILE = "digest.json"
 _HASHED = ("*.json", "*.safetensors", "*.bin", "tokenizer.model")
@@ -36,16 +36,16 @@ class Checkpoint:
     shards: Callable[[], Iterator[dict[str, Tensor]]]
 
     def check(self) -> None:
-        """Compare tensor names and shapes with the model, without reading the weights.
+        """Compare tensor names and shapes with the model, without reading the weights, and the processor with both.
 
         Raises:
-            CheckpointError: missing, extra or wrongly shaped tensors, or a tokenizer that does not fit the embedding.
+            CheckpointError: missing, extra or wrongly shaped tensors; a tokenizer or processor of another model.
         """
-        with torch.device("meta"):
+        with blaming(self.folder / "config.json"), torch.device("meta"):
             model = SennaForConditionalGeneration(self.config)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        found = {name: tuple(tensor.shape) for shard in self.shards() for name, tensor in shard.items()}
-        check_shapes(found, expected, self.folder)
+        shapes = {name: tuple(tensor.shape) for shard in self.shards() for name, tensor in shard.items()}
+        check_shapes(shapes, expected, self.folder)
         pieces, rows = len(self.processor.tokenizer), self.config.text_config.vocab_size
         if pieces > rows:
             raise CheckpointError(
@@ -53,6 +53,13 @@ class Checkpoint:
                 where=self.folder,
                 mend="use the tokenizer that was saved with the weights",
             )
+        fitting = SennaProcessor.for_config(self.config, self.processor.tokenizer)
+        for field in ("image_size", "num_views", "num_view_tokens", "image_token_id"):
+            found, expected = getattr(self.processor, field), getattr(fitting, field)
+            if found != expected:
+                raise CheckpointError(
+                    f"{field} is {found!r}, the model has {expected}", where=self.folder / "processor_config.json"
+                )
 
 
 def open_checkpoint(source: str | Path, vision_tower: str | Path | None = None) -> Checkpoint:
@@ -66,13 +73,15 @@ def open_checkpoint(source: str | Path, vision_tower: str | Path | None = None) 
     if model_type == SennaConfig.model_type:
         if vision_tower is not None:
             raise CheckpointError("an imported checkpoint holds its tower", where=folder, mend="drop --vision-tower")
-        processor = _load(SennaProcessor.from_pretrained, folder, "processor_config.json", "tokenizer.json")
-        config = _load(SennaConfig.from_pretrained, folder)
+        read_json(folder / "processor_config.json")
+        with blaming(folder / "config.json"):
+            config = SennaConfig.from_pretrained(folder)
+        processor = _load_tokenizer(SennaProcessor, folder, "tokenizer.json")
         return Checkpoint(folder, config, processor, lambda: map(read_tensors, weight_files(folder)))
     if model_type == MODEL_TYPE:
         reference = open_reference(folder, None if vision_tower is None else _local_folder(vision_tower))
         pieces = "tokenizer.model" if (folder / "tokenizer.model").is_file() else "tokenizer.json"
-        tokenizer = _load(LlamaTokenizer.from_pretrained, folder, pieces)
+        tokenizer = _load_tokenizer(LlamaTokenizer, folder, pieces)
         processor = SennaProcessor.for_config(reference.config, tokenizer, reference.image_aspect_ratio)
         return Checkpoint(folder, reference.config, processor, reference.shards)
     raise CheckpointError(
@@ -118,7 +127,7 @@ def load_senna(
             attn_implementation=attn_implementation,
         )
     except (ImportError, ValueError, RuntimeError, AssertionError) as error:
-        raise InputError(f"cannot load with these options ({_first_line(error)})", where=source) from error
+        raise InputError(f"cannot load with these options ({one_line(error)})", where=source) from error
     model.generation_config = generation_config(checkpoint.config)
     return model.eval(), checkpoint.processor
 
@@ -164,25 +173,18 @@ def _local_folder(source: str | Path) -> Path:
         return Path(snapshot_download(source, allow_patterns=list(_HASHED)))
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"no folder of this name here, and the hub does not give it ({_first_line(error)})",
+            f"no folder of this name here, and the hub does not give it ({one_line(error)})",
             where=source,
             mend="download the checkpoint where there is network and pass its folder",
         ) from error
 
 
-def _load(read: Callable[[Path], Any], folder: Path, *files: str) -> Any:
-    """What `read` makes of the folder.
-
-    Raises:
-        CheckpointError: one of the files is absent, or they cannot be read.
-    """
-    if absent := [name for name in files if not (folder / name).is_file()]:
-        raise CheckpointError(f"no {absent[0]}", where=folder, mend="copy it from where the checkpoint came from")
-    try:
-        return read(folder)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-        what = files[-1] if files else "config.json"
-        raise CheckpointError(f"{what} cannot be used ({_first_line(error)})", where=folder) from error
+def _load_tokenizer(kind: Any, folder: Path, file: str) -> Any:
+    """A tokenizer, or a processor with its tokenizer, that stands in `file`."""
+    if not (folder / file).is_file():
+        raise CheckpointError(f"no {file}", where=folder, mend="copy it from where the checkpoint came from")
+    with blaming(folder / file):
+        return kind.from_pretrained(folder)
 
 
 def generation_config(config: SennaConfig) -> GenerationConfig:
@@ -191,7 +193,3 @@ def generation_config(config: SennaConfig) -> GenerationConfig:
     return GenerationConfig(
         do_sample=False, bos_token_id=text.bos_token_id, eos_token_id=text.eos_token_id, pad_token_id=text.pad_token_id
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

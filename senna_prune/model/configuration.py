@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from transformers import CLIPVisionConfig, LlamaConfig, PretrainedConfig
 
 from senna_prune.errors import CheckpointError
@@ -23,7 +24,7 @@ class SennaConfig(PretrainedConfig):
             outside the embedding, as the tokenizer of the released model has no image token.
 
     Raises:
-        CheckpointError: `vision_feature_layer` does not exist in the tower.
+        CheckpointError: a value of the wrong type, or one that no model can have.
     """
 
     model_type = "senna"
@@ -51,14 +52,21 @@ class SennaConfig(PretrainedConfig):
                 "patch_size": 14,
                 "projection_dim": 768,
             }
-        if isinstance(self.vision_config, dict):
-            self.vision_config = CLIPVisionConfig(**self.vision_config)
+        self.vision_config = _part("vision_config", self.vision_config, CLIPVisionConfig)
         if self.text_config is None:
             self.text_config = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "pad_token_id": 0}
-        if isinstance(self.text_config, dict):
-            self.text_config = LlamaConfig(**self.text_config)
-        if self.image_token_id < 0:
+        self.text_config = _part("text_config", self.text_config, LlamaConfig)
+        for name in ("num_views", "num_view_tokens", "vision_feature_layer", "image_token_id"):
+            if type(getattr(self, name)) is not int:
+                raise CheckpointError(f"{name} is {getattr(self, name)!r}, not a whole number", where="config.json")
+        if self.num_views < 1 or self.num_view_tokens < 1:
+            raise CheckpointError("a model needs at least one view and one token per view", where="config.json")
+        if self.image_token_id == -1:
             self.image_token_id = self.text_config.vocab_size
+        if self.image_token_id < self.text_config.vocab_size:
+            raise CheckpointError(
+                f"image_token_id {self.image_token_id} is a word of the vocabulary", where="config.json"
+            )
         if not 0 <= self.num_vision_layers <= self.vision_config.num_hidden_layers:
             raise CheckpointError(
                 f"vision_feature_layer {self.vision_feature_layer} does not exist in a tower of "
@@ -66,6 +74,8 @@ class SennaConfig(PretrainedConfig):
                 where="config.json",
             )
         super().__post_init__(**kwargs)
+        if not isinstance(self.dtype, torch.dtype | None):
+            raise CheckpointError(f"dtype {self.dtype!r} is not one of torch's", where="config.json")
 
     @property
     def num_vision_layers(self) -> int:
@@ -77,3 +87,12 @@ class SennaConfig(PretrainedConfig):
     def num_patches(self) -> int:
         """Patches per view, without the class token."""
         return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
+
+
+def _part(name: str, value: Any, kind: type[PretrainedConfig]) -> PretrainedConfig:
+    """One half of the model, from its dictionary."""
+    if isinstance(value, kind):
+        return value
+    if not isinstance(value, dict) or value.get("model_type", kind.model_type) != kind.model_type:
+        raise CheckpointError(f"{name} is not a configuration of {kind.model_type!r}", where="config.json")
+    return kind(**value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import LongTensor, Tensor, nn
@@ -14,59 +13,14 @@ from transformers.utils import can_return_tuple
 
 from senna_prune.errors import InputError
 from senna_prune.model.configuration import SennaConfig
+from senna_prune.model.vision import SennaImageAdapter, SennaImageFeatures, SennaMultiModalProjector, vision_evidence
 
 IGNORED_LABEL = -100
 
 
-@dataclass(frozen=True)
-class SennaImageFeatures:
-    """What the six views of each frame become.
-
-    Attributes:
-        tokens: visual tokens as the decoder gets them, shape (B, views, T, D).
-        cls_attention: attention of the class token to the patches in the layer that produces the selected features
-            (`attentions[-2]` for feature layer -2), mean over heads, not renormalised over patches, float32, shape
-            (B, views, P); None unless asked for.
-        keys: key projections of the patches in that layer, mean over heads, shape (B, views, P, head_dim); as above.
-    """
-
-    tokens: Tensor
-    cls_attention: Tensor | None = None
-    keys: Tensor | None = None
-
-
-class SennaMultiModalProjector(nn.Module):
-    """Patch features to decoder width: Linear, exact GELU, Linear. (N, P, vision width) -> (N, P, D)."""
-
-    def __init__(self, config: SennaConfig) -> None:
-        super().__init__()
-        width = config.text_config.hidden_size
-        self.linear_1 = nn.Linear(config.vision_config.hidden_size, width)
-        self.linear_2 = nn.Linear(width, width)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.linear_2(nn.functional.gelu(self.linear_1(features)))
-
-
-class SennaImageAdapter(nn.Module):
-    """Mixes the token axis: P patches become T visual tokens, feature by feature. (N, P, D) -> (N, T, D)."""
-
-    def __init__(self, config: SennaConfig) -> None:
-        super().__init__()
-        tokens = config.num_view_tokens
-        self.adapter = nn.Sequential(
-            nn.Linear(config.num_patches, tokens),
-            nn.GELU(),
-            nn.Linear(tokens, tokens),
-            nn.GELU(),
-            nn.Linear(tokens, tokens),
-        )
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.adapter(features.transpose(1, 2)).transpose(1, 2)
-
-
 class SennaPreTrainedModel(PreTrainedModel):
+    """What transformers needs to know of both models below."""
+
     config: SennaConfig
     config_class = SennaConfig
     base_model_prefix = "model"
@@ -120,7 +74,7 @@ class SennaModel(SennaPreTrainedModel):
             return hidden[:, 1:], None, None
         if not layers:
             raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
-        attention, keys = _vision_evidence(cast(CLIPEncoderLayer, layers[-1]), entering)
+        attention, keys = vision_evidence(cast(CLIPEncoderLayer, layers[-1]), entering)
         return hidden[:, 1:], attention, keys
 
     def adapt(self, features: Tensor) -> Tensor:
@@ -289,17 +243,3 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
             inputs.pop("pixel_values", None)
             inputs.pop("image_features", None)
         return inputs
-
-
-def _vision_evidence(layer: CLIPEncoderLayer, entering: Tensor) -> tuple[Tensor, Tensor]:
-    """Class-token attention (N, P) and mean keys (N, P, head_dim) of one tower layer, from the states entering it.
-
-    Projects anew instead of asking the layer for its weights, which only the eager implementation could return.
-    """
-    attention = layer.self_attn
-    normed = layer.layer_norm1(entering)
-    query = attention.q_proj(normed[:, :1]).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-    keys = attention.k_proj(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-    logits = (query @ keys.transpose(2, 3)).squeeze(2) * attention.scale
-    weights = logits.float().softmax(dim=-1).mean(dim=1)
-    return weights[:, 1:], keys.mean(dim=1)[:, 1:]

@@ -14,7 +14,7 @@ from transformers import CLIPVisionConfig, LlamaConfig
 from senna_prune.errors import CheckpointError
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.images import AspectRatio
-from senna_prune.model.tensor_files import read_json, read_tensors, weight_files
+from senna_prune.model.tensor_files import blaming, read_json, read_tensors, weight_files
 
 MODEL_TYPE = "llava_llama"
 RELEASED_TOWER = "clip-vit-large-patch14-336"
@@ -109,13 +109,14 @@ def open_reference(folder: Path, tower: Path | None = None) -> ReferenceCheckpoi
                 mend="pass --vision-tower with a folder of openai/clip-vit-large-patch14-336",
             )
         tower = named_tower
-    config = SennaConfig(
-        vision_config=_vision_config(raw, tower or named_tower, folder),
-        text_config=_text_config(raw, folder),
-        vision_feature_layer=raw.get("mm_vision_select_layer", -2),
-        num_view_tokens=_num_view_tokens(shapes, folder),
-        dtype=raw.get("torch_dtype"),
-    )
+    with blaming(folder / "config.json"):
+        config = SennaConfig(
+            vision_config=_vision_config(raw, tower or named_tower, folder),
+            text_config=_text_config(raw, folder),
+            vision_feature_layer=raw.get("mm_vision_select_layer", -2),
+            num_view_tokens=_num_view_tokens(shapes, folder),
+            dtype=raw.get("torch_dtype"),
+        )
     image_aspect_ratio: AspectRatio = "pad" if raw.get("image_aspect_ratio") == "pad" else "plain"
     return ReferenceCheckpoint(folder, config, image_aspect_ratio, tower)
 
@@ -146,17 +147,12 @@ def _tower_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _check_variant(raw: Mapping[str, Any], folder: Path) -> None:
     """Refuse what the released model is not, rather than compute something else."""
-    required = {
-        "model_type": MODEL_TYPE,
-        "mm_projector_type": "mlp2x_gelu",
-        "mm_vision_select_feature": "patch",
-    }
-    for key, value in required.items():
-        if raw.get(key, value if key != "model_type" else None) != value:
+    for key, value in (("mm_projector_type", "mlp2x_gelu"), ("mm_vision_select_feature", "patch")):
+        if raw.get(key, value) != value:
             raise CheckpointError(
                 f"{key} is {raw.get(key)!r}, expected {value!r}",
                 where=folder / "config.json",
-                mend="load a Senna checkpoint: released (llava_llama) or imported (senna)",
+                mend="load a Senna checkpoint",
             )
     if raw.get("image_aspect_ratio") not in (None, "square", "pad"):
         raise CheckpointError(

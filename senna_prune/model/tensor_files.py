@@ -6,15 +6,17 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from senna_prune.errors import CheckpointError
+from senna_prune.errors import CheckpointError, SennaPruneError
 
 NUM_NAMED = 10
 """How many tensors of each kind an error names before it only counts them."""
@@ -23,6 +25,41 @@ _LAYOUTS = (
     ("model.safetensors.index.json", "model.safetensors", "model-*.safetensors"),
     ("pytorch_model.bin.index.json", "pytorch_model.bin", "pytorch_model-*.bin"),
 )
+
+
+_UNUSABLE = (
+    ImportError,
+    OSError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    AssertionError,
+    StrictDataclassError,
+)
+"""What transformers and torch raise over a bad file: they check little, so nearly anything."""
+
+
+@contextmanager
+def blaming(where: object) -> Iterator[None]:
+    """Whatever transformers or torch make of a bad file, the user hears which file it was.
+
+    Raises:
+        CheckpointError: names `where`.
+    """
+    try:
+        yield
+    except SennaPruneError:
+        raise
+    except _UNUSABLE as error:
+        raise CheckpointError(f"cannot be used ({one_line(error)})", where=where) from error
+
+
+def one_line(error: object) -> str:
+    """The beginning of an error's message, or its type where it has none."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def read_json(path: Path) -> dict[str, Any]:

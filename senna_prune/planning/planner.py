@@ -3,75 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
 
-from senna_prune.engine import SampleTrace, prune
+from senna_prune.engine import prune
 from senna_prune.engine.readout import AnswerTrie, score_answers
 from senna_prune.engine.vision import senna_evidence
 from senna_prune.errors import InputError
 from senna_prune.model.images import Picture
-from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImageFeatures
+from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.prompts import System, planning_prompt
+from senna_prune.model.vision import SennaImageFeatures
 from senna_prune.planning.answers import parse_answer
 from senna_prune.planning.inputs import checked_question, views_in_order
 from senna_prune.planning.labels import PLANS, CameraOrder, Command, Convention, Path, Speed, plan_text
+from senna_prune.planning.plan import EncodedFrame, Frame, Plan
 from senna_prune.planning.timing import FirstTokenStreamer, Stopwatch, Timing
 from senna_prune.pruning import Budget, Pruner, make_pruner
 from senna_prune.pruning.interface import VISION
 
 Readout = Literal["generate", "constrained", "score"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A meta-action for the next three seconds and how it came about.
-
-    Attributes:
-        speed, path: the plan; None where a freely generated answer names no class or contradicts itself.
-        text: the answer in words.
-        distribution: probability of each of the 20 plans, normalised over them, in the order of `PLANS`; None with
-            readout "generate", which computes none.
-        trace: which visual tokens entered which layer.
-        timing: milliseconds per stage.
-        readout_positions: tokens that ran through the decoder after the prompt.
-    """
-
-    speed: Speed | None
-    path: Path | None
-    text: str
-    distribution: Mapping[tuple[Speed, Path], float] | None
-    trace: SampleTrace
-    timing: Timing
-    readout_positions: int
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What `Planner.plan_batch` needs of one moment; see `Planner.plan`."""
-
-    images: Mapping[str, Picture]
-    speed: float
-    command: Command | str
-
-
-@dataclass(frozen=True)
-class EncodedFrame:
-    """A frame up to the decoder: what any number of pruners can decide on.
-
-    Attributes:
-        input_ids: shape (S,), with placeholders.
-        features: visual tokens and evidence, batch of one.
-        stages: milliseconds of the stages behind it.
-    """
-
-    input_ids: Tensor
-    features: SennaImageFeatures
-    stages: Mapping[str, float]
 
 
 class Planner:

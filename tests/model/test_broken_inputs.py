@@ -157,6 +157,11 @@ CHECKPOINTS: dict[str, tuple[Break, tuple[str, ...]]] = {
     "a layer the tower lacks": (config_with(mm_vision_select_layer=-9), ("vision_feature_layer -9",)),
     "unsupported images": (config_with(image_aspect_ratio="anyres"), ("image_aspect_ratio 'anyres'",)),
     "config without sizes": (config_with(hidden_size=None), ("hidden_size is missing",)),
+    "heads that do not divide": (config_with(num_attention_heads=3), ("config.json: cannot be used", "multiple")),
+    "unknown activation": (config_with(hidden_act="magic"), ("config.json: cannot be used", "magic")),
+    "unknown dtype": (config_with(torch_dtype="float17"), ("config.json", "float17")),
+    "dtype of another type": (config_with(torch_dtype=3), ("config.json", "dtype 3")),
+    "layer in words": (config_with(mm_vision_select_layer="last"), ("vision_feature_layer is 'last'",)),
     "config of another vocabulary": (config_with(vocab_size=600), ("wrong shape", "expected (600, 64)")),
     "no tower": (no_tower, ("no vision tower", "--vision-tower")),
     "tower of unknown shape": (lambda f: shutil.rmtree(f / "tower"), ("shape of the vision tower 'tower' is unknown",)),
@@ -166,7 +171,7 @@ CHECKPOINTS: dict[str, tuple[Break, tuple[str, ...]]] = {
     ),
     "tokenizer too large": (big_tokenizer, ("the tokenizer has 513 pieces, the model embeds 512",)),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), ("no tokenizer",)),
-    "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), ("tokenizer.json cannot be used",)),
+    "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), ("tokenizer.json: cannot be used",)),
     "broken sentencepiece": (
         lambda f: (f / "tokenizer.json").rename(f / "tokenizer.model"),
         ("tokenizer.model cannot be",),
@@ -198,12 +203,22 @@ def test_broken_checkpoint(case: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 OWN: dict[str, tuple[Break, tuple[str, ...]]] = {
     "truncated": (lambda f: cut(f / "model.safetensors"), ("model.safetensors", SAFE_OPEN)),
-    "no processor": (lambda f: (f / "processor_config.json").unlink(), ("no processor_config.json",)),
+    "no processor": (lambda f: (f / "processor_config.json").unlink(), ("processor_config.json: no such file",)),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), ("no tokenizer.json",)),
     "bad processor": (
         lambda f: (f / "processor_config.json").write_text('{"image_aspect_ratio": "anyres"}'),
         ("image_aspect_ratio 'anyres'",),
     ),
+    "processor is not json": (lambda f: (f / "processor_config.json").write_text("{"), ("not readable as JSON",)),
+    "processor of another model": (
+        lambda f: (f / "processor_config.json").write_text('{"image_size": 56, "num_view_tokens": 7}'),
+        ("num_view_tokens is 7, the model has 8",),
+    ),
+    "another decoder": (config_with(text_config={"model_type": "gpt2"}), ("text_config is not", "'llama'")),
+    "no tower's shape": (config_with(vision_config=3), ("vision_config is not", "'clip_vision_model'")),
+    "views in words": (config_with(num_views="six"), ("num_views is 'six', not a whole number",)),
+    "no views": (config_with(num_views=0), ("at least one view",)),
+    "placeholder is a word": (config_with(image_token_id=5), ("image_token_id 5 is a word",)),
     "bad feature layer": (config_with(vision_feature_layer=7), ("vision_feature_layer 7",)),
     "other number of view tokens": (config_with(num_view_tokens=9), ("wrong shape", "img_adapter.adapter.0.weight")),
 }
