@@ -174,7 +174,7 @@ CHECKPOINTS: dict[str, tuple[Break, tuple[str, ...]]] = {
     "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), ("tokenizer.json: cannot be used",)),
     "broken sentencepiece": (
         lambda f: (f / "tokenizer.json").rename(f / "tokenizer.model"),
-        ("tokenizer.model cannot be",),
+        ("tokenizer.model: cannot be used",),
     ),
 }
 
