@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry-run", action="store_true", help="print the plan of work and stop")
     parser.add_argument("--explain", action="store_true", help="print every schedule and its cost and stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, e.g. data.image_root=/data")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     flags = {"pruning.methods": options.methods and f"[{options.methods}]", "limit": options.limit}
     flags |= {"output": options.output}
     overrides = [*options.overrides, *(f"{key}={value}" for key, value in flags.items() if value is not None)]

@@ -30,10 +30,11 @@ def announce(
     scenes = len({sample.scene for sample in samples})
     conventions = ", ".join(sorted({sample.convention.name for sample in samples}))
     lines = [
-        f"{len(samples)} samples of {scenes} scenes ({conventions}) x {len(conditions)} conditions = {total} decisions",
+        f"{counted(len(samples), 'sample')} of {counted(scenes, 'scene')} ({conventions}) x "
+        f"{counted(len(conditions), 'condition')} = {counted(total, 'decision')}",
         f"conditions: {', '.join(condition.id for condition in conditions)}",
-        f"to do: {left} decisions ({total - left} done before), {processes} process{'es' if processes > 1 else ''}, "
-        f"in {folder}",
+        f"to do: {counted(left, 'decision')} ({total - left} done before) in {processes} process(es)",
+        f"run folder: {folder}",
     ]
     for line in lines:
         console.print(line, highlight=False, markup=False)
@@ -74,6 +75,11 @@ class Meter:
         if first and self._shown and self._done < self._total:
             seconds = (time.perf_counter() - self._started) * (self._total / self._done - 1)
             print(f"about {duration(seconds)} to go", file=sys.stderr)  # noqa: T201
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 sample`, `2 samples`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

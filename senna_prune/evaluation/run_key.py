@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +74,7 @@ def code_version(packages: Sequence[str] = DECIDING_PACKAGES) -> str:
         path = root / name
         for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             sha.update(source.relative_to(root).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
-    return f"{version('senna_prune')}+{sha.hexdigest()[:12]}"
+    return f"{senna_prune.__version__}+{sha.hexdigest()[:12]}"
 
 
 def _brief(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from senna_prune.evaluation.paper import CAPTION, table3_rows
+from senna_prune.evaluation.progress import counted
 from senna_prune.evaluation.run_folder import RunFolder
 from senna_prune.evaluation.table import NARROW, NOTES, WIDE, WIDE_COLUMNS, table_rows, terminal_table
 
@@ -31,7 +32,5 @@ def describe_group(group: Mapping[str, Any], results: Mapping[str, Any]) -> str:
     """One line that no table should go without: how many samples, of what convention, scored how."""
     failed = f", {group['failed']} with unusable pictures ({results['on_error']})" if group["failed"] else ""
     partial = "PARTIAL, " if results["status"] == "partial" else ""
-    return (
-        f"{partial}{group['samples']} samples of {group['scenes']} scenes, convention {group['convention']}, "
-        f"protocol {results['protocol']}{failed}"
-    )
+    size = f"{counted(group['samples'], 'sample')} of {counted(group['scenes'], 'scene')}"
+    return f"{partial}{size}, convention {group['convention']}, protocol {results['protocol']}{failed}"

@@ -300,5 +300,5 @@ def test_two_processes_give_the_files_of_one(data: Path, tmp_path: Path) -> None
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "2 processes" in done.stdout
+    assert "in 2 process(es)" in done.stdout
     assert result_files(tmp_path / "two") == result_files(tmp_path / "one")

@@ -1,0 +1,145 @@
+"""The real system on a tiny random Senna: its decisions, its traces, its cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from senna_prune.config import EvaluationConfig, load_config
+from senna_prune.engine import prune
+from senna_prune.errors import CheckpointError, PruningError
+from senna_prune.evaluation.cost import decoder_flops, kv_bytes, projection_flops
+from senna_prune.evaluation.evaluate import evaluate
+from senna_prune.evaluation.files import read_lines
+from senna_prune.evaluation.records import Condition
+from senna_prune.evaluation.senna_system import SennaSystem, sample_seed
+from senna_prune.evaluation.sweep import planning_samples
+from senna_prune.model.prompts import planning_prompt
+from senna_prune.planning.planner import pruner_for
+from senna_prune.pruning.budget import Budget, DecoderCost
+from tests.evaluation.checkpoint import write_checkpoint, write_planning_set
+
+METHODS = "none,autoprune,fastervlm,sparsevlm,random,blind"
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Overrides that name a checkpoint and a planning set."""
+    work = tmp_path_factory.mktemp("senna")
+    write_checkpoint(work / "model", num_layers=8)
+    path = write_planning_set(work / "data")
+    return [f"data.planning_set={path}", f"data.image_root={path.parent}", f"model.path={work / 'model'}"]
+
+
+@pytest.fixture(scope="module")
+def system(given: list[str]) -> SennaSystem:
+    system = SennaSystem(load_config(EvaluationConfig, overrides=[*given, "readout.max_new_tokens=4"]))
+    system.load()
+    return system
+
+
+@pytest.mark.parametrize("readout", ["generate", "one_pass"])
+def test_whole_evaluation(given: list[str], tmp_path: Path, readout: str) -> None:
+    overrides = [f"output={tmp_path}/run", f"pruning.methods=[{METHODS}]", f"readout.mode={readout}"]
+    config = load_config(
+        EvaluationConfig, overrides=[*given, *overrides, "readout.max_new_tokens=4", "scoring.resamples=20"]
+    )
+    evaluate(config, SennaSystem(config))
+    lines = [line for _, line in read_lines(tmp_path / "run" / "decisions.jsonl")]
+    assert len(lines) == 4 * 6
+    for line in lines:
+        trace, method = line["trace"], line["condition"].partition("@")[0]
+        assert [sum(layer) for layer in trace["per_view"]] == trace["entering"]
+        assert trace["after"][:-1] == trace["entering"][1:]
+        assert (trace["complexity"] is not None) == (method == "autoprune")
+        if method not in ("autoprune", "sparsevlm"):
+            # Without merging, the depths of the tokens are the tokens of the layers.
+            assert sum(trace["depths"]) == sum(trace["entering"])
+        if readout == "one_pass":
+            assert sum(line["distribution"]) == pytest.approx(1, abs=1e-4)
+            assert len(line["distribution"]) == 20
+        else:
+            assert line["distribution"] is None
+            assert 0 < line["readout_positions"] <= 3
+    means = {line["condition"]: sum(line["trace"]["entering"]) / 8 for line in lines}
+    assert means["none"] == 48
+    assert means["blind"] == 0
+    assert all(abs(means[f"{name}@0.25"] - 12) <= 0.5 for name in ("autoprune", "fastervlm", "sparsevlm"))
+    times = json.loads((tmp_path / "run" / "timing.json").read_text(encoding="utf-8"))["rows"]
+    assert set(times["none"]["p50"]) == {"preprocess", "vision", "adapter", "prefill", "readout", "total"}
+
+
+def test_unpruned_decision_is_the_plain_models(system: SennaSystem) -> None:
+    sample = planning_samples(system.config.data)[0]
+    decision = system.decide(system.encode(sample), Condition("none", "none"), depths=False)
+    root = Path(system.config.data.image_root)
+    inputs = system.planner.processor(planning_prompt(sample.question), [root / path for path in sample.view_paths()])
+    ids = system.planner.model.generate(**inputs, max_new_tokens=4, do_sample=False)[:, inputs["input_ids"].shape[1] :]
+    assert decision.answer == system.planner.processor.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
+    assert decision.trace.depths is None
+
+
+def test_flops_and_cache_agree_with_what_ran(system: SennaSystem) -> None:
+    """Against the budget's arithmetic, and against the cache that a pruned prefill really leaves."""
+    sample = planning_samples(system.config.data)[0]
+    condition = Condition("autoprune", "autoprune", 0.25)
+    trace = system.decide(system.encode(sample), condition, depths=False).trace
+    text = system.planner.model.config.text_config
+    budget = DecoderCost(text.hidden_size, text.intermediate_size, trace.text)
+    assert decoder_flops(system.shape, trace.entering, trace.text) == pytest.approx(
+        sum(budget.layer(count) for count in trace.entering)
+    )
+    root = Path(system.config.data.image_root)
+    inputs = system.planner.processor(planning_prompt(sample.question), [root / path for path in sample.view_paths()])
+    pruner = pruner_for(system.planner.model, "autoprune", Budget.retention(0.25))
+    with torch.inference_mode(), prune(system.planner.model, pruner):
+        cache = system.planner.model(**inputs, use_cache=True).past_key_values
+    held = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    assert kv_bytes(system.shape, trace.entering, trace.text) == held
+
+
+def test_cost_of_vision_counts_the_real_weights(system: SennaSystem) -> None:
+    """FLOPs of the linear maps are twice their weights times the rows they are applied to."""
+    shape, inner = system.shape, system.planner.model.model
+    projector = sum(p.numel() for p in inner.multi_modal_projector.parameters() if p.ndim == 2)
+    adapter = sum(p.numel() for p in inner.img_adapter.parameters() if p.ndim == 2)
+    expected = 2 * 6 * (projector * shape.patches + adapter * shape.width)
+    assert projection_flops(shape) == expected
+
+
+def test_random_draws_anew_for_every_sample_and_repeats(system: SennaSystem) -> None:
+    first, second = planning_samples(system.config.data)[:2]
+    condition = Condition("random", "random", 0.25, seed=0)
+    draws = [system.decide(system.encode(s), condition, depths=True).trace.depths for s in (first, second, first)]
+    assert draws[0] == draws[2]
+    assert draws[0] != draws[1]
+    assert sample_seed(0, "a") != sample_seed(1, "a")
+
+
+def test_resolving_needs_no_weights(given: list[str], tmp_path: Path) -> None:
+    config = load_config(EvaluationConfig, overrides=given)
+    sample = planning_samples(config.data)[0]
+    system = SennaSystem(config)
+    schedule = system.resolve(Condition("autoprune", "autoprune", 0.25), sample)
+    assert sum(schedule.entering) / 8 == pytest.approx(12, abs=0.5)
+    assert "every sample gets its own" in schedule.note
+    assert system.resolve(Condition("none", "none"), sample).entering == (48,) * 8
+    with pytest.raises(AssertionError):
+        _ = system.planner
+
+
+def test_bad_option_is_found_before_loading(given: list[str], tmp_path: Path) -> None:
+    overrides = [*given, f"output={tmp_path}/run", "pruning.options.autoprune.variantt=paper"]
+    config = load_config(EvaluationConfig, overrides=overrides)
+    with pytest.raises(PruningError, match="variantt"):
+        evaluate(config, SennaSystem(config))
+    assert not (tmp_path / "run").exists()
+
+
+def test_absent_checkpoint(given: list[str], tmp_path: Path) -> None:
+    config = load_config(EvaluationConfig, overrides=[*given, f"model.path={tmp_path}/absent"])
+    with pytest.raises(CheckpointError, match="absent"):
+        evaluate(config, SennaSystem(config))
