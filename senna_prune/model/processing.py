@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
@@ -136,7 +137,11 @@ class SennaProcessor(ProcessorMixin):
         if isinstance(views, str) or len(views) != self.num_views:
             raise InputError(f"{len(views)} pictures were given for {self.num_views} views", where="images")
         names = names or [f"view {number}" for number in range(self.num_views)]
-        assert len(names) == len(views)
+        # One PIL image may stand for several views, and loads lazily: not a thing to do in several threads.
+        views = [
+            open_picture(view, name) if isinstance(view, Image.Image) else view
+            for view, name in zip(views, names, strict=True)
+        ]
         # PIL decodes and resizes without holding the interpreter: six 1600x900 pictures cost 135 ms of one core.
         with ThreadPoolExecutor(self.num_views) as pool:
             return torch.stack(list(pool.map(self._encode_view, views, names)))

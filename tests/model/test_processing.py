@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from transformers import AutoProcessor
 
 from senna_prune.errors import InputError
@@ -65,6 +66,18 @@ def test_images_alone() -> None:
     pixel_values = processor(images=[tiny_views(0), tiny_views(1)])["pixel_values"]
     expected = to_pixel_values(open_picture(tiny_views(1)[3]), 56, "pad")
     assert torch.equal(pixel_values[1, 3], expected)
+
+
+def test_one_lazy_turned_picture_for_every_view(tmp_path: Path) -> None:
+    _, processor = tiny_senna()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(tiny_views()[0]).save(tmp_path / "turned.jpg", exif=exif)
+    paths = processor.encode_views([tmp_path / "turned.jpg"] * 6)
+    with Image.open(tmp_path / "turned.jpg") as lazy:
+        assert torch.equal(processor.encode_views([lazy] * 6), paths)
+    upright = to_pixel_values(open_picture(tmp_path / "turned.jpg"), 56, "pad")
+    assert torch.equal(paths, upright.expand_as(paths))
 
 
 def test_to_casts_only_pixels() -> None:
