@@ -133,6 +133,7 @@ class Planner:
         if not encoded:
             return []
         pruner = self.pruner if pruner is None else pruner
+        stopwatch = Stopwatch(self.model.device)
         input_ids, attention_mask = self.processor.pad([frame.input_ids for frame in encoded], "left")
         inputs = {
             "input_ids": input_ids.to(self.model.device),
@@ -144,7 +145,6 @@ class Planner:
             if any(frame.features.cls_attention is None for frame in encoded):
                 raise InputError("this pruner needs evidence of the vision tower", mend="encode with evidence=True")
             vision = [senna_evidence(self.model, frame.features)[0] for frame in encoded]
-        stopwatch = Stopwatch(self.model.device)
         with prune(self.model, pruner, vision=vision) as trace:
             read = self._generate if self.readout == "generate" else self._score
             texts, distributions, positions = read(inputs, stopwatch)

@@ -18,7 +18,7 @@ class Timing:
         preprocess: pictures to pixel values.
         vision: vision tower (and the evidence it gives pruning).
         adapter: projector and adapter.
-        prefill: the prompt through the decoder, up to the first token of the answer: time to first token.
+        prefill: the prompt through the decoder, pruning included, up to the first token of the answer.
         readout: the rest of the answer.
     """
 
