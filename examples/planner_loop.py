@@ -33,7 +33,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--image-root", type=Path, default=DEMO)
     parser.add_argument("--method", default="autoprune", help="pruning method; none keeps all tokens")
     parser.add_argument("--retention", type=float, default=0.25, help="mean share of visual tokens entering a layer")
-    parser.add_argument("--readout", default="constrained", help="generate, constrained or score")
+    parser.add_argument("--readout", default="one_pass", help="generate, constrained or one_pass")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--frames", type=int, default=40)
     parser.add_argument("--hurry", action="store_true", help="do not wait for the next keyframe")

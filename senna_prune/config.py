@@ -6,17 +6,18 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from senna_prune.errors import ConfigError
+from senna_prune.planning.labels import Readout
 
 ON_ERROR = ("fail", "count_wrong", "skip_reported")
 PROTOCOLS = ("parsed", "reference")
-READOUTS = ("generate", "constrained", "one_pass")
+READOUTS = get_args(Readout)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 CAMERA_ORDERS = ("corrected", "upstream")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from senna_prune.benchmark.settings import BenchmarkConfig, HostConfig
 from senna_prune.engine import PruneTrace, prune
 from senna_prune.engine.readout import AnswerTrie, score_answers
-from senna_prune.engine.vision import senna_evidence
+from senna_prune.engine.vision import adapter_paths, senna_evidence
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.images import open_picture, to_pixel_values
@@ -59,7 +59,7 @@ class BenchHost:
 
     @cached_property
     def evidence(self) -> list[VisionEvidence]:
-        return senna_evidence(self.model, self.features)
+        return senna_evidence(self.features, adapter_paths(self.model))
 
     @cached_property
     def layout(self) -> TokenLayout:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from senna_prune.engine.vision import senna_evidence
+from senna_prune.engine.vision import adapter_paths, senna_evidence
 from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import VISION, VisionEvidence
@@ -50,9 +51,13 @@ class HostInputs:
         if VISION in self.pruner.needs and self.given_vision is None and pixels is not None:
             model: Any = self.model
             features = model.get_image_features(pixels, output_evidence=True)
-            self.read_vision = senna_evidence(model, features)
+            self.read_vision = senna_evidence(features, self.paths)
             kwargs = kwargs | {"pixel_values": None, "image_features": features.tokens}
         return args, kwargs
+
+    @cached_property
+    def paths(self) -> Tensor:
+        return adapter_paths(self.model)
 
     def layouts_for(self, embeds: Tensor, mask: Tensor | None) -> tuple[list[TokenLayout], list[int]]:
         """Layouts of the batch and the column at which each sample begins, for `embeds` of shape (batch, width, d).

@@ -27,13 +27,13 @@ def adapter_paths(model: nn.Module) -> Tensor:
     return paths / paths.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def senna_evidence(model: nn.Module, features: Any) -> list[VisionEvidence]:
-    """Evidence per sample from `get_image_features(..., output_evidence=True)`.
+def senna_evidence(features: Any, paths: Tensor) -> list[VisionEvidence]:
+    """Evidence per sample from `get_image_features(..., output_evidence=True)`, along `adapter_paths(model)`.
 
     Patch scores (batch, views, patches) and keys (batch, views, patches, key_dim) become token scores (views * tokens,)
     and keys (views * tokens, key_dim), in the order of the visual list.
     """
-    paths = adapter_paths(model).to(features.cls_attention.device)
+    paths = paths.to(features.cls_attention.device)
     scores = torch.einsum("tp,bvp->bvt", paths, features.cls_attention.float()).flatten(1)
     keys = None
     if features.keys is not None:

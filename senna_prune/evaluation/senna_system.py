@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -17,14 +18,13 @@ from senna_prune.evaluation.system import Appearance, ResolvedSchedule
 from senna_prune.model.checkpoint import Checkpoint, checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.prompts import planning_prompt
-from senna_prune.planning.planner import EncodedFrame, Planner, Readout
+from senna_prune.planning.labels import Readout
+from senna_prune.planning.planner import EncodedFrame, Planner
 from senna_prune.planning.sample import PlanningSample
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.pruner import Pruner
 from senna_prune.pruning.registry import make_pruner
 
-READOUTS: dict[str, Readout] = {"generate": "generate", "constrained": "constrained", "one_pass": "score"}
-"""The planner's name of each `readout.mode`."""
 TYPICAL_COMPLEXITY = 0.5
 """Stands in for the measured one where a schedule is explained before any sample is seen."""
 
@@ -81,7 +81,7 @@ class SennaSystem:
         self._planner = Planner(
             senna,
             processor,
-            readout=READOUTS[self.config.readout.mode],
+            readout=cast(Readout, self.config.readout.mode),
             max_new_tokens=self.config.readout.max_new_tokens,
         )
 

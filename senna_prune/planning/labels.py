@@ -9,6 +9,8 @@ from typing import Any, Literal
 from senna_prune.errors import SampleError
 
 CameraOrder = Literal["upstream", "corrected"]
+Readout = Literal["generate", "constrained", "one_pass"]
+"""How a plan is read off the model: free greedy decoding, greedy among the 20 plans, or the most probable of them."""
 
 CAMERAS: tuple[str, ...] = (
     "CAM_FRONT",

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 
 from senna_prune.engine import prune
 from senna_prune.engine.readout import AnswerTrie, score_answers
-from senna_prune.engine.vision import senna_evidence
+from senna_prune.engine.vision import adapter_paths, senna_evidence
 from senna_prune.errors import InputError
 from senna_prune.model.images import Picture
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.prompts import System, planning_prompt
+from senna_prune.model.token_layout import TokenLayout
 from senna_prune.model.vision import SennaImageFeatures
 from senna_prune.planning.answers import parse_answer
 from senna_prune.planning.inputs import checked_question, views_in_order
-from senna_prune.planning.labels import PLANS, CameraOrder, Command, Convention, Path, Speed, plan_text
+from senna_prune.planning.labels import PLANS, CameraOrder, Command, Convention, Path, Readout, Speed, plan_text
 from senna_prune.planning.plan import EncodedFrame, Frame, Plan
 from senna_prune.planning.timing import FirstTokenStreamer, Stopwatch, Timing
 from senna_prune.pruning import Budget, Pruner, make_pruner
 from senna_prune.pruning.interface import VISION
-
-Readout = Literal["generate", "constrained", "score"]
 
 
 class Planner:
@@ -35,8 +34,9 @@ class Planner:
         model: Senna, in evaluation mode.
         processor: the processor that belongs to it.
         pruner: how visual tokens are pruned; None keeps all.
-        readout: "generate" decodes greedily, as published; "constrained" decodes greedily among the 20 plans; "score"
-            takes the most probable of them. The latter two need one pass beyond the prompt and give a distribution.
+        readout: "generate" decodes greedily, as published; "constrained" decodes greedily among the 20 plans;
+            "one_pass" takes the most probable of them. The latter two need one pass beyond the prompt and give a
+            distribution.
         convention: which image stands under which label of the prompt. "corrected" puts each under its own; "upstream"
             repeats the released converter, for a model trained on its output.
         system: system sentence of the prompt.
@@ -52,7 +52,7 @@ class Planner:
         model: SennaForConditionalGeneration,
         processor: SennaProcessor,
         pruner: Pruner | None = None,
-        readout: Readout = "generate",
+        readout: Readout = "one_pass",
         convention: CameraOrder = "corrected",
         system: System = "llava_v1",
         max_new_tokens: int = 32,
@@ -67,6 +67,7 @@ class Planner:
         self.system = system
         self.max_new_tokens = max_new_tokens
         self.answers = plan_trie(processor, system).to(model.device)
+        self.paths = adapter_paths(model)
 
     def plan(self, images: Mapping[str, Picture], speed: float, command: Command | str) -> Plan:
         """Decide one frame.
@@ -144,8 +145,9 @@ class Planner:
         if VISION in pruner.needs:
             if any(frame.features.cls_attention is None for frame in encoded):
                 raise InputError("this pruner needs evidence of the vision tower", mend="encode with evidence=True")
-            vision = [senna_evidence(self.model, frame.features)[0] for frame in encoded]
-        with prune(self.model, pruner, vision=vision) as trace:
+            vision = [senna_evidence(frame.features, self.paths)[0] for frame in encoded]
+        layouts = [self._layout(frame.input_ids) for frame in encoded]
+        with prune(self.model, pruner, layouts=layouts, vision=vision) as trace:
             read = self._generate if self.readout == "generate" else self._score
             texts, distributions, positions = read(inputs, stopwatch)
         plans = []
@@ -158,6 +160,10 @@ class Planner:
                 Plan(answer.speed, answer.path, text, distribution, trace.samples[number], timing, positions[number])
             )
         return plans
+
+    def _layout(self, input_ids: Tensor) -> TokenLayout:
+        config = self.model.config
+        return TokenLayout.from_ids(input_ids, config.image_token_id, config.num_view_tokens)
 
     def _generate(self, inputs: dict[str, Tensor], stopwatch: Stopwatch) -> _Reading:
         width, model = inputs["input_ids"].shape[1], cast(Any, self.model)
@@ -173,8 +179,12 @@ class Planner:
         return [text.strip() for text in texts], None, [ids.shape[1] - 1] * len(texts)
 
     def _score(self, inputs: dict[str, Tensor], stopwatch: Stopwatch) -> _Reading:
-        position_ids = (inputs["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
-        output = self.model(**inputs, position_ids=position_ids, use_cache=True, logits_to_keep=1)
+        if len(inputs["input_ids"]) == 1:
+            # Nothing is padded: without a mask to look at, the host need not wait for the device.
+            inputs = {name: value for name, value in inputs.items() if name != "attention_mask"}
+        else:
+            inputs["position_ids"] = (inputs["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
+        output = self.model(**inputs, use_cache=True, logits_to_keep=1)
         stopwatch.lap("prefill")
         scores = score_answers(self.model, output.past_key_values, output.logits[:, -1], self.answers)
         chosen = scores.greedy() if self.readout == "constrained" else scores.most_probable()

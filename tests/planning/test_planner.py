@@ -16,12 +16,12 @@ from senna_prune.engine import prune
 from senna_prune.errors import ImageError, InputError, SampleError, SennaPruneError
 from senna_prune.model import planning_prompt, planning_question
 from senna_prune.planning.answers import parse_answer
-from senna_prune.planning.labels import CAMERAS, CAMERAS_UPSTREAM, PLANS, Command, Path, Speed, plan_text
-from senna_prune.planning.planner import Frame, Planner, Readout, plan_trie, pruner_for
+from senna_prune.planning.labels import CAMERAS, CAMERAS_UPSTREAM, PLANS, Command, Path, Readout, Speed, plan_text
+from senna_prune.planning.planner import Frame, Planner, plan_trie, pruner_for
 from senna_prune.pruning import Budget, Pruner
 from tests.fakes import tiny_senna, tiny_views
 
-READOUTS: tuple[Readout, ...] = ("generate", "constrained", "score")
+READOUTS: tuple[Readout, ...] = ("generate", "constrained", "one_pass")
 
 
 def images(seed: int = 0) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def test_plan_is_complete(readout: Readout) -> None:
 
 
 def test_score_takes_the_most_probable_plan() -> None:
-    plan = Planner(*tiny_senna(), None, "score").plan(images(), 6.0, "go straight")
+    plan = Planner(*tiny_senna(), None, "one_pass").plan(images(), 6.0, "go straight")
     assert plan.distribution is not None
     assert (plan.speed, plan.path) == max(plan.distribution, key=lambda known: plan.distribution[known])  # type: ignore[index]
 
@@ -86,7 +86,7 @@ def test_constrained_follows_the_models_own_first_choice_among_the_plans() -> No
 def test_generate_equals_the_plain_model_under_prune(name: str) -> None:
     model, processor = tiny_senna()
     policy = pruner(name)
-    text = Planner(model, processor, policy).plan(images(), 6.0, "go straight").text
+    text = Planner(model, processor, policy, "generate").plan(images(), 6.0, "go straight").text
     inputs = processor(text=planning_prompt(planning_question(6.0, "go straight")), images=list(images().values()))
     generator: Any = model
     with prune(model, policy):
@@ -111,7 +111,7 @@ def test_an_empty_batch_is_empty() -> None:
 
 
 def test_order_of_the_mapping_does_not_matter() -> None:
-    planner = Planner(*tiny_senna(), None, "score")
+    planner = Planner(*tiny_senna(), None, "one_pass")
     shuffled = dict(reversed(images().items()))
     assert (
         planner.plan(shuffled, 6.0, "go straight").distribution
@@ -123,7 +123,7 @@ def test_convention_decides_which_image_stands_under_which_label() -> None:
     model, processor = tiny_senna()
     swapped = {label_owner: images()[stored] for label_owner, stored in zip(CAMERAS, CAMERAS_UPSTREAM, strict=True)}
     corrected, upstream = (
-        Planner(model, processor, None, "score", convention) for convention in ("corrected", "upstream")
+        Planner(model, processor, None, "one_pass", convention) for convention in ("corrected", "upstream")
     )
     released = upstream.plan(images(), 6.0, "go straight").distribution
     assert released == corrected.plan(swapped, 6.0, "go straight").distribution
@@ -131,7 +131,7 @@ def test_convention_decides_which_image_stands_under_which_label() -> None:
 
 
 def test_pictures_of_every_kind_agree(tmp_path: FilePath) -> None:
-    planner = Planner(*tiny_senna(), None, "score")
+    planner = Planner(*tiny_senna(), None, "one_pass")
     expected = distribution(planner, images())
     paths = {}
     for camera, array in images().items():
@@ -144,7 +144,7 @@ def test_pictures_of_every_kind_agree(tmp_path: FilePath) -> None:
 
 @pytest.mark.parametrize("speed", [np.float32(6.9), np.int64(6), 6])
 def test_any_real_number_is_a_speed(speed: Any) -> None:
-    planner = Planner(*tiny_senna(), None, "score")
+    planner = Planner(*tiny_senna(), None, "one_pass")
     assert planner.plan(images(), speed, "go straight").text == planner.plan(images(), 6.0, "go straight").text
 
 
