@@ -24,13 +24,16 @@ def choose_samples(samples: Sequence[PlanningSample], lines: Lines, limit: int) 
     """At most `limit` samples, in their order: first those whose kept tokens were recorded, then those of which
     pruning changed the answer, then the rest."""
 
+    of_sample: dict[str, list[Record]] = {}
+    for (key, _), (record, _) in lines.items():
+        of_sample.setdefault(key, []).append(record)
+
     def rank(sample: PlanningSample) -> tuple[bool, bool]:
-        records = [record for (key, _), (record, _) in lines.items() if key == sample.key]
+        records = of_sample[sample.key]
         recorded = any(record.trace and record.trace.depths for record in records)
         return not recorded, not _changed(records)
 
-    known = {key for key, _ in lines}
-    candidates = [sample for sample in samples if sample.key in known]
+    candidates = [sample for sample in samples if sample.key in of_sample]
     chosen = {sample.key for sample in sorted(candidates, key=rank)[:limit]}
     return [sample for sample in candidates if sample.key in chosen]
 

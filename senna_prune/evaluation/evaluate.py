@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from senna_prune.config import EvaluationConfig, ScoringConfig
+from senna_prune.errors import RunError
 from senna_prune.evaluation.explain import explain
 from senna_prune.evaluation.processes import Processes
 from senna_prune.evaluation.progress import Meter, announce
@@ -74,10 +75,9 @@ def evaluate(
     if processes.main:
         folder.claim(info, samples)
     processes.wait()
-    done = folder.read_lines()
+    tasks = plan_of_work(samples, conditions, folder.read_lines(), config.kept_samples)
     # Nobody may write before everybody has read, or the shares would differ.
     processes.wait()
-    tasks = plan_of_work(samples, conditions, done, config.kept_samples)
     if tasks:
         _run(config, system, folder, info, tasks, processes, console, samples)
     processes.wait()
@@ -112,9 +112,19 @@ def _run(
 
 
 def finish(folder: RunFolder, info: RunInfo, samples: Sequence[PlanningSample], scoring: ScoringConfig) -> None:
-    """Merge all journals into the final files, score them and mark the run complete."""
+    """Merge all journals into the final files, score them and mark the run complete.
+
+    Raises:
+        RunError: a decision is missing.
+    """
     lines = folder.read_lines()
     order = [(sample.key, condition.id) for sample in samples for condition in info.conditions]
+    if missing := [key for key in order if key not in lines]:
+        raise RunError(
+            f"{len(missing)} decisions are missing, first {missing[0]}",
+            where=folder.path,
+            mend="run the same command again: another process has ended early",
+        )
     results = score((lines[key][0] for key in order), info.conditions, info.shape, scoring, complete=True)
     timing = summarise_timing({key: lines[key][1] for key in order}, info.conditions)
     folder.finish(replace(info, status="complete"), lines, order, results, timing)

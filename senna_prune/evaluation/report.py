@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from senna_prune.config import ScoringConfig
-from senna_prune.errors import RunError
+from senna_prune.errors import ConfigError, RunError
 from senna_prune.evaluation import plots
 from senna_prune.evaluation.browser import browser_data, choose_samples
 from senna_prune.evaluation.files import write_atomically, write_bytes_atomically, writing
@@ -52,7 +52,10 @@ def write_report(path: Path, out: Path | None = None, protocol: str | None = Non
 
     Raises:
         RunError: no run there, nothing decided yet, or the report cannot be written.
+        ConfigError: a negative number of samples.
     """
+    if samples < 0:
+        raise ConfigError("a count cannot be negative", where="samples")
     folder, out = RunFolder(path), out or path
     info = folder.read_info()
     lines = folder.read_lines()
@@ -164,6 +167,9 @@ def html_report(
                 "comparisons": [(row["row"], c) for row in group["rows"] for c in row["comparisons"]],
                 "plots": [(plot, Markup(plots.to_svg(plot.figure, plot.title))) for plot in figures],
                 "reference": _reference(group),
+                "stages": [
+                    (row["row"], timing["rows"][row["row"]]) for row in group["rows"] if row["row"] in timing["rows"]
+                ],
             }
             for group, figures in zip(results["groups"], drawn, strict=True)
         ],

@@ -10,7 +10,7 @@ from senna_prune.config import ScoringConfig
 from senna_prune.errors import RunError
 from senna_prune.evaluation.comparisons import compare
 from senna_prune.evaluation.cost import ModelShape, decision_flops, kv_bytes
-from senna_prune.evaluation.metrics import agree, is_correct, majority_answer, planning_metrics
+from senna_prune.evaluation.metrics import agree, is_correct, majority_answer, planning_metrics, read_plan
 from senna_prune.evaluation.records import MAJORITY, SCHEMA_VERSION, UNPRUNED, Condition, Record
 from senna_prune.evaluation.reference_metric import ReferenceScore
 from senna_prune.evaluation.statistics import SceneBootstrap, mean_outcome, wilson
@@ -125,7 +125,8 @@ def _score_row(
     shape: ModelShape,
     bootstrap: SceneBootstrap,
 ) -> dict[str, Any]:
-    records = [record for run in row.runs for record in run.values()]
+    runs = row.runs
+    records = [record for run in runs for record in run.values()]
     metrics = planning_metrics([r.truth for r in records], [r.answer for r in records])
     own, full = mean_outcome(outcomes[row.name]), mean_outcome(outcomes[UNPRUNED])
     accuracy, below = sum(own.values()) / len(own), sum(full.values()) / len(full)
@@ -133,6 +134,12 @@ def _score_row(
     for record in records:
         reference.add(record.truth, record.answer or "")
     loyal = [agree(r.answer, unpruned.runs[0][r.sample].answer) for r in records]
+    halves = {
+        half: mean_outcome(
+            [{k: read_plan(r.truth)[i] == read_plan(r.answer)[i] for k, r in run.items()} for run in runs]
+        )
+        for i, half in enumerate(("speed", "path"))
+    }
     seeds = [condition.seed for condition in row.conditions if condition.seed is not None]
     return {
         "row": row.name,
@@ -144,6 +151,7 @@ def _score_row(
         "accuracy_interval": _bounds(bootstrap.mean(own)),
         # Pooled over seeds it would pretend to more samples than there are.
         "accuracy_wilson": _bounds(wilson(round(accuracy * len(own)), len(own))),
+        **{f"{half}_interval": _bounds(bootstrap.mean(values)) for half, values in halves.items()},
         "accuracy_by_seed": [sum(run.values()) / len(run) for run in outcomes[row.name]],
         "ratio": accuracy / below if below else None,
         "ratio_interval": _bounds(bootstrap.ratio(own, full)),

@@ -17,7 +17,7 @@ WIDE = ("method", "accuracy % [95 %]", "ratio % [95 %]", "tokens in", "tokens af
 NARROW = ("method", "accuracy % [95 %]", "ratio %", "tokens in", "tokens after", "TFLOP", "ms", "marks")
 FULL = (
     *WIDE[:3],
-    *("speed %", "path %", "balanced %", "unparsed %", "loyalty %"),
+    *("speed % [95 %]", "path % [95 %]", "balanced %", "unparsed %", "loyalty %"),
     *("tokens in", "tokens after", "TFLOP", "KV MiB", "ms", "ms p95", "seeds", "marks"),
 )
 WIDE_COLUMNS = 100
@@ -49,8 +49,8 @@ def _cells(row: Mapping[str, Any], timing: Mapping[str, Any] | None) -> dict[str
         "accuracy % [95 %]": with_interval(row["accuracy"], row["accuracy_interval"]),
         "ratio %": hundredths(row["ratio"]),
         "ratio % [95 %]": with_interval(row["ratio"], row["ratio_interval"]),
-        "speed %": hundredths(row["speed_accuracy"]),
-        "path %": hundredths(row["path_accuracy"]),
+        "speed % [95 %]": with_interval(row["speed_accuracy"], row["speed_interval"]),
+        "path % [95 %]": with_interval(row["path_accuracy"], row["path_interval"]),
         "balanced %": hundredths(row["balanced_accuracy"]),
         "unparsed %": hundredths(row["unparsed"]),
         "loyalty %": hundredths(row["loyalty"]),
@@ -100,16 +100,18 @@ def csv_text(groups: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> 
 
 
 def _numbers(group: Mapping[str, Any], row: Mapping[str, Any], timing: Mapping[str, Any] | None) -> dict[str, Any]:
-    low, high = row["accuracy_interval"] or (None, None)
-    ratio_low, ratio_high = row["ratio_interval"] or (None, None)
+    intervals: dict[str, float | None] = {}
+    for name in ("accuracy", "ratio", "speed", "path"):
+        low, high = row[f"{name}_interval"] or (None, None)
+        intervals |= {f"{name}_low": low, f"{name}_high": high}
     numbers: dict[str, Any] = {
         "convention": group["convention"],
         "samples": group["samples"],
         **{name: row[name] for name in ("label", "method", "retention")},
         "seeds": len(row["seeds"] or []) or None,
-        **{"accuracy": row["accuracy"], "accuracy_low": low, "accuracy_high": high},
-        **{"ratio": row["ratio"], "ratio_low": ratio_low, "ratio_high": ratio_high},
-        **{n: row[n] for n in ("speed_accuracy", "path_accuracy", "balanced_accuracy", "unparsed", "loyalty")},
+        **{n: row[n] for n in ("accuracy", "ratio", "speed_accuracy", "path_accuracy", "balanced_accuracy")},
+        **intervals,
+        **{n: row[n] for n in ("unparsed", "loyalty")},
         **{f"f1_{name}": scores["f1"] for name, scores in row["classes"].items()},
         "reference_accuracy_percent": row["reference"]["accuracy_percent"],
     }

@@ -82,6 +82,9 @@ def test_rows_by_hand() -> None:
     # Same answer as unpruned on samples 0-5 and 9.
     assert auto["loyalty"] == pytest.approx(0.7)
     assert auto["accuracy_interval"][0] < 0.7 < auto["accuracy_interval"][1]
+    # The wrong answer has the right path.
+    assert auto["speed_interval"] == auto["accuracy_interval"]
+    assert auto["path_interval"] == [1.0, 1.0]
 
 
 def test_seeds_are_averaged_not_pooled() -> None:

@@ -15,10 +15,12 @@ import pytest
 
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import ImageError, RunError
+from senna_prune.evaluation import run_key
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.files import Journal, read_lines, write_atomically
 from senna_prune.evaluation.processes import Processes
 from senna_prune.evaluation.run_folder import RunFolder
+from senna_prune.evaluation.run_key import code_version
 from tests.conftest import ROOT
 from tests.evaluation.dummy import DummySystem, make_planning_set
 from tests.evaluation.kill_and_resume import kill_and_resume, result_files
@@ -30,6 +32,12 @@ METHODS = ["pruning.methods=[autoprune,random,blind]", "pruning.seeds=[0,1]", "s
 def data(tmp_path: Path) -> Path:
     make_planning_set(tmp_path / "data", scenes=4, per_scene=3)
     return tmp_path / "data"
+
+
+@pytest.fixture(autouse=True)
+def _one_code_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources may change while these tests run; that alone must not make a run another."""
+    monkeypatch.setattr(run_key, "code_version", lambda: "one version")
 
 
 def settings(data: Path, folder: Path, *overrides: str) -> EvaluationConfig:
@@ -283,6 +291,16 @@ def test_shares_are_disjoint_and_complete() -> None:
     assert Processes.current() == Processes(0, 1)
 
 
+def test_number_of_processes_may_change_between_tries(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "whole")
+    config = settings(data, tmp_path / "run")
+    with pytest.raises(RunError, match="30 decisions are missing"):
+        evaluate(config, DummySystem(config), processes=Processes(0, 2))
+    system = run(data, tmp_path / "run")
+    assert len(system.decided) == 30
+    assert result_files(tmp_path / "run") == result_files(tmp_path / "whole")
+
+
 def test_two_processes_give_the_files_of_one(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "one")
     # `--multi_gpu` is accelerate's name for several processes; without CUDA they run on the CPU.
@@ -301,4 +319,15 @@ def test_two_processes_give_the_files_of_one(data: Path, tmp_path: Path) -> None
     )
     assert done.returncode == 0, done.stderr
     assert "in 2 process(es)" in done.stdout
-    assert result_files(tmp_path / "two") == result_files(tmp_path / "one")
+    results = [result_files(tmp_path / name) for name in ("one", "two")]
+    infos = [json.loads(files.pop("run.json")) for files in results]
+    assert results[0] == results[1]
+    for info in infos:
+        assert info["key"].pop("code")
+    assert infos[0] == infos[1]
+
+
+def test_code_version_follows_the_sources() -> None:
+    assert run_key.short_digest({"a": 1}) != run_key.short_digest({"a": 2})
+    versions = {code_version([name]) for name in ("evaluation/cost.py", "evaluation/metrics.py", "planning")}
+    assert len(versions) == 3
