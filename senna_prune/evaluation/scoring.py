@@ -125,8 +125,7 @@ def _score_row(
     shape: ModelShape,
     bootstrap: SceneBootstrap,
 ) -> dict[str, Any]:
-    runs = row.runs
-    records = [record for run in runs for record in run.values()]
+    records = [record for run in row.runs for record in run.values()]
     metrics = planning_metrics([r.truth for r in records], [r.answer for r in records])
     own, full = mean_outcome(outcomes[row.name]), mean_outcome(outcomes[UNPRUNED])
     accuracy, below = sum(own.values()) / len(own), sum(full.values()) / len(full)
@@ -135,10 +134,8 @@ def _score_row(
         reference.add(record.truth, record.answer or "")
     loyal = [agree(r.answer, unpruned.runs[0][r.sample].answer) for r in records]
     halves = {
-        half: mean_outcome(
-            [{k: read_plan(r.truth)[i] == read_plan(r.answer)[i] for k, r in run.items()} for run in runs]
-        )
-        for i, half in enumerate(("speed", "path"))
+        half: mean_outcome([_half_right(run, number) for run in row.runs])
+        for number, half in enumerate(("speed", "path"))
     }
     seeds = [condition.seed for condition in row.conditions if condition.seed is not None]
     return {
@@ -166,6 +163,10 @@ def _score_row(
         },
         "cost": _cost(records, shape),
     }
+
+
+def _half_right(run: Mapping[str, Record], half: int) -> dict[str, bool]:
+    return {key: read_plan(record.truth)[half] == read_plan(record.answer)[half] for key, record in run.items()}
 
 
 def _cost(records: Sequence[Record], shape: ModelShape) -> dict[str, Any] | None:
