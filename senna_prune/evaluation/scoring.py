@@ -148,7 +148,8 @@ def _score_row(
         "accuracy_interval": _bounds(bootstrap.mean(own)),
         # Pooled over seeds it would pretend to more samples than there are.
         "accuracy_wilson": _bounds(wilson(round(accuracy * len(own)), len(own))),
-        **{f"{half}_interval": _bounds(bootstrap.mean(values)) for half, values in halves.items()},
+        "speed_interval": _bounds(bootstrap.mean(speed)),
+        "path_interval": _bounds(bootstrap.mean(path)),
         "accuracy_by_seed": [sum(run.values()) / len(run) for run in outcomes[row.name]],
         "ratio": accuracy / below if below else None,
         "ratio_interval": _bounds(bootstrap.ratio(own, full)),

@@ -17,7 +17,7 @@ from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import ImageError, RunError
 from senna_prune.evaluation import run_key
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.files import Journal, read_lines, write_atomically
+from senna_prune.evaluation.files import read_lines
 from senna_prune.evaluation.processes import Processes
 from senna_prune.evaluation.run_folder import RunFolder
 from senna_prune.evaluation.run_key import code_version
@@ -127,22 +127,6 @@ def test_what_conditions_share_is_computed_once(data: Path, tmp_path: Path) -> N
     assert len(system.decided) == 60
 
 
-def test_torn_last_line_is_dropped_and_written_anew(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    path.write_bytes(b'{"a":1}\n{"a":2}\n{"a":')
-    assert [record for _, record in read_lines(path)] == [{"a": 1}, {"a": 2}]
-    with Journal(path) as journal:
-        journal.append({"a": 3})
-    assert path.read_bytes() == b'{"a":1}\n{"a":2}\n{"a":3}\n'
-
-
-def test_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    path.write_bytes(b'{"a":1}\n{"a":\n{"a":2}\n')
-    with pytest.raises(RunError, match=r"journal\.jsonl:2: not JSON"):
-        list(read_lines(path))
-
-
 @pytest.mark.parametrize(
     ("overrides", "checkpoint", "message"),
     [
@@ -231,18 +215,6 @@ def test_unwritable_output(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
     with pytest.raises(RunError, match=r"cannot be written \(Not a directory\)"):
         run(data, tmp_path / "file" / "run")
-
-
-def test_atomic_file_keeps_the_old_one_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_atomically(tmp_path / "a.json", "old")
-
-    def no_space(descriptor: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(RunError):
-        write_atomically(tmp_path / "a.json", "new")
-    assert (tmp_path / "a.json").read_text(encoding="utf-8") == "old"
 
 
 def test_missing_images_stop_the_run_before_anything_heavy(data: Path, tmp_path: Path) -> None:
