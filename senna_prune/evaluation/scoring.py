@@ -133,10 +133,7 @@ def _score_row(
     for record in records:
         reference.add(record.truth, record.answer or "")
     loyal = [agree(r.answer, unpruned.runs[0][r.sample].answer) for r in records]
-    halves = {
-        half: mean_outcome([_half_right(run, number) for run in row.runs])
-        for number, half in enumerate(("speed", "path"))
-    }
+    speed, path = (mean_outcome([_half_right(run, half) for run in row.runs]) for half in (0, 1))
     seeds = [condition.seed for condition in row.conditions if condition.seed is not None]
     return {
         "row": row.name,

@@ -29,8 +29,8 @@ class Process(Protocol):
 
     def kill(self) -> None: ...
 
-    def finished(self, seconds: float | None) -> bool:
-        """Wait so long (None: to the end) and say whether it has ended."""
+    def wait(self, seconds: float | None) -> int | None:
+        """Exit status after at most so long (None: to the end), None if it still runs."""
         ...
 
 
@@ -46,11 +46,11 @@ class Command:
         os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
-    def finished(self, seconds: float | None) -> bool:
+    def wait(self, seconds: float | None) -> int | None:
         try:
-            return self._process.wait(seconds) == 0
+            return self._process.wait(seconds)
         except subprocess.TimeoutExpired:
-            return False
+            return None
 
 
 def kill_and_resume(
@@ -67,7 +67,7 @@ def kill_and_resume(
     """
     moments = random.Random(seed)
     began = time.perf_counter()
-    assert start(work / "whole").finished(None), "the uninterrupted run failed"
+    assert start(work / "whole").wait(None) == 0, "the uninterrupted run failed"
     duration = time.perf_counter() - began
     expected = result_files(work / "whole")
     identical = hits = 0
@@ -75,10 +75,12 @@ def kill_and_resume(
         folder = work / f"killed-{number}"
         for _ in range(kills):
             process = start(folder)
-            if not process.finished(moments.random() * duration):
+            status = process.wait(moments.random() * duration)
+            assert not status, "a continued run failed"
+            if status is None:
                 process.kill()
                 hits += 1
-        assert start(folder).finished(None), "the continued run failed"
+        assert start(folder).wait(None) == 0, "the last continued run failed"
         identical += result_files(folder) == expected
         shutil.rmtree(folder)
     return identical, hits

@@ -70,9 +70,9 @@ class Forked:
         self._process.kill()
         self._process.join()
 
-    def finished(self, seconds: float | None) -> bool:
+    def wait(self, seconds: float | None) -> int | None:
         self._process.join(seconds)
-        return self._process.exitcode == 0
+        return self._process.exitcode
 
 
 def test_twenty_killed_runs_end_byte_identical(data: Path, tmp_path: Path) -> None:
