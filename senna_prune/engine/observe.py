@@ -93,16 +93,14 @@ class Observer:
         """
         needs, queries = self.pruner.needs, self._queries(state)
         last, span = queries.new_full((1,), state.length - 1), slice(start, start + state.length)
-        attention = None
+        rows = None
         if NEXT_ATTENTION in needs:
             cos, sin = self.rotary_tables(self._positions(state))
-            attention = self.probe.next_rows(layer, hidden, last, cos, sin)
+            rows = self.probe.next_rows(layer, hidden, last, cos, sin)
         elif layer > 0 and (measuring or TEXT_ATTENTION in needs):
-            attention = self.probe.rows(sample, span, queries, is_tail=self.pruner.text_scope == "question")
+            rows = self.probe.rows(sample, span, queries, is_tail=self.pruner.text_scope == "question")
         elif layer > 0 and LAST_ATTENTION in needs:
-            attention = self.probe.rows(sample, span, last, is_tail=True)
-        if attention is not None:
-            attention = attention.index_select(-1, state.visual_slots)
+            rows = self.probe.rows(sample, span, last, is_tail=True)
         text_embeddings, visual_embeddings = self.embeddings[sample] if EMBEDDINGS in needs else (None, None)
         return Observation(
             layer=layer,
@@ -110,8 +108,9 @@ class Observer:
             origin=state.origin,
             views=state.views,
             num_views=state.view_ends.shape[0],
-            hidden=hidden.index_select(0, state.visual_slots),
-            attention=attention,
+            slots=state.visual_slots,
+            sequence=hidden,
+            rows=rows,
             vision=self.vision[sample] if self.vision is not None else None,
             text_embeddings=text_embeddings,
             visual_embeddings=visual_embeddings,

@@ -181,7 +181,6 @@ class Prefill:
         for i, state in enumerate(self.states):
             own = hidden[i, self.starts[i] : self.starts[i] + state.length]
             observation = self.observer.observe(i, layer, state, self.starts[i], own, measuring=True)
-            assert observation.attention is not None
             measured.append(complexity.measure(observation.attention, observation).float())
         values = torch.stack(measured).tolist()
         num_layers = self.decoder.num_layers

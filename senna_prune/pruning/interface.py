@@ -7,6 +7,7 @@ decoder); `tokens[l]` visual tokens enter layer `l`. Everything here is a pure f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -52,9 +53,10 @@ class Observation:
             a merged token carries -1 - layer_of_its_birth.
         views: view number of each current visual token, shape (n,), int64, ascending.
         num_views: number of views.
-        hidden: hidden states entering the layer, shape (n, d).
-        attention: softmax attention to the n current visual tokens, float32, exact denominator over the whole causal
-            row, shape (heads, queries, n); None unless asked for.
+        slots: where the n tokens stand among the columns of `sequence` and `rows`, shape (n,), ascending.
+        sequence: hidden states entering the layer, text and visual, shape (length, d); read through `hidden`, `states`.
+        rows: softmax attention over the whole causal row, float32, shape (heads, queries, length), None unless asked
+            for; read through `attention`, `mean_attention`.
         vision: evidence over the *original* visual list; index it with `origin` (merged tokens have none).
         text_embeddings, visual_embeddings: decoder inputs, shapes (queries, d) and (num_visual, d).
         rope_product: shape (queries, n), float32.
@@ -65,12 +67,33 @@ class Observation:
     origin: Tensor
     views: Tensor
     num_views: int
-    hidden: Tensor
-    attention: Tensor | None = None
+    slots: Tensor
+    sequence: Tensor
+    rows: Tensor | None = None
     vision: VisionEvidence | None = None
     text_embeddings: Tensor | None = None
     visual_embeddings: Tensor | None = None
     rope_product: Tensor | None = None
+
+    @cached_property
+    def hidden(self) -> Tensor:
+        """Hidden states of the current visual tokens, shape (n, d)."""
+        return self.sequence.index_select(0, self.slots)
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """Hidden states of some visual tokens, by their index in the current list, shape (len(tokens), d)."""
+        return self.sequence.index_select(0, self.slots.index_select(0, tokens))
+
+    @cached_property
+    def attention(self) -> Tensor:
+        """Softmax attention to the current visual tokens, exact denominator, float32, shape (heads, queries, n)."""
+        assert self.rows is not None, "the scorer did not ask for attention"
+        return self.rows.index_select(-1, self.slots)
+
+    def mean_attention(self) -> Tensor:
+        """`attention` averaged over heads, then queries, shape (n,); cheaper than taking it apart."""
+        assert self.rows is not None, "the scorer did not ask for attention"
+        return self.rows.mean(0).mean(0).index_select(-1, self.slots)
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class ClusterDropped:
         dropped = score.numel() - keep.numel()
         order = score.scatter(0, keep, -torch.inf).argsort(descending=True, stable=True)
         recycled = order[: recycled_count(dropped)]
-        means, centres = cluster_and_merge(observation.hidden[recycled], count)
+        means, centres = cluster_and_merge(observation.states(recycled), count)
         return Selection(keep, means, recycled[centres])
 
 

@@ -89,8 +89,7 @@ class MeanAttention:
 
     def score(self, observation: Observation) -> Tensor:
         """See `interface.Scorer`."""
-        assert observation.attention is not None
-        return observation.attention.float().mean(0).mean(0)
+        return observation.mean_attention()
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,7 @@ class AutoPruneScore:
 
     def score(self, observation: Observation) -> Tensor:
         """See `interface.Scorer`."""
-        assert observation.attention is not None
-        mean = observation.attention.float().mean(0).mean(0)
+        mean = observation.mean_attention()
         if observation.layer > 1:
             return mean
         weight = mutual_information(observation.attention).sum() * self.head_scale / observation.attention.shape[1]
@@ -137,13 +135,11 @@ class RaterAttention:
     def score(self, observation: Observation) -> Tensor:
         """See `interface.Scorer`."""
         attention = observation.attention
-        assert attention is not None and observation.text_embeddings is not None
-        assert observation.visual_embeddings is not None
+        assert observation.text_embeddings is not None and observation.visual_embeddings is not None
         affinity = observation.visual_embeddings.float() @ observation.text_embeddings.float().T
         share = affinity.softmax(-1).mean(0)
         above = share > share.mean()
         rater = (above | ~above.any()).float()  # a single text token is not above its own mean
-        attention = attention.float()
         if self.heads:
             assert observation.rope_product is not None
             attention = attention / observation.rope_product

@@ -44,7 +44,7 @@ def test_printed_mutual_information_of_known_distributions() -> None:
 
 def test_indicators_of_table_4() -> None:
     seen = scene([10, 10])
-    assert seen.attention is not None and seen.text_embeddings is not None and seen.visual_embeddings is not None
+    assert seen.text_embeddings is not None and seen.visual_embeddings is not None
     mass = complexity.AttentionMass().measure(seen.attention, seen)
     assert mass.item() == pytest.approx(seen.attention.sum(-1).mean().item())
     pairs = torch.cosine_similarity(seen.text_embeddings[:, None], seen.visual_embeddings[None], dim=-1)
@@ -65,7 +65,7 @@ def test_indicators_declare_what_they_need(indicator: str, variant: str) -> None
 
 def test_layer_0_score_of_autoprune() -> None:
     seen = scene([8, 8], layer=1)
-    assert seen.attention is not None and seen.vision is not None
+    assert seen.vision is not None
     weight = sum(released_loop(seen.attention)) / seen.attention.shape[1]
     expected = 0.3 * weight * seen.attention.mean((0, 1)) + seen.vision.score
     torch.testing.assert_close(AutoPruneScore().score(seen), expected, atol=1e-6, rtol=1e-4)
@@ -85,13 +85,11 @@ def test_raters_are_the_text_tokens_the_image_points_at() -> None:
     seen = scene([6], queries=3)
     text = torch.tensor([[1.0, 0], [0, 1], [0, 0]])
     seen = replace(seen, text_embeddings=text, visual_embeddings=torch.tensor([[0.0, 9]] * 6))
-    assert seen.attention is not None
     torch.testing.assert_close(RaterAttention().score(seen), seen.attention.mean(0)[1])
 
 
 def test_a_single_text_token_rates() -> None:
     seen = scene([6], queries=1)
-    assert seen.attention is not None
     torch.testing.assert_close(RaterAttention().score(seen), seen.attention.mean(0)[0])
 
 
