@@ -243,7 +243,7 @@ def test_sweep_refuses_nonsense() -> None:
         expand(PruningConfig(methods=["random", "random"]))
 
 
-@pytest.mark.parametrize("module", ["metrics", "statistics", "cost", "scoring", "table", "timing", "report"])
-def test_scoring_and_reporting_need_no_torch(module: str) -> None:
-    code = f"import sys, senna_prune.evaluation.{module}; sys.exit('torch' in sys.modules)"
+def test_scoring_and_reporting_need_no_torch() -> None:
+    modules = ", ".join(f"senna_prune.evaluation.{name}" for name in ("metrics", "scoring", "show", "report"))
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
