@@ -86,15 +86,15 @@ class TokenState:
             The new state and the new hidden states, shape (new length, d).
         """
         keep, device = selection.keep, hidden.device
-        num_text, source = self.text_slots.shape[0], hidden
+        num_text, young_places = self.text_slots.shape[0], None
         kept_slots = self.visual_slots[keep]
         keys, positions = self.visual_keys[keep], self.visual_positions[keep]
         origin, views = self.origin[keep], self.views[keep]
         if selection.merged is not None and selection.anchors is not None:
             count, anchors = selection.merged.shape[0], selection.anchors
             young = torch.arange(count, device=device)
-            source = torch.cat([source, selection.merged.to(hidden.dtype)])
-            kept_slots = torch.cat([kept_slots, self.length + young])
+            # Gathered as its anchor first and overwritten below: cheaper than copying all of `hidden` to append to it.
+            kept_slots = torch.cat([kept_slots, self.visual_slots[anchors]])
             home = self.views[anchors]
             keys = torch.cat([keys, self.view_ends[home] * _STRIDE + layer * _BIRTH + young + 1])
             positions = torch.cat([positions, self.visual_positions[anchors]])
@@ -103,9 +103,12 @@ class TokenState:
             order = keys.argsort()
             kept_slots, keys, positions = kept_slots[order], keys[order], positions[order]
             origin, views = origin[order], views[order]
+            young_places = _inverse(order)[keep.shape[0] :]
         order = torch.cat([self.text_keys, keys]).argsort()
-        new_hidden = source.index_select(0, torch.cat([self.text_slots, kept_slots])[order])
-        slots = torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=device))
+        new_hidden = hidden.index_select(0, torch.cat([self.text_slots, kept_slots])[order])
+        slots = _inverse(order)
+        if selection.merged is not None and young_places is not None:
+            new_hidden.index_copy_(0, slots[num_text:][young_places], selection.merged.to(hidden.dtype))
         state = replace(
             self,
             text_slots=slots[:num_text],
@@ -116,3 +119,8 @@ class TokenState:
             views=views,
         )
         return state, new_hidden
+
+
+def _inverse(order: Tensor) -> Tensor:
+    """The inverse of a permutation, shape (n,)."""
+    return torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=order.device))
