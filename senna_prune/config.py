@@ -19,6 +19,7 @@ ON_ERROR = ("fail", "count_wrong", "skip_reported")
 PROTOCOLS = ("parsed", "reference")
 READOUTS = get_args(Readout)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+ACCOUNTINGS = ("entering", "published")
 CAMERA_ORDERS = ("corrected", "upstream")
 
 T = TypeVar("T")
@@ -65,12 +66,14 @@ class PruningConfig:
     Attributes:
         methods: registered names, or labels of entries in `options`.
         retentions: shares of the visual tokens entering a layer, on average over layers, in (0, 1].
+        accounting: `entering` meets the retention exactly; `published` leaves the counting to each method's own code.
         seeds: one run of every seeded method per seed.
         options: options by label; `method` in an entry names the method that the label stands for.
     """
 
     methods: list[str] = field(default_factory=lambda: ["none", "autoprune"])
     retentions: list[float] = field(default_factory=lambda: [0.25])
+    accounting: str = "entering"
     seeds: list[int] = field(default_factory=lambda: [0])
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -126,6 +129,7 @@ class EvaluationConfig:
         one_of(self.readout.mode, READOUTS, "readout.mode")
         one_of(self.scoring.protocol, PROTOCOLS, "scoring.protocol")
         one_of(self.scoring.on_error, ON_ERROR, "scoring.on_error")
+        one_of(self.pruning.accounting, ACCOUNTINGS, "pruning.accounting")
         one_of(self.model.dtype, DTYPES, "model.dtype")
         for order in self.data.camera_orders:
             one_of(order, CAMERA_ORDERS, "data.camera_orders")

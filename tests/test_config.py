@@ -57,6 +57,7 @@ def test_list_override_replaces_the_list() -> None:
         ("limit=0", "limit: 0 is less than 1"),
         ("data=3", "'data' is a group of keys, not a value"),
         ("pruning.retentions=1.5", "pruning.retentions: 1.5 is no share of tokens"),
+        ("pruning.accounting=after", "pruning.accounting: unknown value 'after'"),
         ("pruning.methods=[]", "pruning.methods: the list is empty"),
         ("data.camera_orders=front", "data.camera_orders: unknown value 'front'"),
         ("kept_samples=-1", "kept_samples: a count cannot be negative"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import cast
@@ -21,7 +22,7 @@ from senna_prune.model.prompts import planning_prompt
 from senna_prune.planning.labels import Readout
 from senna_prune.planning.planner import EncodedFrame, Planner
 from senna_prune.planning.sample import PlanningSample
-from senna_prune.pruning.budget import Budget
+from senna_prune.pruning.budget import Accounting, Budget
 from senna_prune.pruning.pruner import Pruner
 from senna_prune.pruning.registry import make_pruner
 
@@ -109,7 +110,7 @@ class SennaSystem:
             trace=plain_trace(plan.trace, depths),
             readout_positions=plan.readout_positions,
             distribution=tuple(rounded(p) for p in plan.distribution.values()) if plan.distribution else None,
-            milliseconds={stage: getattr(plan.timing, stage) for stage in plan.timing.__dataclass_fields__},
+            milliseconds=asdict(plan.timing),
             peak_bytes=torch.cuda.max_memory_allocated() if cuda else None,
         )
 
@@ -125,7 +126,7 @@ class SennaSystem:
     def _make_pruner(self, condition: Condition, **seed: int) -> Pruner:
         return make_pruner(
             condition.method,
-            Budget.retention(1.0 if condition.retention is None else condition.retention),
+            Budget.retention(condition.retention or 1.0, cast(Accounting, self.config.pruning.accounting)),
             num_layers=self.shape.layers,
             num_heads=self.checkpoint.config.text_config.num_attention_heads,
             num_visual=self.shape.num_visual,

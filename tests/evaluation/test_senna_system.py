@@ -131,6 +131,14 @@ def test_resolving_needs_no_weights(given: list[str], tmp_path: Path) -> None:
         _ = system.planner
 
 
+def test_published_accounting_counts_as_the_method_does(given: list[str]) -> None:
+    overrides = [*given, "pruning.accounting=published"]
+    config = load_config(EvaluationConfig, overrides=overrides)
+    schedule = SennaSystem(config).resolve(Condition("autoprune", "autoprune", 0.25), planning_samples(config.data)[0])
+    assert sum(schedule.entering) / 8 > 13
+    assert "published accounting" in schedule.note
+
+
 def test_bad_option_is_found_before_loading(given: list[str], tmp_path: Path) -> None:
     overrides = [*given, f"output={tmp_path}/run", "pruning.options.autoprune.variantt=paper"]
     config = load_config(EvaluationConfig, overrides=overrides)
