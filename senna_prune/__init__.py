@@ -1,6 +1,6 @@
 """Senna on current transformers, with AutoPrune and its baselines, evaluated on nuScenes planning.
 
-    from senna_prune import Budget, Planner, load_senna, make_pruner, prune
+    from senna_prune import Budget, Planner, load_senna, prune, pruner_for
 
 Names are loaded when they are first used: conversion and scoring need no torch.
 """
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from senna_prune.errors import SennaPruneError
     from senna_prune.model.checkpoint import load_senna
     from senna_prune.planning.labels import Command, Path, Speed
-    from senna_prune.planning.planner import Frame, Plan, Planner
+    from senna_prune.planning.planner import Frame, Plan, Planner, pruner_for
     from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
 
 __version__ = "0.1.0"
@@ -35,6 +35,7 @@ _HOMES = {
     "make_pruner": "senna_prune.pruning",
     "method_names": "senna_prune.pruning",
     "prune": "senna_prune.engine",
+    "pruner_for": "senna_prune.planning.planner",
 }
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
     "make_pruner",
     "method_names",
     "prune",
+    "pruner_for",
 ]
 
 
