@@ -110,7 +110,7 @@ class EvaluationConfig:
 
     Attributes:
         name: title of tables and reports.
-        limit: evaluate the first so many samples only.
+        limit: evaluate only the first so many samples of each planning set.
         kept_samples: record which tokens were kept for so many samples, spread over the set, for the report's pictures.
         output: run folder; None: `runs/<name>-<run key>`.
     """

@@ -144,7 +144,10 @@ class RunFolder:
         return list(iter_samples(self.path / "planning_set.jsonl"))
 
     def read_lines(self) -> Lines:
-        """Everything decided so far: finished files first, then journals, whose lines are newer."""
+        """Everything decided so far: finished files first, then journals, whose lines are newer.
+
+        A decision stands against an error whatever their order: the error was tried again, perhaps by another process.
+        """
         lines: Lines = {}
         finished, timing = self.path / "decisions.jsonl", self.path / "timing.jsonl"
         if finished.exists():
@@ -157,7 +160,8 @@ class RunFolder:
         for journal in sorted(self.journals.glob("*.jsonl")):
             for where, entry in read_lines(journal):
                 record = Record.from_dict(entry.get("record", {}), where)
-                lines[record.key] = (record, entry.get("timing", {}))
+                if record.error is None or record.key not in lines:
+                    lines[record.key] = (record, entry.get("timing", {}))
         return lines
 
     def open_journal(self, rank: int) -> Journal:

@@ -79,7 +79,8 @@ def _score_group(
     scoring: ScoringConfig,
 ) -> dict[str, Any]:
     failed = sorted(key for key, runs in group.items() if any(r.error for r in runs.values()))
-    keys = [key for key in group if scoring.on_error != "skip_reported" or key not in set(failed)]
+    left_out = set(failed) if scoring.on_error == "skip_reported" else set()
+    keys = [key for key in group if key not in left_out]
     if not keys:
         raise RunError("every sample has an unusable picture", mend="set data.image_root")
     rows = _rows({key: group[key] for key in keys}, conditions)

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from senna_prune.config import DataConfig, PruningConfig
+from senna_prune.config import DataConfig, PruningConfig, one_of
 from senna_prune.errors import ConfigError, ImageError, SampleError
 from senna_prune.evaluation.records import UNPRUNED, Condition
 from senna_prune.planning.answers import parse_answer
 from senna_prune.planning.sample import PlanningSample, read_samples
-from senna_prune.pruning.registry import method_options
+from senna_prune.pruning.registry import method_names, method_options
 
 UNBUDGETED = (UNPRUNED, "blind")
 """Methods that take no retention: one condition each."""
@@ -21,34 +21,35 @@ def expand(pruning: PruningConfig) -> tuple[Condition, ...]:
     """Methods x retentions x seeds, in the order given. `none` is always there, first: every ratio is to it.
 
     Raises:
-        ConfigError: a label stands twice.
+        ConfigError: a condition stands twice, or options are given for a label that stands for no method.
         PruningError: an unknown method.
     """
-    labels = list(pruning.methods)
-    if len(set(labels)) < len(labels):
-        twice = next(label for label in labels if labels.count(label) > 1)
-        raise ConfigError(f"{twice!r} stands twice", where="pruning.methods")
+    known = {*pruning.methods, *method_names()}
+    for label, given in pruning.options.items():
+        if "method" not in given:
+            one_of(label, sorted(known), "pruning.options")
     conditions: list[Condition] = []
-    for label in [UNPRUNED, *(label for label in labels if label != UNPRUNED)]:
+    for label in [UNPRUNED, *(label for label in pruning.methods if label != UNPRUNED)]:
         options: dict[str, Any] = dict(pruning.options.get(label, {}))
         method = options.pop("method", label)
         seeds = pruning.seeds if "seed" in method_options(method) and "seed" not in options else [None]
         retentions = [None] if method in UNBUDGETED else pruning.retentions
         conditions += [Condition(label, method, r, seed, options) for r in retentions for seed in seeds]
+    ids = [condition.id for condition in conditions]
+    if twice := next((name for name in ids if ids.count(name) > 1), None):
+        raise ConfigError(f"{twice!r} stands twice", where="pruning", mend="list methods, retentions and seeds once")
     return tuple(conditions)
 
 
 def planning_samples(data: DataConfig, limit: int | None = None) -> list[PlanningSample]:
-    """The planning questions of the sets, under every camera order asked for.
+    """The planning questions of the sets (the first `limit` of each), under every camera order asked for.
 
     Raises:
         SampleError: a set is absent or broken, holds no planning question, or a truth is no plan.
     """
     samples: dict[str, PlanningSample] = {}
     for path in data.planning_set:
-        for sample in read_samples(path):
-            if sample.kind != "plan":
-                continue
+        for sample in [sample for sample in read_samples(path) if sample.kind == "plan"][:limit]:
             if not parse_answer(sample.answer).parsed:
                 raise SampleError(f"the answer {sample.answer!r} is no plan", where=f"{path}, sample {sample.key}")
             if sample.key in samples:
@@ -56,7 +57,7 @@ def planning_samples(data: DataConfig, limit: int | None = None) -> list[Plannin
             samples[sample.key] = sample
     if not samples:
         raise SampleError("no planning questions", where=", ".join(data.planning_set), mend="convert with --kinds plan")
-    chosen = list(samples.values())[:limit]
+    chosen = list(samples.values())
     if data.camera_orders:
         # Images are stored by camera name, so their order can be chosen now; the command cannot, it is in the question.
         ordered = [

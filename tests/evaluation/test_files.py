@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from senna_prune.errors import RunError
 from senna_prune.evaluation.files import Journal, read_lines, to_line, write_atomically
+from senna_prune.evaluation.records import Record
+from senna_prune.evaluation.run_folder import RunFolder
 
 
 def test_torn_last_line_is_dropped_and_written_anew(tmp_path: Path) -> None:
@@ -45,3 +48,16 @@ def test_same_record_gives_the_same_bytes_whatever_it_holds() -> None:
     assert to_line({"a": "\ud800"}).encode()
     with pytest.raises(ValueError, match="JSON compliant"):
         to_line({"a": float("nan")})
+
+
+def test_decision_stands_against_an_error_in_a_later_journal(tmp_path: Path) -> None:
+    """Process 1 of 2 could not read the picture; once it was mended, process 0 of 1 decided the sample."""
+    folder = RunFolder(tmp_path)
+    failed = Record(
+        "s", "none", "scene", "corrected", "KEEP, STRAIGHT", error={"type": "ImageError", "message": "gone"}
+    )
+    decided = replace(failed, error=None, answer="KEEP, STRAIGHT")
+    for rank, record in ((1, failed), (0, decided)):
+        with folder.open_journal(rank) as journal:
+            journal.append({"record": record.to_dict(), "timing": {}})
+    assert folder.read_lines() == {("s", "none"): (decided, {})}

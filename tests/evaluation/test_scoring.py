@@ -239,8 +239,12 @@ def test_sweep_order_and_ids() -> None:
 def test_sweep_refuses_nonsense() -> None:
     with pytest.raises(PruningError, match="autoprune"):
         expand(PruningConfig(methods=["autoprun"]))
-    with pytest.raises(ConfigError, match="'random' stands twice"):
+    with pytest.raises(ConfigError, match=r"'random@0\.25#0' stands twice"):
         expand(PruningConfig(methods=["random", "random"]))
+    with pytest.raises(ConfigError, match=r"'autoprune@0\.25' stands twice"):
+        expand(PruningConfig(retentions=[0.25, 0.25]))
+    with pytest.raises(ConfigError, match=r"unknown value 'autoprnue'\. Did you mean 'autoprune'"):
+        expand(PruningConfig(options={"autoprnue": {"variant": "paper"}}))
 
 
 def test_scoring_and_reporting_need_no_torch() -> None:

@@ -101,7 +101,7 @@ SETTINGS = [
     (["--limit", "ten"], "limit: Value 'ten' of type 'str' could not be converted to Integer"),
     (["--limit", "0"], "limit: 0 is less than 1"),
     (["--methods", "autoprun"], "unknown pruning method 'autoprun'. Did you mean 'autoprune'?"),
-    (["--methods", "random,random"], "pruning.methods: 'random' stands twice"),
+    (["--methods", "random,random"], "pruning: 'random@0.25#0' stands twice"),
     (["pruning.retentions=0"], "pruning.retentions: 0.0 is no share of tokens"),
     (["pruning.retentions=25"], "pruning.retentions: 25.0 is no share of tokens"),
     (["pruning.options.autoprune.colour=red"], "unknown option 'colour'"),
