@@ -38,6 +38,10 @@ class Replay:
     text_scope: str = "question"
     complexity: None = None
 
+    @property
+    def scorer(self) -> Replay:
+        return self
+
     @classmethod
     def of(cls, recorder: Recorder, trace: SampleTrace) -> Replay:
         """The replay of the prefill that `recorder` has just watched."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import Tensor
 
 from senna_prune.engine.decoder import Decoder
 from senna_prune.engine.masks import attention_mask
+from senna_prune.errors import PruningError
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,22 @@ class TokenTree:
 
 @dataclass(frozen=True)
 class LayerShape:
-    """What one layer's cache held right after prefill: real tokens per sample, padded to the longest."""
+    """What one layer's cache held right after prefill.
 
-    lengths: tuple[int, ...]
+    Attributes:
+        spans: first and last + 1 real column per sample.
+        width: columns, padding included.
+        pruned: the layer was cut, or one before it.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    width: int
     pruned: bool
 
     @property
-    def width(self) -> int:
-        return max(self.lengths)
+    def lengths(self) -> list[int]:
+        """Real tokens per sample."""
+        return [end - begin for begin, end in self.spans]
 
 
 class DecodeShapes:
@@ -46,6 +57,7 @@ class DecodeShapes:
         self.prompt_lengths: list[int] = []
         self.next_positions: Tensor | None = None
         self.layers: list[LayerShape] = []
+        self.owner: Callable[[], Any] = lambda: None
         self.cache: Any = None
         self.tree: TokenTree | None = None
         self._memo: dict[Any, dict[str, Any]] = {}
@@ -60,20 +72,35 @@ class DecodeShapes:
             repacked: cut layers go on from their own length, otherwise from the prompt's.
         """
         self.prompt_lengths, self.next_positions, self.repacked = prompt_lengths, next_positions, repacked
-        self.layers, self.cache = [], None
+        self.layers, self.owner = [], lambda: None
 
-    def record(self, layer: int, lengths: list[int], *, pruned: bool) -> None:
-        """`lengths` tokens of each sample enter `layer`."""
+    def record(self, layer: int, shape: LayerShape, cache: Any) -> None:
+        """What enters `layer`, and the cache that will hold it."""
         assert layer == len(self.layers)
-        self.layers.append(LayerShape(tuple(lengths), pruned))
+        self.layers.append(shape)
+        if cache is not None:
+            self.owner = weakref.ref(cache)
 
     def lengths(self) -> list[list[int]]:
         """Cache lengths without padding, (L, batch)."""
-        return [list(layer.lengths) for layer in self.layers]
+        return [layer.lengths for layer in self.layers]
 
     def begin(self, cache: Any, tree: TokenTree | None = None) -> None:
-        """A decoding step begins on `cache`, with tokens in a row or in a tree."""
+        """A decoding step begins on `cache`, with tokens in a row or in a tree.
+
+        Raises:
+            PruningError: `cache` was not filled by the latest prefill of this context.
+        """
+        if self.owner() is not cache:
+            raise PruningError(
+                "this cache was not filled by the latest prefill inside the prune context",
+                mend="read the whole prompt inside the context, in one pass, before continuing it",
+            )
         self.cache, self.tree, self._memo = cache, tree, {}
+
+    def end(self) -> None:
+        """The step is over: hold on to nothing of it."""
+        self.cache, self.tree, self._memo = None, None, {}
 
     def overrides(self, layer: int, hidden: Tensor) -> dict[str, Any]:
         """Layer arguments for new tokens of shape (batch, q, d); empty where the model's own are right."""
@@ -94,16 +121,17 @@ class DecodeShapes:
             starts = self.next_positions.to(device) + step
         else:
             first = shape.lengths if self.repacked else self.prompt_lengths
-            starts = torch.tensor([begin + step for begin in first], device=device)
+            starts = torch.tensor([begin + step for begin in first]).to(device, non_blocking=True)
         depths = torch.arange(queries, device=device) if self.tree is None else self.tree.depths
         positions = starts[:, None] + depths
         cos, sin = self.decoder.rotary(hidden, positions)
         keys = seen + queries
         return {
             "attention_mask": attention_mask(
-                [length + step + queries for length in shape.lengths],
-                keys,
+                shape.spans,
+                shape.width,
                 queries,
+                added=keys - shape.width,
                 implementation=self.decoder.attention,
                 dtype=hidden.dtype,
                 device=device,

@@ -55,9 +55,17 @@ def find_decoder(model: nn.Module) -> Decoder:
             f"{type(model).__name__} holds no Llama-like decoder (layers + rotary_emb)",
             mend="pass a Llama-like model, or its decoder",
         )
-    for part in ("input_layernorm", "self_attn"):
-        if not hasattr(layers[0], part):
-            raise PruningError(f"decoder layers of {type(module).__name__} have no {part!r}")
+    for number, layer in enumerate(layers):
+        attention = getattr(layer, "self_attn", None)
+        parts = ("q_proj", "k_proj", "head_dim", "scaling")
+        if not hasattr(layer, "input_layernorm") or not all(hasattr(attention, part) for part in parts):
+            raise PruningError(f"layer {number} of {type(module).__name__} is not Llama-like ({', '.join(parts)})")
+        window = getattr(attention, "sliding_window", None) or getattr(module.config, "sliding_window", None)
+        if window or hasattr(attention, "q_norm"):
+            raise PruningError(
+                f"{type(attention).__name__} normalises queries or slides a window, which the probe does not repeat",
+                mend="use a Llama-like host without them",
+            )
     decoder = Decoder(module, list(layers))
     if decoder.attention not in SUPPORTED_ATTENTION:
         raise PruningError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -39,10 +39,10 @@ class HostInputs:
         self.input_ids: Tensor | None = None
         self.read_vision: Sequence[VisionEvidence] | None = None
 
-    def hooks(self) -> list[Any]:
-        if not self.is_senna:
-            return []
-        return [self.model.register_forward_pre_hook(self._read, with_kwargs=True)]
+    def hooks(self) -> Iterator[Any]:
+        """Register on Senna, whose inputs tell everything; the handles are the caller's to remove."""
+        if self.is_senna:
+            yield self.model.register_forward_pre_hook(self._read, with_kwargs=True)
 
     def _read(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.release()
@@ -64,7 +64,7 @@ class HostInputs:
 
         Raises:
             InputError: layouts and inputs disagree in number or length.
-            PruningError: the attention mask is not (batch, width).
+            PruningError: the attention mask is not (batch, width), or does not mask one side alone.
         """
         batch, width = embeds.shape[:2]
         if mask is not None and (mask.ndim != 2 or mask.shape[1] != width):
@@ -72,8 +72,11 @@ class HostInputs:
         if mask is None:
             lengths, starts = [width] * batch, [0] * batch
         else:
-            lengths = mask.sum(dim=1).tolist()
-            starts = mask.int().argmax(dim=1).tolist()
+            ones = mask.int()
+            ends = width - ones.flip(1).argmax(dim=1)
+            lengths, starts, last = torch.stack([ones.sum(dim=1), ones.argmax(dim=1), ends]).tolist()
+            if any(n == 0 or start + n != end for start, n, end in zip(starts, lengths, last, strict=True)):
+                raise PruningError("the attention mask has a gap or an empty row", mend="pad on one side only")
         if self.given_layouts is not None:
             layouts = self._expand(self.given_layouts, batch, "layouts")
         else:
@@ -106,6 +109,6 @@ class HostInputs:
     @staticmethod
     def _expand(items: Sequence[Any], batch: int, name: str) -> list[Any]:
         """Beam search repeats each sample; what was given per sample repeats with it."""
-        if batch % len(items):
+        if not items or batch % len(items):
             raise InputError(f"{len(items)} {name} were given for a batch of {batch}")
         return [item for item in items for _ in range(batch // len(items))]

@@ -23,46 +23,47 @@ def pad_left(rows: Sequence[Tensor]) -> Tensor:
 
 
 def attention_mask(
-    lengths: Sequence[int],
-    keys: int,
+    spans: Sequence[tuple[int, int]],
+    width: int,
     queries: int,
     *,
+    added: int = 0,
     implementation: str,
     dtype: torch.dtype,
     device: torch.device,
     among_queries: Tensor | None = None,
 ) -> Tensor | None:
-    """Mask of a left-padded batch in the form the attention implementation reads.
+    """Mask of a padded batch in the form the attention implementation reads.
 
     Args:
-        lengths: real tokens per sample among the `keys` columns (the last ones).
-        keys: columns, padding included.
+        spans: first and last + 1 real column per sample among the first `width` columns; the rest of these is padding.
+        width: columns of the prompt, padding included.
         queries: rows; they are the last `queries` columns.
+        added: columns behind the prompt, all real.
         among_queries: which of the last columns each row sees, boolean (queries, queries); None: causal.
 
     Returns:
-        None where the implementation's own causal rule suffices; else flash: (batch, keys) of ones and zeros; sdpa:
-        boolean (batch, 1, queries, keys), True = attend; eager: the same, additive.
+        None where the implementation's own causal rule suffices; else, with keys = width + added, flash: (batch, keys)
+        of ones and zeros; sdpa: boolean (batch, 1, queries, keys), True = attend; eager: the same, additive.
     """
-    padded = any(length < keys for length in lengths)
+    keys, padded = width + added, any(end - begin < width for begin, end in spans)
     if among_queries is not None and implementation.startswith("flash"):
         raise PruningError("flash attention takes no tree mask", mend="read out with sdpa or eager attention")
-    if implementation.startswith("flash"):
-        if not padded:
-            return None
-        starts = torch.tensor([keys - length for length in lengths], device=device)
-        return (torch.arange(keys, device=device) >= starts[:, None]).long()
-    if among_queries is None and not padded and (queries == 1 or (queries == keys and implementation == "sdpa")):
+    built_in = implementation.startswith("flash") or queries == 1 or (queries == keys and implementation == "sdpa")
+    if built_in and among_queries is None and not padded:
         return None
-    starts = torch.tensor([keys - length for length in lengths], device=device)
+    # A blocking copy to the device would wait for everything queued on it.
+    bounds = torch.tensor(spans).to(device, non_blocking=True)
     column = torch.arange(keys, device=device)
+    real = ((column >= bounds[:, :1]) & (column < bounds[:, 1:])) | (column >= width)
+    if implementation.startswith("flash"):
+        return real.long()
     row = torch.arange(keys - queries, keys, device=device)
     order = column <= row[:, None]
     if among_queries is not None:
         order[:, keys - queries :] = among_queries
-    allowed = order & (column >= starts[:, None, None])
     # A padding row attends to itself: a row with nothing to attend to would spread NaN through the values.
-    allowed = (allowed | (column == row[:, None]))[:, None]
+    allowed = ((order & real[:, None]) | (column == row[:, None]))[:, None]
     if implementation == "sdpa":
         return allowed
     return torch.zeros(allowed.shape, dtype=dtype, device=device).masked_fill(~allowed, torch.finfo(dtype).min)

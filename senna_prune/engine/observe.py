@@ -49,7 +49,10 @@ class Observer:
     ) -> None:
         """A prefill begins on `embeds`, shape (batch, width, d)."""
         self.release()
-        if VISION in self.pruner.needs and vision is None:
+        asks_text = {TEXT_ATTENTION, EMBEDDINGS} & self.pruner.needs and self.pruner.text_scope == "question"
+        if asks_text and any(state.num_visual and not state.num_question for state in states):
+            raise PruningError("no text follows the last view", where="text_scope", mend="use text_scope all_text")
+        if VISION in self.pruner.needs and vision is None and any(state.num_visual for state in states):
             raise PruningError(
                 f"method {self.pruner.name!r} needs the vision tower's attention and got none",
                 mend="pass pixel_values to the model, or vision= to prune()",
@@ -89,16 +92,17 @@ class Observer:
         Args:
             hidden: the sample's hidden states without padding, (length, d).
             start: column at which the sample begins in the batch that the previous layer ran on.
-            measuring: the complexity asks, which always reads the text rows.
+            measuring: the complexity asks, which always reads the text rows, not the scorer.
         """
-        needs, queries = self.pruner.needs, self._queries(state)
+        complexity, queries = self.pruner.complexity, self._queries(state)
+        needs = complexity.needs if measuring and complexity is not None else self.pruner.scorer.needs
         last, span = queries.new_full((1,), state.length - 1), slice(start, start + state.length)
         rows = None
-        if NEXT_ATTENTION in needs:
+        if layer > 0 and (measuring or TEXT_ATTENTION in needs):
+            rows = self.probe.rows(sample, span, queries, is_tail=self.pruner.text_scope == "question")
+        elif NEXT_ATTENTION in needs:
             cos, sin = self.rotary_tables(self._positions(state))
             rows = self.probe.next_rows(layer, hidden, last, cos, sin)
-        elif layer > 0 and (measuring or TEXT_ATTENTION in needs):
-            rows = self.probe.rows(sample, span, queries, is_tail=self.pruner.text_scope == "question")
         elif layer > 0 and LAST_ATTENTION in needs:
             rows = self.probe.rows(sample, span, last, is_tail=True)
         text_embeddings, visual_embeddings = self.embeddings[sample] if EMBEDDINGS in needs else (None, None)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from senna_prune.engine.decode import DecodeShapes
+from senna_prune.engine.decode import DecodeShapes, LayerShape
 from senna_prune.engine.decoder import Decoder, find_decoder
 from senna_prune.engine.host import HostInputs
 from senna_prune.engine.masks import attention_mask, pad_left
@@ -40,6 +40,7 @@ def prune(
 
     Works with `generate` (greedy, sampling, beams) and with plain forward calls; on exit, also after an exception, the
     model is as it was. A pruned forward returns logits of the tokens that reached the last layer, padded to the left.
+    Without a cache every step reads the whole sequence anew, and what was generated counts as part of the question.
 
     Args:
         model: `SennaForConditionalGeneration`, or any model around a Llama-like decoder if `layouts` is given.
@@ -54,12 +55,19 @@ def prune(
         PruningError: the host is not supported, or the policy needs evidence that is not there.
     """
     decoder = find_decoder(model)
+    if is_pruned(decoder.module):
+        raise PruningError("this model is in a prune context already", mend="leave it before entering another")
     prefill = Prefill(model, decoder, pruner, HostInputs(model, pruner, layouts, vision))
     with ExitStack() as stack:
         for handle in prefill.hooks():
             stack.callback(handle.remove)
         stack.callback(prefill.release)
         yield prefill.trace
+
+
+def is_pruned(decoder: nn.Module) -> bool:
+    """Whether a `prune` context is open on this decoder."""
+    return any(isinstance(getattr(hook, "__self__", None), Prefill) for hook in decoder._forward_pre_hooks.values())
 
 
 class Prefill:
@@ -76,14 +84,15 @@ class Prefill:
         self.overrides: dict[str, Any] = {}
         self.running = False
 
-    def hooks(self) -> list[Any]:
-        handles = [*self.host.hooks(), *self.observer.probe.hooks()]
+    def hooks(self) -> Iterator[Any]:
+        """Register everything, one at a time; the handles are the caller's to remove."""
+        yield from self.host.hooks()
+        yield from self.observer.probe.hooks()
         module = self.decoder.module
-        handles.append(module.register_forward_pre_hook(self._begin, with_kwargs=True))
+        yield module.register_forward_pre_hook(self._begin, with_kwargs=True)
         for index, layer in enumerate(self.decoder.layers):
-            handles.append(layer.register_forward_pre_hook(self._layer_hook(index), with_kwargs=True))
-        handles.append(module.register_forward_hook(self._end, always_call=True))
-        return handles
+            yield layer.register_forward_pre_hook(self._layer_hook(index), with_kwargs=True)
+        yield module.register_forward_hook(self._end, always_call=True)
 
     def release(self) -> None:
         """Drop every tensor of the last forward pass."""
@@ -114,7 +123,7 @@ class Prefill:
         self.observer.begin(embeds, self.states, self.starts, self.host.evidence(len(layouts), embeds.device))
         lengths = [layout.length for layout in layouts]
         ends = torch.tensor([start + length for start, length in zip(self.starts, lengths, strict=True)])
-        ends, positions = ends.to(embeds.device), kwargs.get("position_ids")
+        ends, positions = ends.to(embeds.device, non_blocking=True), kwargs.get("position_ids")
         if positions is not None:
             ends = positions.expand(len(layouts), -1).gather(1, ends[:, None] - 1).squeeze(1) + 1
         self.decode.reset(lengths, ends, self.pruner.positions == "repacked")
@@ -126,6 +135,7 @@ class Prefill:
             for sample, plan in zip(self.trace.samples, self.plans, strict=True):
                 sample.plan = plan
             self.trace.cache_lengths = self.decode.lengths()
+        self.decode.end()
         self.release()
 
     def _layer_hook(self, index: int) -> Any:
@@ -134,8 +144,10 @@ class Prefill:
             if not self.running:
                 return args, kwargs | self.decode.overrides(index, hidden)
             hidden = self._enter(index, hidden)
-            kwargs = kwargs | self.overrides
-            cache = kwargs.get("past_key_values")
+            kwargs, cache = kwargs | self.overrides, kwargs.get("past_key_values")
+            ends = [start + state.length for start, state in zip(self.starts, self.states, strict=True)]
+            spans = tuple(zip(self.starts, ends, strict=True))
+            self.decode.record(index, LayerShape(spans, hidden.shape[1], bool(self.overrides)), cache)
             self.observer.watch(index, self.plans, kwargs["position_embeddings"], cache)
             if args:
                 return (hidden, *args[1:]), kwargs
@@ -170,7 +182,6 @@ class Prefill:
         for sample, state in zip(self.trace.samples, self.states, strict=True):
             sample.origins.append(state.origin)
             sample.views.append(state.views)
-        self.decode.record(layer, [state.length for state in self.states], pruned=bool(self.overrides))
         return hidden
 
     def _measure(self, layer: int, hidden: Tensor) -> None:
@@ -201,7 +212,12 @@ class Prefill:
         implementation = self.decoder.attention
         return {
             "attention_mask": attention_mask(
-                lengths, width, width, implementation=implementation, dtype=hidden.dtype, device=device
+                [(start, width) for start in self.starts],
+                width,
+                width,
+                implementation=implementation,
+                dtype=hidden.dtype,
+                device=device,
             ),
             "position_embeddings": (cos, sin),
             # Rotation is done by the tables above; flash attention reads gaps in `position_ids` as packed sequences.

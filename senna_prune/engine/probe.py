@@ -7,6 +7,7 @@ causal row): SDPA and flash stay on, no (n, n) matrix exists.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,15 +59,13 @@ class Probe:
         self.sin: Tensor | None = None
         self.cache: Any = None
 
-    def hooks(self) -> list[Any]:
-        """Register on every layer's projections; the handles are the caller's to remove."""
-        handles: list[Any] = []
+    def hooks(self) -> Iterator[Any]:
+        """Register on every layer's projections, one at a time; the handles are the caller's to remove."""
         for index, layer in enumerate(self.decoder.layers):
             attention = layer.self_attn
             assert isinstance(attention, nn.Module)
-            handles.append(_projection(attention, "q_proj").register_forward_hook(self._catch(index, "queries")))
-            handles.append(_projection(attention, "k_proj").register_forward_hook(self._catch(index, "keys")))
-        return handles
+            yield _projection(attention, "q_proj").register_forward_hook(self._catch(index, "queries"))
+            yield _projection(attention, "k_proj").register_forward_hook(self._catch(index, "keys"))
 
     def _catch(self, index: int, part: str) -> Any:
         def hook(module: nn.Module, args: Any, output: Tensor) -> None:

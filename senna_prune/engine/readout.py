@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from senna_prune.engine.decode import TokenTree
+from senna_prune.engine.decoder import find_decoder
+from senna_prune.engine.prefill import is_pruned
 from senna_prune.errors import InputError
 
 
@@ -128,6 +130,8 @@ def score_answers(model: nn.Module, cache: Any, prompt_logits: Tensor, trie: Ans
         prompt_logits: logits at the last prompt token, (batch, vocabulary).
         trie: the answers, on the model's device.
     """
+    if not is_pruned(find_decoder(model).module):
+        raise InputError("score_answers needs the prune context that made the cache", mend="call it inside prune()")
     host: Any = model
     batch, count = prompt_logits.shape[0], trie.nodes.shape[0]
     logits = prompt_logits[:, None]

@@ -44,7 +44,7 @@ class TokenState:
     @classmethod
     def start(cls, layout: TokenLayout, device: torch.device) -> TokenState:
         """The unpruned sequence of `layout`."""
-        text, visual = layout.text.to(device), layout.visual.to(device)
+        text, visual = layout.text.to(device, non_blocking=True), layout.visual.to(device, non_blocking=True)
         ends = [span.stop - 1 for span in layout.views.values()]
         return cls(
             text_slots=text,
@@ -54,8 +54,8 @@ class TokenState:
             visual_keys=visual * _STRIDE,
             visual_positions=visual,
             origin=torch.arange(layout.num_visual, device=device),
-            views=layout.view_of_visual.to(device),
-            view_ends=torch.tensor(ends, dtype=torch.long, device=device),
+            views=layout.view_of_visual.to(device, non_blocking=True),
+            view_ends=torch.tensor(ends, dtype=torch.long).to(device, non_blocking=True),
             num_question=len(layout.question),
             start_length=layout.length,
         )

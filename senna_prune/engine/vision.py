@@ -19,7 +19,7 @@ def adapter_paths(model: nn.Module) -> Tensor:
     """A of shape (tokens per view, patches), float32, rows summing to 1."""
     host: Any = model
     paths: Tensor | None = None
-    for module in host.model.img_adapter.modules():
+    for module in getattr(host, "model", host).img_adapter.modules():
         if isinstance(module, nn.Linear):
             weight = module.weight.detach().float().abs()
             paths = weight if paths is None else weight @ paths

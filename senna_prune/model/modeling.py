@@ -147,7 +147,11 @@ class SennaModel(SennaPreTrainedModel):
         if input_ids is not None:
             if pixel_values is not None:
                 image_features = self.get_image_features(pixel_values).tokens
-            inputs_embeds = self.embed(input_ids, image_features)
+            if image_features is None and past_key_values is not None and past_key_values.get_seq_length():
+                # The views are in the cache. `embed` would count placeholders, which makes the host wait.
+                inputs_embeds = self.get_input_embeddings()(input_ids)
+            else:
+                inputs_embeds = self.embed(input_ids, image_features)
         elif pixel_values is not None or image_features is not None:
             raise InputError("inputs_embeds already hold the visual tokens", mend="drop the image inputs")
         return self.language_model(

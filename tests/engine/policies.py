@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,8 +29,12 @@ class ScriptedPruner:
     needs: frozenset[str] = frozenset()
     positions: str = "original"
     text_scope: str = "question"
-    complexity: None = None
+    complexity: Any = None
     seen: list[Observation] = field(default_factory=list)
+
+    @property
+    def scorer(self) -> ScriptedPruner:
+        return self
 
     def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
         tokens = tuple(round(f * num_visual) for f in self.fractions)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import gc
+import weakref
+from typing import Any, ClassVar
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaForCausalLM
@@ -15,7 +18,7 @@ from senna_prune.engine.decoder import find_decoder
 from senna_prune.errors import InputError, PruningError
 from senna_prune.model.prompts import planning_prompt, planning_question
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION
+from senna_prune.pruning.interface import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION
 from tests.engine.policies import ScriptedPruner
 from tests.fakes import tiny_senna, tiny_views
 
@@ -279,3 +282,88 @@ def test_errors_say_what_is_wrong() -> None:
     layout = TokenLayout(7, {"image": range(2, 4)})
     with pytest.raises(InputError, match="layout of 7 tokens"), prune(model, ScriptedPruner(LATE), layouts=[layout]):
         model(**inputs)
+
+
+def test_masks_with_gaps_or_empty_rows_are_refused() -> None:
+    model, processor = tiny_senna()
+    for broken in (slice(100, 101), slice(None)):
+        inputs = inputs_for(model, processor)
+        inputs["attention_mask"][0, broken] = 0
+        with pytest.raises(PruningError, match="gap or an empty row"), prune(model, ScriptedPruner(LATE)):
+            model(**inputs)
+
+
+def test_text_attention_needs_text_behind_the_views() -> None:
+    model, _ = tiny_senna()
+    host = LlamaForCausalLM(model.config.text_config).eval()
+    layout, pruner = TokenLayout(40, {"image": range(16, 40)}), ScriptedPruner(LATE, needs=frozenset({TEXT_ATTENTION}))
+    with pytest.raises(PruningError, match="no text follows"), prune(host, pruner, layouts=[layout]):
+        host(inputs_embeds=torch.randn(1, 40, 64))
+
+
+@pytest.mark.parametrize("kind", ["Qwen3", "Mistral", "Phi3"])
+def test_hosts_the_probe_would_misread_are_refused(kind: str) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": 64, "pad_token_id": 0}
+    sizes |= {"head_dim": 16} if kind == "Qwen3" else {"sliding_window": 8}
+    host = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**sizes))
+    before = count_hooks(host)
+    layout = TokenLayout(8, {"image": range(2, 6)})
+    with pytest.raises(PruningError), prune(host, ScriptedPruner((1.0, 1.0)), layouts=[layout]):
+        pass
+    assert count_hooks(host) == before
+
+
+def test_contexts_do_not_nest_and_caches_do_not_wander() -> None:
+    model, processor = tiny_senna()
+    inputs = inputs_for(model, processor)
+    with torch.no_grad(), prune(model, ScriptedPruner(LATE)):
+        with pytest.raises(PruningError, match="already"), prune(model, ScriptedPruner(EARLY)):
+            pass
+        older = model(**inputs, use_cache=True).past_key_values
+        model(**inputs, use_cache=True)
+        with pytest.raises(PruningError, match="latest prefill"):
+            model(input_ids=torch.tensor([[5]]), past_key_values=older)
+    with torch.no_grad(), prune(model, ScriptedPruner(LATE)), pytest.raises(PruningError, match="latest prefill"):
+        model(input_ids=torch.tensor([[5]]), past_key_values=older)
+
+
+def test_nothing_holds_on_to_the_cache() -> None:
+    model, processor = tiny_senna()
+    with torch.no_grad(), prune(model, ScriptedPruner(LATE)):
+        cache = model(**inputs_for(model, processor), use_cache=True).past_key_values
+        model(input_ids=torch.tensor([[5]]), past_key_values=cache)
+        gone = weakref.ref(cache)
+        del cache
+        gc.collect()
+        assert gone() is None
+
+
+def test_each_asks_for_its_own_rows() -> None:
+    """A scorer that reads the last token's row beside a complexity that reads all text rows."""
+    model, processor = tiny_senna()
+
+    class Measure:
+        layer = 1
+        needs = frozenset({TEXT_ATTENTION})
+        rows: ClassVar[list[int]] = []
+
+        def measure(self, attention: Tensor, observation: Any) -> Tensor:
+            self.rows.append(attention.shape[1])
+            return attention.sum()
+
+    for need in (LAST_ATTENTION, NEXT_ATTENTION):
+        pruner = ScriptedPruner(LATE, needs=frozenset({need}), complexity=Measure())
+        with torch.no_grad(), prune(model, pruner):
+            model(**inputs_for(model, processor))
+        assert pruner.seen[0].attention.shape[1] == 1
+        assert Measure.rows[-1] > 1
+
+
+def test_text_alone_passes_through_methods_that_look_at_pictures() -> None:
+    model, _ = tiny_senna()
+    ids = torch.randint(3, 500, (1, 12))
+    with torch.no_grad():
+        plain = model(input_ids=ids).logits
+        with prune(model, ScriptedPruner(LATE, needs=frozenset({VISION}))):
+            assert torch.equal(model(input_ids=ids).logits, plain)

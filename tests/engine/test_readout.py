@@ -23,10 +23,14 @@ def plan_trie(processor: Any) -> AnswerTrie:
     return AnswerTrie.build([processor.tokenizer(text, add_special_tokens=False).input_ids for text in texts])
 
 
-def one_pass(model: Any, inputs: dict[str, Any], trie: AnswerTrie) -> Any:
-    prefilled = model(**inputs, use_cache=True, logits_to_keep=1)
+def one_pass(model: Any, inputs: dict[str, Any], trie: AnswerTrie, last: bool = True) -> Any:
+    prefilled = model(**inputs, use_cache=True)
+    logits = prefilled.logits[:, -1]
+    if not last and prefilled.logits.shape[1] == inputs["input_ids"].shape[1]:
+        # Padded on the right and never cut: the last tokens stand where the prompts end.
+        logits = prefilled.logits[torch.arange(len(logits)), inputs["attention_mask"].sum(1) - 1]
     lengths = [prefilled.past_key_values.get_seq_length(layer) for layer in range(4)]
-    scores = score_answers(model, prefilled.past_key_values, prefilled.logits[:, -1], trie)
+    scores = score_answers(model, prefilled.past_key_values, logits, trie)
     assert [prefilled.past_key_values.get_seq_length(layer) for layer in range(4)] == lengths
     return scores
 
@@ -72,6 +76,28 @@ def test_greedy_equals_constrained_generation(seed: int) -> None:
         )[:, width:]
     for number, ids in zip(greedy, spelled.tolist(), strict=True):
         assert ids[: len(trie.answers[number])] == list(trie.answers[number])
+
+
+@pytest.mark.parametrize("fractions", [ALL, LATE, EARLY])
+@torch.no_grad()
+def test_padding_does_not_matter(fractions: tuple[float, ...]) -> None:
+    model, processor = tiny_senna()
+    trie, pruner = plan_trie(processor), ScriptedPruner(fractions)
+    with prune(model, pruner):
+        expected = one_pass(model, inputs_for(model, processor, (6.0, 12.0)), trie).log_probabilities
+        right = one_pass(model, inputs_for(model, processor, (6.0, 12.0), "right"), trie, last=False).log_probabilities
+        wide = inputs_for(model, processor, (6.0, 12.0))
+        wide["input_ids"] = torch.nn.functional.pad(wide["input_ids"], (9, 0))
+        wide["attention_mask"] = torch.nn.functional.pad(wide["attention_mask"], (9, 0))
+        more = one_pass(model, wide, trie).log_probabilities
+    torch.testing.assert_close(right, expected, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(more, expected, atol=1e-3, rtol=1e-4)
+
+
+def test_the_context_that_made_the_cache_is_needed() -> None:
+    model, processor = tiny_senna()
+    with torch.no_grad(), pytest.raises(InputError, match="prune context"):
+        one_pass(model, inputs_for(model, processor), plan_trie(processor))
 
 
 def test_trie_shares_prefixes() -> None:
