@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
@@ -66,7 +67,7 @@ class Planner:
         self.cameras = Convention(cameras=convention).camera_order
         self.system = system
         self.max_new_tokens = max_new_tokens
-        self.answers = plan_trie(processor, system).to(model.device)
+        self.answers = plan_trie(processor, system)
         self.paths = adapter_paths(model)
 
     def plan(self, images: Mapping[str, Picture], speed: float, command: Command | str) -> Plan:
@@ -90,10 +91,8 @@ class Planner:
             (views_in_order(frame.images, self.cameras), checked_question(frame.speed, frame.command))
             for frame in frames
         ]
-        encoded = [self.encode(views, question, evidence, self.cameras) for views, question in checked]
-        return self.decide_batch(encoded, self.pruner)
+        return self.decide_batch(self.encode_batch(checked, evidence, self.cameras), self.pruner)
 
-    @torch.inference_mode()
     def encode(
         self, views: Sequence[Picture], question: str, evidence: bool = True, names: Sequence[str] | None = None
     ) -> EncodedFrame:
@@ -108,21 +107,40 @@ class Planner:
         Raises:
             InputError, ImageError: as `SennaProcessor` does.
         """
-        inner = self.model.model
-        stopwatch = Stopwatch(self.model.device)
-        input_ids = self.processor.encode_prompt(planning_prompt(question, self.system))
-        pixel_values = self.processor.encode_views(views, names).to(self.model.device, self.model.dtype)
+        return self.encode_batch([(views, question)], evidence, names)[0]
+
+    @torch.inference_mode()
+    def encode_batch(
+        self,
+        frames: Sequence[tuple[Sequence[Picture], str]],
+        evidence: bool = True,
+        names: Sequence[str] | None = None,
+    ) -> list[EncodedFrame]:
+        """`encode` for several frames, each the pictures and the question, with one pass through the vision tower."""
+        if not frames:
+            return []
+        inner, device = self.model.model, self.model.device
+        stopwatch = Stopwatch(device)
+        ids = [self.processor.encode_prompt(planning_prompt(question, self.system)) for _, question in frames]
+        pixels = torch.cat([self.processor.encode_views(views, names) for views, _ in frames])
+        if device.type == "cuda":
+            pixels = pixels.pin_memory()
+        pixels = pixels.to(device, self.model.dtype, non_blocking=True)
         stopwatch.lap("preprocess")
-        patches, cls_attention, keys = inner.get_vision_features(pixel_values, evidence)
+        patches, cls_attention, keys = inner.get_vision_features(pixels, evidence)
         stopwatch.lap("vision")
         tokens = inner.adapt(patches)
         stopwatch.lap("adapter")
-        features = SennaImageFeatures(
-            tokens[None],
-            None if cls_attention is None else cls_attention[None],
-            None if keys is None else keys[None],
-        )
-        return EncodedFrame(input_ids, features, stopwatch.stages)
+        stages = {stage: time / len(frames) for stage, time in stopwatch.stages.items()}
+
+        def by_frame(values: Tensor | None) -> Sequence[Tensor | None]:
+            return [None] * len(frames) if values is None else values.unflatten(0, (len(frames), 1, -1)).unbind()
+
+        parts = zip(ids, by_frame(tokens), by_frame(cls_attention), by_frame(keys), strict=True)
+        return [
+            EncodedFrame(row, SennaImageFeatures(cast(Tensor, visual), scores, frame_keys), stages)
+            for row, visual, scores, frame_keys in parts
+        ]
 
     def decide(self, encoded: EncodedFrame, pruner: Pruner | None = None) -> Plan:
         """Decide an encoded frame under any pruner; None is the planner's own."""
@@ -186,9 +204,13 @@ class Planner:
             inputs["position_ids"] = (inputs["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
         output = self.model(**inputs, use_cache=True, logits_to_keep=1)
         stopwatch.lap("prefill")
-        scores = score_answers(self.model, output.past_key_values, output.logits[:, -1], self.answers)
+        answers = self.answers.to(self.model.device)
+        scores = score_answers(self.model, output.past_key_values, output.logits[:, -1], answers)
         chosen = scores.greedy() if self.readout == "constrained" else scores.most_probable()
-        distributions = [dict(zip(PLANS, row, strict=True)) for row in scores.distribution.tolist()]
+        rows = scores.distribution.tolist()
+        if not all(math.isfinite(value) for row in rows for value in row):
+            raise InputError("the model's output is not finite", mend="load it in bfloat16 or float32")
+        distributions = [dict(zip(PLANS, row, strict=True)) for row in rows]
         stopwatch.lap("readout")
         return [plan_text(*PLANS[number]) for number in chosen], distributions, [len(self.answers.nodes)] * len(chosen)
 

@@ -236,3 +236,20 @@ def test_bad_settings_are_named() -> None:
         Planner(*tiny_senna(), convention="mine")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="unknown system sentence"):
         Planner(*tiny_senna(), system="mine")  # type: ignore[arg-type]
+
+
+def test_a_model_that_overflows_gives_an_error_and_no_plan() -> None:
+    model, processor = tiny_senna()
+    with torch.no_grad():
+        model.model.language_model.layers[1].mlp.down_proj.weight.fill_(float("nan"))
+    with pytest.raises(SennaPruneError, match="bfloat16 or float32"):
+        Planner(model, processor, None, "one_pass").plan(images(), 6.0, "go straight")
+
+
+def test_a_batch_is_seen_in_one_pass_of_the_tower() -> None:
+    model, processor = tiny_senna()
+    planner, passes = Planner(model, processor, pruner("fastervlm")), []
+    handle = model.model.vision_tower.encoder.layers[0].register_forward_hook(lambda m, a, o: passes.append(len(o)))
+    planner.plan_batch(frames())
+    handle.remove()
+    assert passes == [6 * len(frames())]
