@@ -1,6 +1,6 @@
 """Make the bundled demo: `world` (pictures, tables, planning set), `train` (the driver), or `all`.
 
-    tools/make_demo.py all                        # reproduces data/demo: about an hour on two cores
+    tools/make_demo.py all                        # reproduces data/demo: under an hour on two cores
     tools/make_demo.py train --set num_scenes=2048 --out /somewhere/else
 
 A run that was cut off goes on from its last checkpoint when the same command is given again.
@@ -20,6 +20,7 @@ from senna_prune.errors import SennaPruneError
 from senna_prune.nuscenes.demo_world.bundle import make_bundle_world
 from senna_prune.training.driver import save_driver, train_driver
 from senna_prune.training.loop import progress_bar
+from senna_prune.training.memory import keep_freed_memory
 from senna_prune.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "demo", help="the bundle")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "demo", help="pictures, checkpoints, log.jsonl")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of training and of rendering")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="a number of the recipe")
     options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
     try:
         recipe = Recipe.with_overrides(options.set)
         if options.what in ("world", "all"):
@@ -41,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 task = progress.add_task("world", total=None, note="")
                 make_bundle_world(options.out, lambda done, all_: progress.update(task, completed=done, total=all_))
         if options.what in ("train", "all"):
-            model, processor = train_driver(recipe, options.work, options.threads)
+            keep_freed_memory()
+            torch.set_num_threads(1)
+            model, processor = train_driver(recipe, options.work, options.threads, options.device)
             save_driver(model, processor, options.out / "model")
     except SennaPruneError as error:
         print(error, file=sys.stderr)

@@ -11,7 +11,6 @@ from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.prompts import planning_prompt
 from senna_prune.training.attributes import initialise_adapter
 from senna_prune.training.loop import progress_bar
-from senna_prune.training.memory import keep_freed_memory
 from senna_prune.training.packing import Packer
 from senna_prune.training.pictures import TrainingScenes
 from senna_prune.training.questions import all_texts
@@ -35,21 +34,24 @@ def new_driver(
     return model, SennaProcessor.for_config(config, tokenizer)
 
 
-def train_driver(recipe: Recipe, work: Path, workers: int) -> tuple[SennaForConditionalGeneration, SennaProcessor]:
+def train_driver(
+    recipe: Recipe, work: Path, workers: int, device: str = "cpu"
+) -> tuple[SennaForConditionalGeneration, SennaProcessor]:
     """Train in `work`, going on from whatever pictures and checkpoints it already holds.
 
     Args:
-        work: scratch folder for pictures (3 GB with the default recipe), checkpoints and `log.jsonl`.
-        workers: processes that render.
+        work: scratch folder for pictures (1.5 GB with the default recipe), checkpoints and `log.jsonl`.
+        workers: processes that render, then threads that train; set PyTorch's own threads to 1.
+        device: `cpu` or `cuda`.
     """
-    keep_freed_memory()
     model, processor = new_driver(recipe)
+    torch.nn.Module.to(model, device)
     scenes = TrainingScenes(work / "scenes", recipe.num_scenes, recipe.world_seed, recipe.image_size)
     with progress_bar() as progress:
         task = progress.add_task("pictures", total=None, note="")
         scenes.prepare(workers, lambda done, total: progress.update(task, completed=done, total=total))
-    train_attributes(model, scenes, recipe, work)
-    train_answers(model, Packer(processor), scenes, recipe, work)
+    train_attributes(model, scenes, recipe, work, workers)
+    train_answers(model, Packer(processor), scenes, recipe, work, workers)
     return model, processor
 
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+Groups = Sequence[tuple[Iterable[nn.Parameter], float]]
+"""Parameters and the peak learning rate of each group."""
+
 
 class MasterAdamW:
     """Keeps the weights a second time in float32.
@@ -22,7 +25,7 @@ class MasterAdamW:
 
     def __init__(
         self,
-        groups: Sequence[tuple[Iterable[nn.Parameter], float]],
+        groups: Groups,
         *,
         total_steps: int,
         warm_up: int,
@@ -39,6 +42,11 @@ class MasterAdamW:
         )
         self.steps = 0
 
+    @property
+    def all_weights(self) -> list[nn.Parameter]:
+        """The weights that are trained."""
+        return [weight for group in self.weights for weight in group]
+
     def rate(self) -> float:
         """Share of the peak learning rate at the present step: linear warm-up, then cosine to zero."""
         if self.steps < self.warm_up:
@@ -46,17 +54,15 @@ class MasterAdamW:
         progress = (self.steps - self.warm_up) / max(1, self.total_steps - self.warm_up)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
-    def scale_gradients(self, factor: float) -> None:
-        """Multiply the gradients of all weights, after they were summed over the pieces of a batch."""
-        gradients = [weight.grad for group in self.weights for weight in group if weight.grad is not None]
-        torch._foreach_mul_(gradients, factor)
+    def step(self, pieces: Sequence[Sequence[Tensor | None]]) -> float:
+        """Apply the mean of the gradients of a batch's pieces. Returns its norm before clipping.
 
-    def step(self) -> float:
-        """Apply the gradients of the weights and clear them. Returns the gradient norm before clipping."""
-        for weights, masters in zip(self.weights, self.masters, strict=True):
-            for weight, master in zip(weights, masters, strict=True):
-                master.grad = None if weight.grad is None else weight.grad.float()
-                weight.grad = None
+        Args:
+            pieces: for every piece a gradient per weight, in the order of `all_weights`; None where it had no part.
+        """
+        for master, *gradients in zip(self._all_masters(), *pieces, strict=True):
+            parts = [gradient.float() for gradient in gradients if gradient is not None]
+            master.grad = torch.stack(parts).sum(dim=0) / len(pieces) if parts else None
         with_gradient = [master for group in self.masters for master in group if master.grad is not None]
         norm = float(nn.utils.clip_grad_norm_(with_gradient, self.clip))
         rate = self.rate()
@@ -81,9 +87,9 @@ class MasterAdamW:
         with torch.no_grad():
             for number, master in enumerate(self._all_masters()):
                 master.copy_(state[f"master.{number}"])
-                names = ("step", "exp_avg", "exp_avg_sq")
                 if f"step.{number}" in state:
-                    self.optimizer.state[master] = {name: state[f"{name}.{number}"].clone() for name in names}
+                    averages = {name: state[f"{name}.{number}"].to(master.device) for name in ("exp_avg", "exp_avg_sq")}
+                    self.optimizer.state[master] = {"step": state[f"step.{number}"], **averages}
         self._write_back()
 
     def _all_masters(self) -> list[Tensor]:

@@ -100,7 +100,8 @@ def answer_loss(
     Args:
         pixels: shape (B, views, 3, H, W).
     """
-    ids, positions, labels, mask = collate(packs, packer.processor.tokenizer.pad_token_id, model.dtype)
+    batch = collate(packs, packer.processor.tokenizer.pad_token_id, model.dtype)
+    ids, positions, labels, mask = (part.to(model.device) for part in batch)
     embeddings = model.model.embed(ids, model.get_image_features(pixels).tokens)
     hidden = model.model.language_model(
         inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False

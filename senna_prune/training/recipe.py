@@ -40,8 +40,8 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     long_plans: int = 2
-    short_plans: int = 4
-    perception: int = 8
+    short_plans: int = 3
+    perception: int = 6
     warm_up: int = 100
     clip: float = 1.0
     checkpoint_every: int = 100

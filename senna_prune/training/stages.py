@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ from torch import Tensor
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.nuscenes.demo_world.street import Street
 from senna_prune.training.attributes import AttributeHead, attribute_loss, picture_attributes
-from senna_prune.training.loop import Stage, batch_numbers, run_stage
+from senna_prune.training.loop import Piece, Stage, batch_numbers, run_stage
 from senna_prune.training.mirror import mirror_pictures, mirror_street
-from senna_prune.training.optimizer import MasterAdamW
+from senna_prune.training.optimizer import Groups, MasterAdamW
 from senna_prune.training.packing import Packer, answer_loss
 from senna_prune.training.pictures import TrainingScenes, pixel_values
 from senna_prune.training.questions import sample_questions
@@ -25,35 +25,36 @@ _PIECE = 4
 
 
 def train_attributes(
-    model: SennaForConditionalGeneration, scenes: TrainingScenes, recipe: Recipe, folder: Path
+    model: SennaForConditionalGeneration, scenes: TrainingScenes, recipe: Recipe, folder: Path, workers: int
 ) -> None:
     """Stage 1: tower, projector and adapter learn what is in each picture, through a head that is thrown away."""
     torch.manual_seed(recipe.seed + 1)
-    head = AttributeHead(recipe.num_view_tokens, recipe.width).to(model.dtype)
+    head = AttributeHead(recipe.num_view_tokens, recipe.width).to(model.device, model.dtype)
     vision = _vision_parameters(model)
     total = round(recipe.attribute_epochs * recipe.num_scenes / recipe.attribute_batch)
 
-    def losses(step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
+    def pieces(step: int) -> list[Piece]:
         pixels, streets, _ = _batch(scenes, recipe, 1, step, recipe.attribute_batch)
-        for piece in _pieces(len(streets)):
-            tokens = model.get_image_features(pixels[piece].to(model.dtype)).tokens.flatten(0, 1)
-            targets = torch.from_numpy(np.concatenate([picture_attributes(street) for street in streets[piece]]))
-            value, right = attribute_loss(head(tokens), targets)
-            yield value, {"right": right}
 
-    optimizer = MasterAdamW(
-        [([*vision, *head.parameters()], recipe.attribute_lr)],
-        total_steps=total,
-        warm_up=recipe.warm_up,
-        clip=recipe.clip,
-        betas=recipe.betas,
-        weight_decay=recipe.weight_decay,
-    )
-    run_stage(Stage("attributes", total, optimizer, losses, recipe.checkpoint_every), folder)
+        def work(part: slice) -> tuple[Tensor, dict[str, float]]:
+            tokens = model.get_image_features(pixels[part].to(model.device, model.dtype)).tokens.flatten(0, 1)
+            targets = torch.from_numpy(np.concatenate([picture_attributes(street) for street in streets[part]]))
+            value, right = attribute_loss(head(tokens), targets.to(model.device))
+            return value, {"right": right}
+
+        return [partial(work, part) for part in _parts(len(streets))]
+
+    optimizer = _optimizer([([*vision, *head.parameters()], recipe.attribute_lr)], total, recipe)
+    run_stage(Stage("attributes", total, optimizer, pieces, recipe.checkpoint_every), folder, workers)
 
 
 def train_answers(
-    model: SennaForConditionalGeneration, packer: Packer, scenes: TrainingScenes, recipe: Recipe, folder: Path
+    model: SennaForConditionalGeneration,
+    packer: Packer,
+    scenes: TrainingScenes,
+    recipe: Recipe,
+    folder: Path,
+    workers: int,
 ) -> None:
     """Stage 2: the whole model learns to answer, several questions about each scene at once."""
     vision = _vision_parameters(model)
@@ -61,24 +62,31 @@ def train_answers(
     decoder = [parameter for parameter in model.parameters() if id(parameter) not in ours]
     total = round(recipe.answer_epochs * recipe.num_scenes / recipe.answer_batch)
 
-    def losses(step: int) -> Iterator[tuple[Tensor, dict[str, float]]]:
+    def pieces(step: int) -> list[Piece]:
         pixels, streets, rng = _batch(scenes, recipe, 2, step, recipe.answer_batch)
         packs = [
             packer.pack(sample_questions(rng, street, recipe.long_plans, recipe.short_plans, recipe.perception))
             for street in streets
         ]
-        for piece in _pieces(len(streets)):
-            yield answer_loss(model, packer, pixels[piece].to(model.dtype), packs[piece])
 
-    optimizer = MasterAdamW(
-        [(decoder, recipe.answer_lr), (vision, recipe.vision_lr)],
-        total_steps=total,
+        def work(part: slice) -> tuple[Tensor, dict[str, float]]:
+            return answer_loss(model, packer, pixels[part].to(model.device, model.dtype), packs[part])
+
+        return [partial(work, part) for part in _parts(len(streets))]
+
+    optimizer = _optimizer([(decoder, recipe.answer_lr), (vision, recipe.vision_lr)], total, recipe)
+    run_stage(Stage("answers", total, optimizer, pieces, recipe.checkpoint_every), folder, workers)
+
+
+def _optimizer(groups: Groups, total_steps: int, recipe: Recipe) -> MasterAdamW:
+    return MasterAdamW(
+        groups,
+        total_steps=total_steps,
         warm_up=recipe.warm_up,
         clip=recipe.clip,
         betas=recipe.betas,
         weight_decay=recipe.weight_decay,
     )
-    run_stage(Stage("answers", total, optimizer, losses, recipe.checkpoint_every), folder)
 
 
 def _vision_parameters(model: SennaForConditionalGeneration) -> list[torch.nn.Parameter]:
@@ -87,7 +95,7 @@ def _vision_parameters(model: SennaForConditionalGeneration) -> list[torch.nn.Pa
     return [parameter for part in parts for parameter in part.parameters()]
 
 
-def _pieces(size: int) -> list[slice]:
+def _parts(size: int) -> list[slice]:
     """A batch in pieces small enough for their tensors to stay in the heap, see `memory`."""
     return [slice(start, start + _PIECE) for start in range(0, size, _PIECE)]
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path as FilePath
 
 import pytest
 
+from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.nuscenes.demo_world.bundle import NUM_SCENES, WORLD_SEED
 from senna_prune.nuscenes.demo_world.rendering import render
 from senna_prune.nuscenes.demo_world.rig import RIG
 from senna_prune.nuscenes.demo_world.scenes import make_scene, scene_rng
-from senna_prune.nuscenes.demo_world.writing import encode_jpeg
+from senna_prune.nuscenes.demo_world.writing import SPLIT, VERSION, encode_jpeg
 from senna_prune.planning.labels import Path, Speed, plan_text
 from senna_prune.planning.sample import read_samples
 from tests.conftest import ROOT
@@ -42,6 +44,13 @@ def test_every_answer_is_the_expert_s() -> None:
         situation = make_scene(scene_rng(WORLD_SEED, number)).situation
         assert sample.answer.strip() == plan_text(*situation.plan), sample.scene
         assert sample.command == situation.command.value
+
+
+def test_planning_set_is_what_the_converter_writes(tmp_path: FilePath) -> None:
+    """If this fails after a change of the converter: `python tools/make_demo.py world`, and look at the difference."""
+    out = tmp_path / "again.jsonl"
+    convert(ConversionSettings(dataroot=BUNDLE, version=VERSION, out=out, split=SPLIT, require_images=True))
+    assert out.read_bytes() == (BUNDLE / "planning_set.jsonl").read_bytes()
 
 
 def test_pictures_are_what_the_code_draws() -> None:
