@@ -23,7 +23,8 @@ from senna_prune.evaluation.cost import (
     readout_flops,
     vision_flops,
 )
-from senna_prune.pruning import Budget, Pruner, make_pruner
+from senna_prune.planning.planner import pruner_for
+from senna_prune.pruning import Budget, Pruner
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Contestant:
 
 def contestants(config: BenchmarkConfig, host: BenchHost) -> list[Contestant]:
     """Baselines first: transformers' own `generate` under each attention implementation."""
-    make = partial(pruner_for, host)
+    make = partial(pruner_for, host.model)
     rows = [Contestant(f"transformers generate ({name})", "generate", None, name) for name in config.compare]
     rows.append(Contestant("none, one-pass", "one_pass", make("none", Budget.retention(1.0)), config.compare[0]))
     for method in config.methods:
@@ -80,17 +81,6 @@ def contestants(config: BenchmarkConfig, host: BenchHost) -> list[Contestant]:
         name = f"{method} {middle:.0%}, generate"
         rows.append(Contestant(name, "generate", make(method, Budget.retention(middle)), config.compare[0]))
     return rows
-
-
-def pruner_for(host: BenchHost, method: str, budget: Budget) -> Pruner:
-    text = host.config.text_config
-    return make_pruner(
-        method,
-        budget,
-        num_layers=text.num_hidden_layers,
-        num_heads=text.num_attention_heads,
-        num_visual=host.layout.num_visual,
-    )
 
 
 def run_contest(
@@ -202,7 +192,7 @@ def stage_floors(shape: ModelShape, host: BenchHost, hardware: Hardware) -> dict
 def throughput(config: BenchmarkConfig, host: BenchHost, tick: Callable[[], None]) -> dict[int, Times]:
     """Prefill milliseconds per frame by batch size, first method at the middle retention."""
     middle = min(config.retentions, key=lambda r: abs(r - 0.25))
-    pruner = pruner_for(host, config.methods[0], Budget.retention(middle)) if config.methods else None
+    pruner = pruner_for(host.model, config.methods[0], Budget.retention(middle)) if config.methods else None
     actions = {str(size): partial(host.prefill, pruner, size) for size in config.batch_sizes}
     timed = interleave(actions, host.device, config.warmup, config.repeats, tick)
     return {int(size): Times(tuple(ms / int(size) for ms in times.rounds)) for size, times in timed.items()}

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from senna_prune.benchmark.clock import Times, interleave
-from senna_prune.benchmark.contest import pruner_for
 from senna_prune.benchmark.floor import Hardware
 from senna_prune.benchmark.hosts import build_host
 from senna_prune.benchmark.profile import asked_milliseconds, read_profile
@@ -17,6 +16,7 @@ from senna_prune.benchmark.replay import Recorder, Replay
 from senna_prune.benchmark.settings import BenchmarkConfig, HostConfig
 from senna_prune.config import load_config
 from senna_prune.errors import ConfigError
+from senna_prune.planning.planner import pruner_for
 from senna_prune.pruning import Budget
 from tools.benchmark import main
 
@@ -52,7 +52,7 @@ def test_floor_is_arithmetic_or_memory() -> None:
 def test_replay_repeats_a_prefill_without_asking_the_policy() -> None:
     config = BenchmarkConfig(host=HostConfig(**(TINY | VISION)), device="cpu")
     host = build_host(config, torch.device("cpu"))
-    recorder = Recorder(pruner_for(host, "autoprune", Budget.retention(0.5)))
+    recorder = Recorder(pruner_for(host.model, "autoprune", Budget.retention(0.5)))
     real = host.prefill(recorder)
     assert real is not None
     replayed = host.prefill(Replay.of(recorder, real.samples[0]))
