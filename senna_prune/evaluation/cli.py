@@ -12,8 +12,15 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells report it."""
 
 
-def guarded(action: Callable[[], object]) -> int:
-    """Run a tool: 0 when it worked, 2 and one line on standard error for a mistake the user can mend."""
+KEPT = "every finished decision is kept, run the same command again to go on"
+
+
+def guarded(action: Callable[[], object], interrupted: str = KEPT) -> int:
+    """Run a tool: 0 when it worked, 2 and one line on standard error for a mistake the user can mend.
+
+    Args:
+        interrupted: what Ctrl-C left behind, said after it.
+    """
     try:
         action()
         sys.stdout.flush()
@@ -21,9 +28,7 @@ def guarded(action: Callable[[], object]) -> int:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return 2
     except KeyboardInterrupt:
-        print(  # noqa: T201
-            "\ninterrupted; every finished decision is kept, run the same command again to go on", file=sys.stderr
-        )
+        print(f"\ninterrupted; {interrupted}", file=sys.stderr)  # noqa: T201
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of a pipe has gone, as `head` does; keep the interpreter from complaining at exit.
