@@ -122,7 +122,7 @@ class EvaluationConfig:
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     limit: int | None = None
-    kept_samples: int = 24
+    kept_samples: int = 40
     output: str | None = None
 
     def __post_init__(self) -> None:

@@ -147,6 +147,7 @@ def html_report(
         "appearance": folder.read_json("appearance.json") if appearance.exists() else None,
         "layers": info.shape.layers,
         "conditions": [condition.id for condition in info.conditions],
+        "preferred": _preferred(info, lines),
         "samples": browser_data(
             chosen, lines, info.conditions, Path(info.settings["data"]["image_root"]), results["protocol"]
         ),
@@ -181,6 +182,15 @@ def html_report(
         # A closing tag inside a string would end the script element.
         data=Markup(json.dumps(data, separators=(",", ":")).replace("</", "<\\/")),
     )
+
+
+def _preferred(info: RunInfo, lines: Lines) -> str:
+    """Condition whose tokens the browser shows first: one that adapts to the sample, else one that prunes at all."""
+    adapting = {
+        record.condition for record, _ in lines.values() if record.trace and record.trace.complexity is not None
+    }
+    best = max(info.conditions, key=lambda condition: (condition.id in adapting, condition.retention is not None))
+    return best.id
 
 
 def _reference(group: Mapping[str, Any]) -> str:

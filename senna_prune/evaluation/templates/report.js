@@ -159,9 +159,9 @@ function shade(context, share, width, height) {
 at("speed").append(...unique("speed").map((name) => option(name)));
 at("path").append(...unique("path").map((name) => option(name)));
 at("condition").append(...data.conditions.map((name) => option(name)));
-at("condition").selectedIndex = Math.min(1, data.conditions.length - 1);
+at("condition").value = data.preferred;
 at("layer").max = data.layers - 1;
-at("layer").value = Math.floor(data.layers / 2);
+at("layer").value = 1;
 for (const id of ["only-changed", "only-wrong", "speed", "path"]) at(id).addEventListener("change", filter);
 for (const id of ["sample", "condition"]) at(id).addEventListener("change", show);
 at("layer").addEventListener("input", show);
