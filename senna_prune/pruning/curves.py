@@ -23,32 +23,39 @@ CAP = 2.5
 
 
 def curve(shape: Shape, depth: float, k: float, x0: float) -> float:
-    """Share of tokens at a depth, in [0, 1], falling for k > 0 and flat for k = 0.
+    """Share of tokens at a depth, in [0, 1], falling for k > 0 and flat for k = 0; `depth` may exceed the reference.
 
     The paper ablates four shapes (Table 4b) and prints the logistic alone (Eq. 5). Ours: the hyperbolic tangent is
-    half at the same x0; the line joins the logistic's values at both ends of the reference depth; the exponential falls
-    from depth 0.
+    half at the same x0; the line joins the logistic's values at both ends of the reference depth and goes on down to 0;
+    the exponential falls from depth 0.
     """
     if shape == "linear":
-        start, end = _logistic(-k * x0), _logistic(k * (REFERENCE_LAYERS - x0))
-        return start + (end - start) * depth / REFERENCE_LAYERS
+        start, end = _line_ends(k, x0)
+        return max(start + (end - start) * depth / REFERENCE_LAYERS, 0.0)
     if shape == "tanh":
         return _logistic(2 * k * (depth - x0))
     if shape == "exponential":
-        return math.exp(-k * depth)
+        return math.exp(-min(k * depth, 700.0))
     return _logistic(k * (depth - x0))
 
 
 def curve_area(shape: Shape, k: float, x0: float, depth: float) -> float:
     """Integral of `curve` from 0 to `depth`; for the logistic Eq. 6 over N_init, with its limit at k = 0."""
     if shape == "linear":
-        return 0.5 * depth * (curve(shape, 0.0, k, x0) + curve(shape, depth, k, x0))
+        start, end = _line_ends(k, x0)
+        base = min(depth, REFERENCE_LAYERS * start / (start - end)) if start > end else depth
+        return 0.5 * base * (start + curve(shape, base, k, x0))
     if abs(k) < 1e-9:
         return depth * curve(shape, 0.0, k, x0)
     if shape == "exponential":
         return -math.expm1(-k * depth) / k
     k = 2 * k if shape == "tanh" else k
     return depth - (_softplus(k * (depth - x0)) - _softplus(-k * x0)) / k
+
+
+def _line_ends(k: float, x0: float) -> tuple[float, float]:
+    """Values of the linear curve at depth 0 and at the reference depth."""
+    return _logistic(-k * x0), _logistic(k * (REFERENCE_LAYERS - x0))
 
 
 def _logistic(z: float) -> float:
@@ -65,7 +72,7 @@ def dynamic_slope(complexity: float, k0: float, gamma: float, mode: Slope = "lin
     """Eq. 8, k = k0 - gamma I, not below 0 as released; or the released alternatives: rounded to 0.05, or a rising
     logistic of I that ignores k0 and gamma."""
     if mode == "logistic":
-        return 1.0 / (1.0 + math.exp(-1.35 * (complexity - 0.77)))
+        return _logistic(-1.35 * (complexity - 0.77))
     slope = max(k0 - gamma * complexity, 0.0)
     return round(slope / 0.05) * 0.05 if mode == "linear_discrete" else slope
 
@@ -82,7 +89,7 @@ def simulate(first: int, keeps: Sequence[int]) -> LayerPlan:
     """
     tokens, merged = [first, first], [0, 0]
     for wanted in keeps:
-        keep = min(wanted, tokens[-1])
+        keep = max(min(wanted, tokens[-1]), 0)
         clusters = merged_count(tokens[-1] - keep)
         tokens.append(keep + clusters)
         merged.append(clusters)
@@ -93,7 +100,7 @@ def released_keep_percent(values: Sequence[float], first: int, target: int, num_
     """Share of `first` kept after layers 1..L-1, by the released bisection.
 
     Args:
-        values: the unscaled curve at layers 1..L-1.
+        values: the unscaled curve at layers 1..L-1, at least one.
         first: tokens left by the layer-0 cut.
         target: wanted mean over layers of the tokens *after* each.
         num_visual: tokens before any cut.
@@ -144,7 +151,7 @@ class ReleasedCurve(BudgetedSchedule):
         values = [
             PLATEAU * curve(self.shape, layer * self.depth_scale, k, self.x0 + k) for layer in range(1, num_layers)
         ]
-        if self.budget.accounting == "published":
+        if self.budget.accounting == "published" and values:
             target = max(round(self.budget.mean_tokens(num_visual)), 1)
             first = min(int(CAP * target), num_visual)
             percent = released_keep_percent(values, first, target, num_visual)
@@ -205,7 +212,7 @@ class PaperCurve(BudgetedSchedule):
         values = [height * curve(self.shape, layer * self.depth_scale, k, x0) for layer in range(num_layers)]
 
         def plan_at(log_scale: float) -> LayerPlan:
-            tokens = [num_visual] * (self.measured + 1)
+            tokens = [num_visual] * min(self.measured + 1, num_layers)
             for value in values[self.measured + 1 :]:
                 tokens.append(min(max(math.floor(math.exp(log_scale) * value), 1), tokens[-1]))
             return LayerPlan((*tokens, tokens[-1]), (0,) * (num_layers + 1))

@@ -29,7 +29,7 @@ class Pruner:
         text_scope: text queries whose attention counts: those after the last view, or all.
         scope: the views compete for one budget, or each gets an equal share of it.
         min_tokens_per_view: tokens every view keeps at every boundary, as far as the budget allows.
-        view_weights: one factor per view for its scores (its share with scope "per_view").
+        view_weights: one factor per view for its scores (its share with scope "per_view"); see `select_top`.
     """
 
     name: str

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+from senna_prune.errors import PruningError
 from senna_prune.pruning.budget import TOLERANCE, Budget, bisect_rising
 from senna_prune.pruning.interface import LayerPlan
 
@@ -56,14 +58,20 @@ class BudgetedSchedule(ABC):
         return self.resolve(num_visual, num_layers, complexity).plan
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
-        """The plan with its free parameter and, where the budget is missed, the reason."""
+        """The plan with its free parameter and, where the budget is missed, the reason.
+
+        Raises:
+            PruningError: the complexity is not finite.
+        """
+        if complexity is not None and not math.isfinite(complexity):
+            raise PruningError(f"the complexity is {complexity}", mend="load the model in bfloat16 or float32")
         if self.budget.mean_tokens(num_visual) >= num_visual and not self.fixed:
             plan, parameter = keep_all(num_visual, num_layers), "keeps all"
         else:
             plan, parameter = self._solve(num_visual, num_layers, complexity)
         target = self.budget.total(num_visual, num_layers) / num_layers
         reached = self.budget.plan_cost(plan) / num_layers
-        return Resolution(plan, parameter, target, reached, self._reason(plan, target, reached))
+        return Resolution(plan, parameter, target, reached, self._reason(plan, num_visual, target, reached))
 
     @property
     def fixed(self) -> bool:
@@ -82,16 +90,21 @@ class BudgetedSchedule(ABC):
             lambda argument: self.budget.plan_cost(plan_at(argument)), low, high, total, tolerance=TOLERANCE / 10
         )
 
-    def _reason(self, plan: LayerPlan, target: float, reached: float) -> str:
+    def _reason(self, plan: LayerPlan, num_visual: int, target: float, reached: float) -> str:
         if abs(reached - target) <= TOLERANCE * target:
             return ""
         if self.fixed:
             return "counts are fixed by options"
         if self.budget.accounting == "published" and self.has_own_accounting:
             return "published accounting: not solved for tokens entering layers"
-        first = next((layer for layer, count in enumerate(plan.tokens) if count < plan.tokens[0]), 0)
-        if reached > target and self.budget.layer_cost(plan.tokens[0]) * first > 0.8 * target * (len(plan.tokens) - 1):
+        if self.budget.layer_cost(0) > target:
+            return "nearest reachable: the text alone costs more than the budget"
+        num_layers = len(plan.tokens) - 1
+        first = next((layer for layer, count in enumerate(plan.tokens) if count < num_visual), num_layers)
+        if reached > target and self.budget.layer_cost(num_visual) * first > 0.8 * target * num_layers:
             return f"nearest reachable: layers 0 to {first - 1} come before the first cut and take most of the budget"
+        if sum(self.budget.layer_cost(count + 1) for count in plan.tokens[:-1]) < target * num_layers:
+            return "nearest reachable: the schedule falls too steeply to spend more"
         return "nearest reachable: token counts are whole numbers"
 
 

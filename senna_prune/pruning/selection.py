@@ -26,7 +26,8 @@ def select_top(
         per_view: every view gets the same share of `keep` (times its weight), as far as it has tokens; otherwise all
             views compete.
         minimum: best tokens of each view kept before anything else; at most an equal share of `keep`.
-        weights: one factor per view: of its scores, or of its share with `per_view`.
+        weights: one factor per view: of its scores, or of its share with `per_view`. A factor above 1 raises negative
+            scores too; views of factor 0 come last.
     """
     if keep >= score.numel():
         return torch.arange(score.numel(), device=score.device)
@@ -34,7 +35,10 @@ def select_top(
     if weights is not None:
         # Non-blocking: a blocking copy to the device would wait for everything queued on it.
         factor = torch.tensor(weights, dtype=score.dtype).to(score.device, non_blocking=True)[views]
-    order = (score if per_view else score * factor).argsort(descending=True, stable=True)
+        if not per_view:
+            # Not shifted to be positive: one outlier below would then make the factors outweigh the scores.
+            score = torch.where(score < 0, score / factor, score * factor).masked_fill(factor == 0, -torch.inf)
+    order = score.argsort(descending=True, stable=True)
     floor = min(minimum, keep // max(num_views, 1))
     if per_view or floor:
         rank = _rank_within_view(views, order, num_views)

@@ -35,11 +35,18 @@ def test_flops_budget_counts_what_each_layer_costs(name: str) -> None:
     assert found.note == ""
 
 
-def test_flops_budget_below_the_text_alone_keeps_the_least() -> None:
+@pytest.mark.parametrize("name", BUDGETED)
+def test_flops_budget_below_the_text_alone_says_so(name: str) -> None:
     assert Budget.flops(0.01, VICUNA).mean_tokens(768) == 0
-    found = pruner("fastervlm", Budget.flops(0.01, VICUNA)).resolve(768, 32)
-    assert set(found.plan.tokens) == {1}
-    assert found.note
+    found = pruner(name, Budget.flops(0.01, VICUNA)).resolve(768, 32, 0.5)
+    assert found.plan.tokens[-1] <= 3
+    assert found.note == "nearest reachable: the text alone costs more than the budget"
+
+
+def test_flops_budget_for_the_text_and_little_else_is_met_but_for_rounding() -> None:
+    found = pruner("fastervlm", Budget.flops(1.0001 * VICUNA.layer(0) / VICUNA.layer(768), VICUNA)).resolve(768, 32)
+    assert set(found.plan.tokens[:32]) == {1}
+    assert found.note == ""
 
 
 def test_milliseconds_follow_the_measured_profile() -> None:
@@ -75,6 +82,12 @@ def test_impossible_budgets_say_where(make, where: str) -> None:  # type: ignore
 def test_an_unreachable_budget_names_the_nearest_and_why() -> None:
     found = pruner("fastv", 0.05).resolve(768, 32)
     assert found.plan.tokens[:4] == (768, 768, 1, 1)
+    assert "before the first cut" in found.note
+
+
+def test_a_schedule_without_a_cut_says_so() -> None:
+    found = pruner("pyramiddrop", 0.25, layers=1).resolve(768, 1)
+    assert found.plan.tokens[0] == 768
     assert "before the first cut" in found.note
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 import pytest
@@ -9,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from senna_prune.pruning.curves import Shape, curve, curve_area, dynamic_slope, simulate
+from senna_prune.errors import PruningError
+from senna_prune.pruning.budget import Budget
+from senna_prune.pruning.curves import Shape, Slope, curve, curve_area, dynamic_slope, simulate
 from senna_prune.pruning.schedules import merged_count
 from tests.pruning.scenes import pruner
 
@@ -17,9 +20,9 @@ SHAPES = get_args(Shape)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@given(k=st.sampled_from([0.0, 1e-12, 0.01, 0.2, 0.4, 2.0]), x0=st.floats(5, 25), depth=st.floats(1, 32))
+@given(k=st.sampled_from([0.0, 1e-12, 0.01, 0.2, 0.4, 2.0]), x0=st.floats(5, 25), depth=st.floats(1, 64))
 def test_area_is_the_integral(shape: Shape, k: float, x0: float, depth: float) -> None:
-    numeric, _ = quad(lambda x: curve(shape, x, k, x0), 0, depth, points=[min(x0, depth)])
+    numeric, _ = quad(lambda x: curve(shape, x, k, x0), 0, depth, points=[min(x0, depth), min(32, depth)], limit=200)
     assert curve_area(shape, k, x0, depth) == pytest.approx(numeric, rel=1e-6, abs=1e-6)
 
 
@@ -29,6 +32,50 @@ def test_curves_fall_and_are_flat_without_slope(shape: Shape) -> None:
     assert falling == sorted(falling, reverse=True)
     assert falling[0] > falling[-1] > 0
     assert len({curve(shape, x, 0.0, 14.9) for x in range(33)}) == 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_curves_never_fall_below_nothing(shape: Shape) -> None:
+    assert min(curve(shape, x, 0.4, 14.9) for x in range(100)) >= 0
+
+
+@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize("accounting", ["entering", "published"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unscaled_curves_on_deep_decoders_keep_counts_sound(shape: Shape, accounting: str, variant: str) -> None:
+    """`scaling: none` reads the curve beyond the reference depth."""
+    budget = Budget.retention(0.25, accounting)  # type: ignore[arg-type]
+    options = {"curve": shape, "scaling": "none", "variant": variant}
+    tokens = pruner("autoprune", budget, layers=80, **options).plan(768, 80, 0.0).tokens
+    assert min(tokens) >= 1
+    assert list(tokens) == sorted(tokens, reverse=True)
+
+
+def test_a_curve_too_steep_for_the_budget_says_so() -> None:
+    found = pruner("autoprune", 0.9, layers=80, curve="linear", scaling="none").resolve(768, 80, 0.0)
+    assert found.reached < 0.6 * 768
+    assert "falls too steeply" in found.note
+
+
+@pytest.mark.parametrize("slope", get_args(Slope))
+@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize("complexity", [-1e6, -530.0, -520.0, 530.0, 1e6])
+def test_extreme_complexities_meet_the_budget_or_say_why(complexity: float, variant: str, slope: str) -> None:
+    found = pruner("autoprune", 0.25, variant=variant, slope=slope).resolve(768, 32, complexity)
+    assert (found.note == "") == (abs(found.reached - found.target) <= 0.005 * found.target)
+    assert found.note in ("", "nearest reachable: the schedule falls too steeply to spend more")
+
+
+def test_the_logistic_slope_has_a_floor() -> None:
+    assert dynamic_slope(-1e6, 0.4, 0.2, "logistic") == pytest.approx(0, abs=1e-300)
+
+
+@pytest.mark.parametrize("variant", ["released", "paper"])
+@pytest.mark.parametrize("complexity", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("retention", [0.25, 1.0])
+def test_a_complexity_that_is_no_number_is_refused(retention: float, complexity: float, variant: str) -> None:
+    with pytest.raises(PruningError, match=rf"the complexity is {complexity}.*bfloat16 or float32"):
+        pruner("autoprune", retention, variant=variant).plan(768, 32, complexity)
 
 
 def test_the_logistic_is_half_at_its_inflection() -> None:
@@ -58,6 +105,10 @@ def test_simulation_counts_clusters_as_tokens() -> None:
     plan = simulate(100, [60, 40, 90])
     assert plan.tokens == (100, 100, 62, 41, 41)
     assert plan.merged == (0, 0, 2, 1, 0)
+
+
+def test_simulation_keeps_no_fewer_than_none() -> None:
+    assert simulate(10, [-4, -4]).tokens == simulate(10, [0, 0]).tokens == (10, 10, 1, 1)
 
 
 def test_paper_variant_has_no_vision_cut_and_no_merging() -> None:

@@ -9,14 +9,23 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from senna_prune.pruning import method_names
+from senna_prune.pruning import Budget, method_names
 from senna_prune.pruning.budget import TOLERANCE
 from senna_prune.pruning.pruner import Pruner
 from tests.pruning.scenes import BUDGETED, pruner, scene
 
 quick = hypothesis_settings(max_examples=60, deadline=None)
+VARIANTS: list[dict[str, Any]] = [
+    {},
+    {"variant": "paper"},
+    {"curve": "linear"},
+    {"curve": "tanh"},
+    {"curve": "exponential"},
+]
 budgets = st.floats(0.05, 1.0)
 ragged_views = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 complexities = st.floats(-1.0, 6.0)
@@ -27,6 +36,12 @@ def boundaries(policy: Pruner, count: int, layers: int, complexity: float) -> li
     return [b for b in range(layers) if plan.tokens[b] != (count if b == 0 else plan.tokens[b - 1]) or plan.merged[b]]
 
 
+def trimmed(views: list[int], count: int) -> list[int]:
+    """Views of which only the first `count` tokens are left."""
+    starts = [sum(views[:i]) for i in range(len(views))]
+    return [min(max(count - start, 0), size) for start, size in zip(starts, views, strict=True)]
+
+
 def test_the_published_methods_are_there() -> None:
     published = {"autoprune", "fastervlm", "fastv", "pyramiddrop", "sparsevlm", "sparsevlm_v2", "visionzip"}
     assert {*published, "none", "blind", "random", "uniform"} <= set(method_names())
@@ -34,18 +49,23 @@ def test_the_published_methods_are_there() -> None:
 
 @pytest.mark.parametrize("name", method_names())
 @given(
-    retention=budgets, count=st.integers(1, 900), layers=st.sampled_from([4, 8, 12, 32, 40]), complexity=complexities
+    budget=st.builds(Budget.retention, budgets, st.sampled_from(["entering", "published"])),
+    count=st.integers(1, 900),
+    layers=st.sampled_from([1, 2, 3, 4, 8, 12, 32, 40]),
+    complexity=st.floats(-600, 600) | complexities,
+    options=st.sampled_from(VARIANTS),
 )
 @quick
-def test_plans_are_sound(name: str, retention: float, count: int, layers: int, complexity: float) -> None:
-    plan = pruner(name, retention, layers=layers).plan(count, layers, complexity)
+def test_plans_are_sound(
+    name: str, budget: Budget, count: int, layers: int, complexity: float, options: dict[str, Any]
+) -> None:
+    options = options if name == "autoprune" else {}
+    layers = max(layers, 2) if name == "fastv" else layers
+    plan = pruner(name, budget, layers=layers, **options).plan(count, layers, complexity)
     assert len(plan.tokens) == len(plan.merged) == layers + 1
     assert all(0 <= merged <= tokens <= count for tokens, merged in zip(plan.tokens, plan.merged, strict=True))
     assert list(plan.tokens) == sorted(plan.tokens, reverse=True)
     assert name == "blind" or plan.tokens[-1] >= 1
-
-
-VARIANTS = [{}, {"variant": "paper"}, {"curve": "linear"}, {"curve": "tanh"}, {"curve": "exponential"}]
 
 
 @pytest.mark.parametrize(("name", "options"), [(n, {}) for n in BUDGETED] + [("autoprune", v) for v in VARIANTS[1:]])
@@ -81,8 +101,9 @@ def test_selections_follow_the_plan(name: str, retention: float, views: list[int
     policy = pruner(name, retention, layers=8)
     count = sum(views)
     plan = policy.plan(count, 8, 0.5)
-    for boundary in boundaries(policy, count, 8, 0.5)[:1]:
-        seen = scene(views, layer=boundary, layers=8, seed=seed)
+    for boundary in boundaries(policy, count, 8, 0.5)[:2]:
+        current = trimmed(views, plan.tokens[boundary - 1] if boundary else count)
+        seen = scene(current, layer=boundary, layers=8, seed=seed)
         first = policy.select(seen, plan.tokens[boundary], plan.merged[boundary])
         again = policy.select(seen, plan.tokens[boundary], plan.merged[boundary])
         assert first.keep.tolist() == sorted(set(first.keep.tolist())) == again.keep.tolist()
@@ -126,14 +147,28 @@ class NoSync(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class NoBlockingCopy(TorchFunctionMode):
+    """Fails where host data would be copied to a device at once, which waits for all that is queued on it."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in (torch.tensor, torch.as_tensor):
+            assert kwargs.get("device") is None, "blocking copy to the device"
+        assert func not in (Tensor.tolist, Tensor.numpy, Tensor.cpu), func.__name__
+        return func(*args, **kwargs)
+
+
 @pytest.mark.parametrize("options", [{}, {"scope": "per_view", "min_tokens_per_view": 2, "view_weights": (1, 2, 1)}])
 @pytest.mark.parametrize("name", BUDGETED)
 def test_selecting_never_waits_for_the_device(name: str, options: dict[str, Any]) -> None:
     policy = pruner(name, 0.25, layers=8, **options)
     plan = policy.plan(60, 8, 0.5)
-    for boundary in boundaries(policy, 60, 8, 0.5)[:1]:
-        seen = scene([20, 20, 20], layer=boundary, layers=8)
-        with NoSync():
+    cuts = boundaries(policy, 60, 8, 0.5)[:2]
+    assert policy.merger is None or any(plan.merged[boundary] for boundary in cuts), "no merge is looked at"
+    for boundary in cuts:
+        current = trimmed([20, 20, 20], plan.tokens[boundary - 1] if boundary else 60)
+        seen = scene(current, layer=boundary, layers=8)
+        with NoSync(), NoBlockingCopy():
             policy.select(seen, plan.tokens[boundary], plan.merged[boundary])
             if policy.complexity:
                 policy.complexity.measure(seen.attention, seen)
@@ -142,3 +177,8 @@ def test_selecting_never_waits_for_the_device(name: str, options: dict[str, Any]
 def test_the_sync_detector_detects() -> None:
     with NoSync(), pytest.raises(AssertionError):
         torch.arange(3).sum().item()
+    with NoBlockingCopy():
+        with pytest.raises(AssertionError):
+            torch.tensor([1, 2], device="cpu")
+        with pytest.raises(AssertionError):
+            torch.arange(3).tolist()

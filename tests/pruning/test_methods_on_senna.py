@@ -90,9 +90,60 @@ def test_a_batch_gives_what_its_samples_give(senna: tuple[Any, Any], name: str, 
 @pytest.mark.parametrize("name", BUDGETED)
 def test_no_camera_goes_blind(senna: tuple[Any, Any], name: str) -> None:
     model, processor = senna
-    policy = policy_for(model, name, 0.5, min_tokens_per_view=1)
-    _, trace = answer(model, batch_of(processor, [0]), policy)
-    sample = trace.samples[0]
-    for tokens, merged, counts in zip(sample.plan.tokens, sample.plan.merged, sample.per_view(), strict=False):
-        if tokens - merged >= len(counts):
-            assert min(counts) >= 1
+    nothing_behind = (1.0, 1.0, 1.0, 1.0, 1.0, 0.0)
+
+    def survivors(**options: int) -> list[list[int]]:
+        """Tokens of each view that every layer has left, without those merged right before it."""
+        policy = policy_for(model, name, 0.6, view_weights=nothing_behind, **options)
+        sample = answer(model, batch_of(processor, [0]), policy)[1].samples[0]
+        born = [origin == -1 - layer for layer, origin in enumerate(sample.origins)]
+        return [views[~new].bincount(minlength=6).tolist() for views, new in zip(sample.views, born, strict=True)]
+
+    assert min(counts[-1] for counts in survivors()) == 0, "the rear view should go blind on its own"
+    left = survivors(min_tokens_per_view=1)
+    assert all(min(counts) >= 1 for counts in left if sum(counts) >= 6)
+    assert sum(left[-1]) >= 6, "no layer is looked at"
+
+
+@torch.no_grad()
+def teacher_forced(model: Any, row: dict[str, Any], tokens: Tensor) -> float:
+    """Mean log-probability of `tokens`, fed one by one behind one prompt."""
+    mask = row["attention_mask"]
+    out = model(**row, position_ids=(mask.cumsum(1) - 1).clamp(min=0), use_cache=True)
+    total = 0.0
+    for step, token in enumerate(tokens):
+        if step:
+            mask = torch.cat([mask, mask.new_ones(1, 1)], dim=1)
+            out = model(
+                input_ids=tokens[None, step - 1 : step],
+                past_key_values=out.past_key_values,
+                attention_mask=mask,
+                position_ids=mask.sum(1, keepdim=True) - 1,
+                use_cache=True,
+            )
+        total += out.logits[0, -1].log_softmax(-1)[token].item()
+    return total / len(tokens)
+
+
+@pytest.mark.parametrize("name", ["autoprune", "fastv", "visionzip"])
+def test_beams_score_what_teacher_forcing_scores(senna: tuple[Any, Any], name: str) -> None:
+    model, processor = senna
+    inputs = batch_of(processor, [0, 1])
+    with prune(model, policy_for(model, name, 0.5)):
+        beams = model.generate(
+            **inputs,
+            num_beams=3,
+            num_return_sequences=3,
+            max_new_tokens=4,
+            min_new_tokens=4,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        answers = beams.sequences[:, inputs["input_ids"].shape[1] :]
+        forced = [
+            teacher_forced(model, {key: value[k // 3 : k // 3 + 1] for key, value in inputs.items()}, answers[k])
+            for k in range(6)
+        ]
+    assert len({tuple(tokens) for tokens in answers.tolist()}) > 2
+    assert beams.sequences_scores.tolist() == pytest.approx(forced, abs=1e-4)

@@ -107,6 +107,11 @@ def test_mistakes_are_named(name: str, options: dict[str, Any], message: str) ->
     assert message.lower() in str(caught.value).lower()
 
 
+def test_fastv_needs_a_layer_to_cut_before() -> None:
+    with pytest.raises(PruningError, match="method fastv: a decoder of one layer"):
+        make_pruner("fastv", Budget.retention(0.5), num_layers=1, num_heads=4, num_visual=768)
+
+
 def test_pyramiddrop_takes_any_number_of_stages() -> None:
     plan = make_pruner("pyramiddrop", Budget.retention(0.5), **HOST, stages=(2, 6)).plan(768, 32)
     assert plan.tokens[1] > plan.tokens[2] > plan.tokens[6] == plan.tokens[31]

@@ -48,6 +48,20 @@ def test_weights() -> None:
     assert per_view(select_top(torch.rand(20), views, 2, 9, per_view=True, weights=(2.0, 1.0)), views, 2) == [6, 3]
 
 
+def test_a_weight_above_one_favours_a_view_whatever_the_sign() -> None:
+    """SparseVLM 2 divides attention by a product that can be negative."""
+    score = torch.tensor([-2.0, 1.0, -2.0, 1.0])
+    views = torch.tensor([0, 0, 1, 1])
+    assert select_top(score, views, 2, 3, weights=(1.0, 2.0)).tolist() == [1, 2, 3]
+    assert select_top(score, views, 2, 3, weights=(2.0, 1.0)).tolist() == [0, 1, 3]
+    assert select_top(score, views, 2, 2, weights=(0.0, 1.0)).tolist() == [2, 3]
+
+
+def test_an_outlier_does_not_make_weights_outweigh_scores() -> None:
+    score = torch.tensor([-1e6, 0.2, 0.9, 0.1])
+    assert select_top(score, torch.tensor([0, 0, 1, 2]), 3, 1, weights=(1.0, 1.0, 1.1)).tolist() == [2]
+
+
 def test_ties_go_to_the_earlier_token() -> None:
     assert select_top(torch.zeros(9), VIEWS, 3, 4).tolist() == [0, 1, 2, 3]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from senna_prune.errors import PruningError
 from senna_prune.pruning.interface import LAST_ATTENTION
 from senna_prune.pruning.registry import Host, Method
 from senna_prune.pruning.schedules import SingleCut
@@ -31,6 +32,12 @@ class FastV(Method):
         self.require(self.count is None or self.count >= 1, "count", "1 or more")
 
     def schedule(self, host: Host) -> SingleCut:
+        if host.num_layers == 1:
+            raise PruningError(
+                "a decoder of one layer has no attention to cut by",
+                where="method fastv",
+                mend="take a method that cuts before the decoder",
+            )
         layer = max(round(host.num_layers / 16), 1) if self.layer is None else self.layer
         self.require(layer < host.num_layers, "layer", f"a layer below {host.num_layers}")
         return SingleCut(host.budget, boundary=layer, count=self.count)
