@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from senna_prune.errors import InputError
+from senna_prune.planning.questions import IMAGE_MARKER, IMAGE_PROMPT, plan_question
+
+__all__ = ["IMAGE_MARKER", "SYSTEMS", "VIEWS", "System", "planning_prompt", "planning_question"]
 
 System = Literal["llava_v1", "v1"]
 
@@ -20,10 +23,7 @@ SYSTEMS: dict[str, str] = {
 }
 """System sentences: the released evaluation uses `llava_v1`, although the model was trained on `v1`."""
 
-IMAGE_MARKER = "<image>"
-VIEW_LABELS: tuple[str, ...] = ("FRONT", "FRONT LEFT", "FRONT RIGHT", "BACK LEFT", "BACK RIGHT", "BACK")
-"""In the order of the prompt; equal to `planning.labels.VIEW_LABELS`, which this package does not import."""
-VIEWS = "".join(f"<{label} VIEW>:\n{IMAGE_MARKER}\n" for label in VIEW_LABELS)
+VIEWS = IMAGE_PROMPT
 """Head of every question: the six labelled images."""
 
 
@@ -34,14 +34,7 @@ def planning_question(speed: float, command: str) -> str:
         speed: ego speed in m/s; shown without its fraction, as the released converter does.
         command: navigation command as the model is to read it; `Planner` checks both.
     """
-    return (
-        f"{VIEWS}Your current speed is {int(speed)} m/s, the navigation command is '{command}', "
-        "based on the understanding of the driving scene and the navigation information, "
-        "what is your plan for the next three seconds? Please answer your SPEED plan and your PATH plan. "
-        "SPEED includes KEEP, ACCELERATE and DECELERATE, and STOP, "
-        "PATH includes STRAIGHT, RIGHT_CHANGE, LEFT_CHANGE, RIGHT_TURN, LEFT_TURN. "
-        "For example, a correct answer format is like 'KEEP, LEFT_CHANGE'."
-    )
+    return VIEWS + plan_question(speed, command)
 
 
 def planning_prompt(question: str, system: System = "llava_v1") -> str:

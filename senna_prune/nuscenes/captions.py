@@ -12,8 +12,9 @@ from typing import Protocol
 
 from senna_prune.errors import ImageError, SampleError
 from senna_prune.nuscenes.behaviour import VIEWS
-from senna_prune.nuscenes.questions import IMAGE_PROMPT
 from senna_prune.nuscenes.scene_samples import CAPTION_KINDS
+from senna_prune.planning.files import accessing
+from senna_prune.planning.questions import IMAGE_PROMPT
 from senna_prune.planning.sample import PlanningSample
 
 
@@ -34,13 +35,15 @@ class CaptionCache:
     An interrupted run goes on where it stopped: a line cut short is dropped when the file is opened.
 
     Raises:
-        SampleError: another line is not what this class writes.
+        SampleError: another line is not what this class writes, or the file cannot be written.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._captions: dict[str, str] = {}
-        if self.path.is_file():
+        with accessing(self.path, "written"):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("ab").close()
             self._read()
 
     def _read(self) -> None:
@@ -67,8 +70,7 @@ class CaptionCache:
         return self._captions.get(key)
 
     def put(self, key: str, caption: str, images: Sequence[str]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as out:
+        with accessing(self.path, "written"), self.path.open("a", encoding="utf-8") as out:
             out.write(json.dumps({"key": key, "images": list(images), "caption": caption}, ensure_ascii=False) + "\n")
             out.flush()
             os.fsync(out.fileno())

@@ -14,6 +14,7 @@ from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.nuscenes.reference_layout import read_reference
 from senna_prune.nuscenes.scene_samples import KINDS
 from senna_prune.nuscenes.summary import plot_summary, print_summary
+from senna_prune.planning.files import check_output
 from senna_prune.planning.labels import Convention
 from senna_prune.planning.sample import write_samples
 
@@ -60,12 +61,21 @@ def parse_convention(text: str) -> Convention:
     return Convention(**halves)  # type: ignore[arg-type]
 
 
+def summary_picture(out: Path) -> Path:
+    return out.with_name(out.name + ".summary.png")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert, and say what was written and left out."""
     console = Console(soft_wrap=True, markup=False, highlight=False, width=max(Console().width, TABLE_WIDTH))
     options = vars(parser().parse_args(arguments))
     summary, benchmark, model = (options.pop(name) for name in ("summary", "benchmark", "captioner"))
     imported = options.pop("import_reference")
+    out: Path = options["out"]
+    if not benchmark:  # before the captioner is loaded, which takes long
+        check_output(out)
+        if summary:
+            check_output(summary_picture(out))
     if imported is not None:
         # what the released converter writes, unless told otherwise
         command = parse_convention(options["convention"] or "upstream").command
@@ -89,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report = convert(settings, captioner, progress=console.is_terminal)
     report.print(console)
     if summary:
-        picture = settings.out.with_name(settings.out.name + ".summary.png")
+        picture = summary_picture(out)
         print_summary(report, console)
         plot_summary(report, picture)
         console.print(f"plotted in {picture}")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterable, Iterator, Mapping
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rich.progress import track
 
@@ -20,8 +24,12 @@ from senna_prune.nuscenes.report import ConversionReport
 from senna_prune.nuscenes.scene import Scene, read_scene
 from senna_prune.nuscenes.scene_samples import BOX_KINDS, CAPTION_KINDS, KINDS, Recipe, SceneResult, scene_samples
 from senna_prune.nuscenes.tables import BOX_TABLES, POSE_TABLES, KeyframeTables
+from senna_prune.planning.files import check_output
 from senna_prune.planning.labels import CORRECTED, Convention
 from senna_prune.planning.sample import PlanningSample, write_samples
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -84,11 +92,16 @@ def convert(
 
     Raises:
         TableError: the tables are incomplete or broken, lack what the kinds need, or give no sample.
-        ConfigError: a kind needs a captioner and there is none.
+        ConfigError: a kind needs a captioner and there is none, or a worker process died.
+        SampleError: the planning set or the captions cannot be written; said before anything is converted.
     """
     captioned = sorted(CAPTION_KINDS & set(settings.kinds))
     if captioned and captioner is None:
         raise ConfigError(f"{captioned[0]!r} questions need a captioner", where="kinds", mend="pass --captioner")
+    check_output(settings.out)
+    cache = None
+    if captioner is not None:
+        cache = CaptionCache(settings.caption_cache or settings.out.with_name(settings.out.name + ".captions.jsonl"))
     tables = KeyframeTables(settings.dataroot, settings.version, boxes=settings.needs_boxes)
     records, absent = tables.select_scenes(settings.split, settings.scenes)
     report = ConversionReport(settings.out, absent_scenes=absent)
@@ -100,8 +113,7 @@ def convert(
         report.write_listing()
         raise TableError("no sample: " + "; ".join(report.skipped_lines()), where=tables.table_root)
     samples = chain([first], samples)
-    if captioner is not None:
-        cache = CaptionCache(settings.caption_cache or settings.out.with_name(settings.out.name + ".captions.jsonl"))
+    if captioner is not None and cache is not None:
         samples = with_captions(samples, captioner, cache, settings.dataroot)
     if settings.format == "reference":
         write_reference(settings.out, samples, partial(tables.get, "sample"), settings.dataroot)
@@ -152,5 +164,27 @@ def _results(scenes: Iterable[Scene], recipe: Recipe, workers: int) -> Iterator[
         yield from map(work, scenes)
         return
     # spawned, not forked: the parent has threads of the progress bar and of numerical libraries
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(work, scenes)
+    context = multiprocessing.get_context("spawn")
+    # after Ctrl-C the parent alone speaks
+    quiet = (signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=quiet) as pool:
+            yield from in_order(pool, work, scenes, ahead=2 * workers)
+    except BrokenProcessPool as error:
+        mend = "use fewer workers; memory may have run out"
+        raise ConfigError("a worker process died", where="workers", mend=mend) from error
+
+
+def in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
+    """Results in the order of the items, of which no more than `ahead` are taken before their results are."""
+    pending: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            pending.append(pool.submit(work, item))
+            if len(pending) == ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()

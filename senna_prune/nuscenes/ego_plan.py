@@ -14,6 +14,7 @@ from senna_prune.nuscenes.navigation import commands
 from senna_prune.nuscenes.questions import Question
 from senna_prune.nuscenes.scene import Scene
 from senna_prune.planning.labels import CameraOrder, Command, Path, Speed
+from senna_prune.planning.questions import plan_question
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class EgoPlan:
     plan: tuple[Speed, Path]
 
     def planning(self) -> Question:
-        question = questions.plan_question(self.speed, self.command)
+        question = plan_question(self.speed, self.command.value)
         return Question(question, questions.plan_answer(self.plan), speed=self.speed, command=self.command.value)
 
     def explanation(self) -> Question:

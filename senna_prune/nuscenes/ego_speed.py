@@ -18,6 +18,9 @@ SpeedSource = Literal["auto", "can_bus", "past"]
 """`auto`: CAN bus where the scene has it, else the displacement from 0.5 s before to 0.5 s after (the reference's rule,
 which looks into the future). `can_bus`: CAN bus alone. `past`: displacement since the last keyframe alone."""
 
+SpeedOrigin = Literal["can_bus", "displacement", "past"]
+"""Where the speed of one scene comes from; `displacement` is what `auto` falls back to and looks into the future."""
+
 
 def can_bus_speed(folder: Path, scene_name: str, timestamps: NDArray[np.int64]) -> NDArray[np.float64] | None:
     """Longitudinal velocity in m/s of the CAN-bus message nearest in time to every time stamp, shape (N,).
@@ -38,26 +41,36 @@ def can_bus_speed(folder: Path, scene_name: str, timestamps: NDArray[np.int64]) 
         messages = json.loads(path.read_text(encoding="utf-8"))
         times = np.array([message["utime"] for message in messages], dtype=np.int64)
         velocity = np.array([message["vel"][0] for message in messages], dtype=np.float64)
-    except (json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, IndexError) as error:
         problem = f"not a list of CAN-bus poses with utime and vel ({error!r})"
         raise TableError(problem, where=path, mend="unpack the CAN bus expansion again") from error
     if not len(times):
         return None
-    if not np.isfinite(velocity).all() or (np.diff(times) < 0).any():
-        raise TableError("CAN-bus velocities are not finite or not in time order", where=path)
+    if velocity.ndim != 1 or not np.isfinite(velocity).all() or (np.diff(times) < 0).any():
+        raise TableError("CAN-bus velocities are not finite numbers in time order", where=path)
     after = np.clip(np.searchsorted(times, timestamps), 0, len(times) - 1)
     before = np.maximum(after - 1, 0)
     return velocity[np.where(np.abs(timestamps - times[before]) < np.abs(times[after] - timestamps), before, after)]
 
 
+def speed_origin(scene: Scene, source: SpeedSource) -> SpeedOrigin | None:
+    """Where a source takes the scene's speed from; None if it has none for this scene."""
+    if source == "past":
+        return "past"
+    if scene.can_speed is not None:
+        return "can_bus"
+    return "displacement" if source == "auto" else None
+
+
 def shown_speeds(scene: Scene, source: SpeedSource) -> NDArray[np.float64]:
     """Speed in whole m/s (cut off, not rounded) at every keyframe, shape (N,); NaN where the source has none."""
-    if source == "past":
+    origin = speed_origin(scene, source)
+    if origin == "past":
         speeds = _past(scene)
+    elif origin == "displacement":
+        speeds = _around(scene)
     elif scene.can_speed is not None:
         speeds = scene.can_speed
-    elif source == "auto":
-        speeds = _around(scene)
     else:
         speeds = np.full(len(scene), np.nan)
     return np.trunc(speeds.astype(np.float32)).astype(np.float64)  # the reference keeps it in single precision

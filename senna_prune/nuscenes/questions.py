@@ -1,14 +1,14 @@
-"""The words of the reference's questions and answers. Byte for byte: the model was trained on them."""
+"""The words of the reference's questions and answers. Byte for byte: the model was trained on them.
+
+The planning question stands in `planning.questions`, where the model finds it too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from senna_prune.planning.labels import VIEW_LABELS, Command, Path, Speed, plan_text
-
-IMAGE_PROMPT = "".join(f"<{label} VIEW>:\n<image>\n" for label in VIEW_LABELS)
-"""Opens every question: six labelled views."""
+from senna_prune.planning.labels import Command, Path, Speed, plan_text
 
 VRU_QUESTION = (
     "Do you see any vulnerable road users within 20 meters ahead of you, "
@@ -53,18 +53,6 @@ class Question:
     index: int = 0
     speed: float | None = None
     command: str | None = None
-
-
-def plan_question(speed: float, command: Command) -> str:
-    """The planning question at a speed in m/s (cut to a whole number)."""
-    return (
-        f"Your current speed is {int(speed)} m/s, the navigation command is '{command.value}', "
-        "based on the understanding of the driving scene and the navigation information, "
-        "what is your plan for the next three seconds? Please answer your SPEED plan and your PATH plan. "
-        "SPEED includes KEEP, ACCELERATE and DECELERATE, and STOP, "
-        "PATH includes STRAIGHT, RIGHT_CHANGE, LEFT_CHANGE, RIGHT_TURN, LEFT_TURN. "
-        "For example, a correct answer format is like 'KEEP, LEFT_CHANGE'."
-    )
 
 
 def plan_answer(plan: tuple[Speed, Path]) -> str:

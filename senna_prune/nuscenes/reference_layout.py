@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from senna_prune.errors import SampleError
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS
+from senna_prune.planning.files import accessing, write_text
 from senna_prune.planning.labels import CAMERAS, CameraOrder, Convention
 from senna_prune.planning.sample import PlanningSample, digest
 
@@ -30,25 +31,26 @@ Trajectory = tuple[tuple[float, float], ...]
 
 def write_reference(
     path: Path | str, samples: Iterable[PlanningSample], keyframe: Callable[[str], Mapping[str, Any]], image_root: Path
-) -> int:
-    """Write samples as the released converter does, atomically. Returns their number.
+) -> None:
+    """Write samples as the released converter does, atomically.
 
     Args:
         keyframe: gives the row of the sample table (`prev`, `next`, `scene_token`) of a token.
         image_root: put before every image path, as the devkit does.
+
+    Raises:
+        SampleError: the file cannot be written.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    count = 0
-    with draft.open("w", encoding="utf-8") as out:
+
+    def pieces() -> Iterator[str]:
+        before = "[\n"
         for sample in samples:
-            out.write(",\n" if count else "[\n")
-            json.dump(_to_reference(sample, keyframe(sample.token), image_root), out, ensure_ascii=False)
-            count += 1
-        out.write("\n]\n" if count else "[]\n")
-    draft.replace(path)
-    return count
+            record = _to_reference(sample, keyframe(sample.token), image_root)
+            yield before + json.dumps(record, ensure_ascii=False)
+            before = ",\n"
+        yield "\n]\n" if before == ",\n" else "[]\n"
+
+    write_text(path, pieces())
 
 
 def _to_reference(sample: PlanningSample, row: Mapping[str, Any], image_root: Path) -> dict[str, Any]:
@@ -88,7 +90,8 @@ def read_reference(path: Path | str, command: CameraOrder = "upstream") -> list[
     if not path.is_file():
         raise SampleError("no such file", where=path)
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
+        with accessing(path, "read"):
+            records = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise SampleError(f"not JSON ({error})", where=path) from error
     if not isinstance(records, list) or not records:
@@ -107,6 +110,8 @@ def _from_reference(record: Any, where: str, command: CameraOrder, source: str) 
     try:
         token, scene, paths = record["token"], record["scene_token"], record["images"]
         question, answer = (turn["value"] for turn in record["conversations"])
+        if not all(isinstance(text, str) for text in (token, scene, question, answer)):
+            raise TypeError("token, scene_token, question and answer must be texts")
     except (KeyError, TypeError, ValueError) as error:
         mend = "pass a file of the Senna converter, with token, scene_token, images and conversations"
         raise SampleError(f"not a record of the reference's layout ({error!r})", where=where, mend=mend) from error

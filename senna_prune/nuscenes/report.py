@@ -8,11 +8,19 @@ from pathlib import Path
 
 from rich.console import Console
 
+from senna_prune.nuscenes.ego_speed import SpeedOrigin
 from senna_prune.nuscenes.scene_samples import SceneResult
+from senna_prune.planning.files import accessing
 from senna_prune.planning.sample import PlanningSample
 
 SHOWN = 5
 """Absent scenes and missing image files printed; all of the latter go to a file beside the planning set."""
+
+ORIGINS: dict[SpeedOrigin, str] = {
+    "can_bus": "from the CAN bus",
+    "displacement": "from the displacement around the keyframe, which looks 0.5 s into the future,",
+    "past": "from the displacement since the keyframe before",
+}
 
 
 @dataclass
@@ -22,7 +30,7 @@ class ConversionReport:
     Attributes:
         out: the planning set.
         scenes, keyframes: how many were read.
-        can_bus_scenes: scenes whose CAN-bus messages were read.
+        speed_scenes: scenes by where their shown speed comes from.
         absent_scenes: scenes of the split that the tables do not hold.
         samples: number written, by kind.
         skipped: keyframes left out, by (kind, reason).
@@ -35,8 +43,8 @@ class ConversionReport:
     out: Path
     scenes: int = 0
     keyframes: int = 0
-    can_bus_scenes: int = 0
     absent_scenes: list[str] = field(default_factory=list)
+    speed_scenes: Counter[SpeedOrigin] = field(default_factory=Counter)
     samples: Counter[str] = field(default_factory=Counter)
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
     missing_images: list[str] = field(default_factory=list)
@@ -48,7 +56,8 @@ class ConversionReport:
         """Count a scene's result; gives its samples on."""
         self.scenes += 1
         self.keyframes += result.keyframes
-        self.can_bus_scenes += result.can_bus
+        if result.speed_origin:
+            self.speed_scenes[result.speed_origin] += 1
         self.skipped.update(result.skipped)
         self.missing_images += result.missing_images
         for sample in result.samples:
@@ -73,8 +82,9 @@ class ConversionReport:
         console.print(f"{self.out}: {written} samples from {self.keyframes} keyframes of {self.scenes} scenes")
         for line in self.skipped_lines():
             console.print(f"  {line}")
-        if self.can_bus_scenes:
-            console.print(f"  speed from the CAN bus in {self.can_bus_scenes} of {self.scenes} scenes")
+        for origin, words in ORIGINS.items():
+            if count := self.speed_scenes[origin]:
+                console.print(f"  speed {words} in {count} of {self.scenes} scenes")
         if self.absent_scenes:
             names = ", ".join(self.absent_scenes[:SHOWN]) + (", ..." if len(self.absent_scenes) > SHOWN else "")
             console.print(f"  {len(self.absent_scenes)} scenes of the split are not in the tables: {names}")
@@ -90,7 +100,8 @@ class ConversionReport:
 
     def write_listing(self) -> None:
         """List the missing images in a file, or remove the listing of an earlier conversion."""
-        if self.missing_images:
-            self.listing.write_text("\n".join(self.missing_images) + "\n", encoding="utf-8")
-        else:
-            self.listing.unlink(missing_ok=True)
+        with accessing(self.listing, "written"):
+            if self.missing_images:
+                self.listing.write_text("\n".join(self.missing_images) + "\n", encoding="utf-8")
+            else:
+                self.listing.unlink(missing_ok=True)

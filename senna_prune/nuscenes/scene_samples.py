@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS, VIEWS
 from senna_prune.nuscenes.ego_plan import EgoPlan, ego_plans
-from senna_prune.nuscenes.ego_speed import SpeedSource
+from senna_prune.nuscenes.ego_speed import SpeedOrigin, SpeedSource, speed_origin
 from senna_prune.nuscenes.navigation import lidar_future
 from senna_prune.nuscenes.objects import motion_questions, vru_questions
-from senna_prune.nuscenes.questions import IMAGE_PROMPT, TRAFFIC_LIGHT_QUESTION, Question, description_question
+from senna_prune.nuscenes.questions import TRAFFIC_LIGHT_QUESTION, Question, description_question
 from senna_prune.nuscenes.scene import Scene
 from senna_prune.planning.labels import CAMERAS, CORRECTED, Convention
+from senna_prune.planning.questions import IMAGE_PROMPT
 from senna_prune.planning.sample import PlanningSample
 
 KINDS = ("vru", "motion", "traffic_light", "description", "plan", "explanation")
@@ -46,7 +47,7 @@ class Recipe:
         kinds: question kinds to ask, of `KINDS`.
         convention: camera order and navigation command.
         speed_source: where the shown speed comes from.
-        sources: table digest by kind.
+        sources: table digest by kind; the samples of `PLAN_KINDS` add where their speed comes from.
         image_root: folder under which all six images of a keyframe must lie; None leaves that unchecked.
     """
 
@@ -66,11 +67,11 @@ class SceneResult:
         samples: in time order, within a keyframe in the order of `KINDS`; captioned kinds still lack their answer.
         skipped: numbers of keyframes left out, by (kind, reason).
         missing_images: paths relative to the data root.
-        can_bus: whether the scene has CAN-bus messages that were read.
+        speed_origin: where the shown speed comes from; None where no kind shows it or the source has none.
     """
 
     keyframes: int
-    can_bus: bool
+    speed_origin: SpeedOrigin | None = None
     samples: list[PlanningSample] = field(default_factory=list)
     skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
     missing_images: list[str] = field(default_factory=list)
@@ -78,7 +79,10 @@ class SceneResult:
 
 def scene_samples(scene: Scene, recipe: Recipe) -> SceneResult:
     """All samples of a scene."""
-    result = SceneResult(keyframes=len(scene), can_bus=scene.can_speed is not None)
+    origin = speed_origin(scene, recipe.speed_source) if PLAN_KINDS & recipe.kinds else None
+    result = SceneResult(keyframes=len(scene), speed_origin=origin)
+    sources = {kind: recipe.sources.get(kind, "") for kind in recipe.kinds}
+    sources |= {kind: f"{sources[kind]}/{origin}" for kind in PLAN_KINDS & recipe.kinds}
     future = lidar_future(scene, FUTURE_STEPS)
     asked = _questions(scene, future, recipe)
     shown = np.round(future[:, 1:], 4).tolist()
@@ -104,7 +108,7 @@ def scene_samples(scene: Scene, recipe: Recipe) -> SceneResult:
                 convention=recipe.convention,
                 index=one.index,
                 trajectory=tuple((x, y) for x, y in shown[number][:steps_left]),
-                source=recipe.sources.get(kind, ""),
+                source=sources[kind],
             )
             for kind in kinds
             for one in asked[kind][number]

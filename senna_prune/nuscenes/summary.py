@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from senna_prune.nuscenes.report import ConversionReport
+from senna_prune.planning.files import accessing
 from senna_prune.planning.labels import Command, Speed
 from senna_prune.planning.labels import Path as PathLabel
 
@@ -72,7 +73,11 @@ def _speed_table(speeds: Mapping[int, int]) -> Table:
 
 
 def plot_summary(report: ConversionReport, path: Path) -> None:
-    """Write a picture of the same distributions and of the keyframes left out."""
+    """Write a picture of the same distributions and of the keyframes left out.
+
+    Raises:
+        SampleError: it cannot be written.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 9), layout="constrained")
@@ -84,7 +89,8 @@ def plot_summary(report: ConversionReport, path: Path) -> None:
     reasons = [f"{kind}\n{reason}" for kind, reason in sorted(report.skipped)]
     skipped.barh(reasons, [report.skipped[key] for key in sorted(report.skipped)], height=0.4)
     skipped.set(title=f"left out, of {report.keyframes} keyframes", xlabel="keyframes")
-    figure.savefig(path, dpi=100, bbox_inches="tight")
+    with accessing(path, "written"):
+        figure.savefig(path, dpi=100, bbox_inches="tight")
 
 
 def _heat_map(axes: Axes, title: str, rows: Sequence[str], columns: Sequence[str], counts: Pairs) -> None:

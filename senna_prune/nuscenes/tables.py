@@ -81,6 +81,8 @@ class KeyframeTables(NuScenes):
         try:
             with path.open(encoding="utf-8") as stream:
                 table = json.load(stream)
+        except OSError as error:
+            raise TableError(f"cannot be read ({error.strerror})", where=path, mend="check its permissions") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise TableError(f"not JSON ({error})", where=path, mend="unpack the metadata archive again") from error
         if not isinstance(table, list):
@@ -151,7 +153,10 @@ def read_scene_file(path: Path | str) -> list[str]:
     path = Path(path)
     if not path.is_file():
         raise TableError("no such scene list", where=path)
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"cannot be read ({error})", where=path) from error
     if path.suffix == ".json":
         try:
             names = json.loads(text)

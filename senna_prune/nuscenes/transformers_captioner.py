@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
-from senna_prune.errors import CheckpointError
+from senna_prune.errors import CheckpointError, ImageError
 
 
 class TransformersCaptioner:
@@ -40,7 +40,7 @@ class TransformersCaptioner:
 
     @torch.inference_mode()
     def caption(self, images: Sequence[Path], question: str) -> str:
-        pictures = [Image.open(path).convert("RGB") for path in images]
+        pictures = [_picture(path) for path in images]
         inputs = self.processor(images=pictures, text=self.prompt(len(pictures), question), return_tensors="pt")
         inputs = inputs.to(self.model.device, dtype=self.model.dtype)
         output = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
@@ -54,3 +54,11 @@ class TransformersCaptioner:
             return self.processor.apply_chat_template(turns, add_generation_prompt=True)
         marker = getattr(self.processor, "image_token", "<image>")
         return f"{marker}\n" * num_images + question
+
+
+def _picture(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            return picture.convert("RGB")
+    except OSError as error:
+        raise ImageError(f"not a readable image ({error})", where=path, mend="download it again") from error

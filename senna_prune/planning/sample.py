@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path as FilePath
 from typing import Any
 
 from senna_prune.errors import SampleError
+from senna_prune.planning.files import accessing, write_text
 from senna_prune.planning.labels import CAMERAS, CORRECTED, Convention
 
 SCHEMA_VERSION = 1
@@ -32,7 +34,8 @@ class PlanningSample:
         convention: camera order and navigation command convention.
         index: counts questions of one kind about one keyframe (motion questions are asked per view).
         trajectory: future ego positions every 0.5 s, lidar frame at the keyframe (x right, y forward), metres.
-        source: digest of the tables the sample was made from.
+        source: digest of the tables the sample was made from. Where a speed is shown `/can_bus`, `/displacement` (which
+            looks 0.5 s into the future) or `/past` follows, and where a captioner answered its name.
     """
 
     token: str
@@ -83,52 +86,96 @@ class PlanningSample:
             raise SampleError(f"field {missing[0]!r} is missing", where=where, mend="convert the set again")
         if unknown := sorted(values.keys() - known):
             raise SampleError(f"unknown field {unknown[0]!r}", where=where, mend="convert the set again")
-        if not isinstance(values["images"], dict) or sorted(values["images"]) != sorted(CAMERAS):
+        for name, (accepts, wanted) in _TYPES.items():
+            if name in values and not accepts(values[name]):
+                raise SampleError(f"{name} is {_brief(values[name])}, not {wanted}", where=where)
+        if sorted(values["images"]) != sorted(CAMERAS):
             raise SampleError("images must name exactly the six cameras " + ", ".join(CAMERAS), where=where)
-        if not isinstance(values["question"], str) or values["question"].count("<image>") != len(CAMERAS):
+        if values["question"].count("<image>") != len(CAMERAS):
             raise SampleError("the question must hold six <image> markers", where=where)
-        if not isinstance(values.get("convention", {}), dict):
-            raise SampleError("convention must be an object", where=where)
-        values["convention"] = Convention(**values.get("convention", {}))
+        try:
+            values["convention"] = Convention(**values.get("convention", {}))
+        except (TypeError, ValueError) as error:
+            raise SampleError(f"not a convention ({error})", where=where, mend="convert the set again") from error
         if values.get("trajectory") is not None:
             values["trajectory"] = tuple((float(x), float(y)) for x, y in values["trajectory"])
         return cls(**values)
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    """Refuses NaN, infinities and integers that no float holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _are_images(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_text(path) and path for path in value.values())
+
+
+def _is_trajectory(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(point, list | tuple) and len(point) == 2 and all(map(_is_number, point)) for point in value
+    )
+
+
+_TYPES: dict[str, tuple[Callable[[object], bool], str]] = {
+    **dict.fromkeys(("token", "scene", "kind", "question", "answer", "source"), (_is_text, "a text")),
+    **dict.fromkeys(("timestamp", "index"), (_is_whole, "a whole number")),
+    "images": (_are_images, "an image path by camera"),
+    "speed": (lambda value: value is None or _is_number(value), "a number or null"),
+    "command": (lambda value: value is None or _is_text(value), "a text or null"),
+    "convention": (lambda value: isinstance(value, dict), "an object"),
+    "trajectory": (lambda value: value is None or _is_trajectory(value), "a list of [x, y] or null"),
+}
+"""What a decoded field must be, and how to say so."""
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
 def write_samples(path: FilePath | str, samples: Iterable[PlanningSample]) -> int:
-    """Write samples as JSON Lines, atomically: the file appears complete or not at all. Returns their number."""
-    path = FilePath(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(path.name + ".part")
-    count = 0
-    with draft.open("w", encoding="utf-8") as out:
-        for sample in samples:
-            out.write(json.dumps(sample.to_dict(), ensure_ascii=False) + "\n")
-            count += 1
-    draft.replace(path)
-    return count
+    """Write samples as JSON Lines, atomically. Returns their number.
+
+    Raises:
+        SampleError: the file cannot be written.
+    """
+    return write_text(path, (json.dumps(sample.to_dict(), ensure_ascii=False) + "\n" for sample in samples))
 
 
 def iter_samples(path: FilePath | str) -> Iterator[PlanningSample]:
     """Read a planning set line by line.
 
     Raises:
-        SampleError: the file is absent, or a line is not a valid sample (named by its number).
+        SampleError: the file is absent or unreadable, or a line is not a valid sample (named by its number).
     """
     path = FilePath(path)
-    if not path.is_file():
-        raise SampleError("no such planning set", where=path, mend="write one with tools/convert_nuscenes.py")
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise SampleError(f"not JSON ({error.msg})", where=f"{path}:{number}") from error
-            if not isinstance(record, dict):
-                raise SampleError("not a JSON object", where=f"{path}:{number}")
-            yield PlanningSample.from_dict(record, where=f"{path}:{number}")
+    with accessing(path, "read"):
+        if not path.is_file():
+            raise SampleError("no such planning set", where=path, mend="write one with tools/convert_nuscenes.py")
+        with path.open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _sample_of(line, f"{path}:{number}")
+
+
+def _sample_of(line: bytes, where: str) -> PlanningSample:
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+        raise SampleError(f"not JSON ({reason})", where=where, mend="convert the set again") from error
+    if not isinstance(record, dict):
+        raise SampleError("not a JSON object", where=where)
+    return PlanningSample.from_dict(record, where=where)
 
 
 def read_samples(path: FilePath | str) -> list[PlanningSample]:
@@ -147,7 +194,7 @@ def read_samples(path: FilePath | str) -> list[PlanningSample]:
 def digest(path: FilePath | str) -> str:
     """SHA-256 of a file, first 16 hex digits."""
     sha = hashlib.sha256()
-    with FilePath(path).open("rb") as stream:
+    with accessing(path, "read"), FilePath(path).open("rb") as stream:
         while block := stream.read(1 << 20):
             sha.update(block)
     return sha.hexdigest()[:16]

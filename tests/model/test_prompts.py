@@ -9,10 +9,6 @@ from senna_prune.model import prompts
 from senna_prune.planning import labels
 
 
-def test_view_labels_agree_with_the_planning_vocabulary() -> None:
-    assert prompts.VIEW_LABELS == labels.VIEW_LABELS
-
-
 def test_question_shows_whole_metres_per_second_and_six_views() -> None:
     question = prompts.planning_question(11.99, "turn right")
     assert "Your current speed is 11 m/s, the navigation command is 'turn right'" in question

@@ -64,7 +64,8 @@ def test_captioned_kinds(settings: ConversionSettings) -> None:
         first[-1].question
     )
     assert first[0].source.endswith("/counting")
-    assert "/" not in first[-2].source
+    assert first[-1].source == f"{first[-2].source}/counting"
+    assert first[-2].source.endswith("/displacement")
     assert all(sample.question.count("<image>") == 6 for sample in samples)
     assert not any("<image>" in question for question in captioner.asked)
 

@@ -16,6 +16,14 @@ from senna_prune.planning.labels import Convention
 from senna_prune.planning.sample import read_samples
 from tests.conftest import ROOT, shared_path
 from tests.nuscenes.tiny_tables import VERSION, arc, straight, write_tables
+from tools import convert_nuscenes
+
+
+class NoCaptioner:
+    name = "none"
+
+    def __init__(self, checkpoint: str) -> None:
+        del checkpoint
 
 
 @pytest.fixture
@@ -31,7 +39,10 @@ def test_what_was_written_and_left_out_is_said(world: Path, tmp_path: Path, caps
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith("13 plan samples from 25 keyframes of 2 scenes")
     assert lines[1] == "  plan: 12 keyframes left out: the scene ends within 3 s"
-    assert lines[2].startswith("  148 scenes of the split are not in the tables: scene-0003, ")
+    assert lines[2] == (
+        "  speed from the displacement around the keyframe, which looks 0.5 s into the future, in 2 of 2 scenes"
+    )
+    assert lines[3].startswith("  148 scenes of the split are not in the tables: scene-0003, ")
     assert len(read_samples(out)) == 13
 
 
@@ -42,7 +53,40 @@ def test_the_tool_fails_in_one_line(world: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: ")
     assert "none of the 150 scenes of split 'test' is in this version" in done.stderr
+
+
+@pytest.mark.parametrize("spoilt", ["set.jsonl", "set.jsonl.summary.png", "set.jsonl.captions.jsonl", "."])
+def test_folders_in_the_way_are_named(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, spoilt: str
+) -> None:
+    monkeypatch.setattr("senna_prune.nuscenes.transformers_captioner.TransformersCaptioner", NoCaptioner)
+    (tmp_path / spoilt).mkdir(exist_ok=True)
+    out = tmp_path / (spoilt if spoilt == "." else "set.jsonl")
+    options = ["--dataroot", str(world), "--version", VERSION, "--out", str(out), "--summary", "--captioner", "any"]
+    monkeypatch.setattr(sys, "argv", ["convert_nuscenes", *options])
+    assert convert_nuscenes.main() == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert message.count("\n") == 1
+    assert str(tmp_path / spoilt) in message
+    assert "cannot be written" in message
+    assert not list(tmp_path.glob("*.part"))
+    assert not out.is_file()
+
+
+def test_ctrl_c_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(settings: ConversionSettings, *_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("senna_prune.nuscenes.command_line.convert", interrupted)
+    options = ["--dataroot", "any", "--version", VERSION, "--out", str(tmp_path / "set.jsonl")]
+    monkeypatch.setattr(sys, "argv", ["convert_nuscenes", *options])
+    assert convert_nuscenes.main() == 130
+    assert capsys.readouterr().err == "\ninterrupted; no planning set was written; captions already given are kept\n"
 
 
 def test_summary(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

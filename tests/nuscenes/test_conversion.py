@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from senna_prune.errors import ConfigError, TableError
-from senna_prune.nuscenes.conversion import ConversionSettings, convert
+from senna_prune.errors import ConfigError, SampleError, TableError
+from senna_prune.model.prompts import planning_question
+from senna_prune.nuscenes.conversion import ConversionSettings, convert, in_order
 from senna_prune.planning.labels import CAMERAS, Convention
 from senna_prune.planning.sample import PlanningSample, read_samples
 from tests.conftest import shared_path
@@ -49,7 +54,9 @@ def test_a_planning_set(settings: ConversionSettings) -> None:
     assert "Your current speed is 5 m/s, the navigation command is 'go straight'" in first.question
     assert first.images["CAM_BACK"] == f"samples/CAM_BACK/scene-0103__CAM_BACK__{START}.jpg"
     assert first.trajectory == tuple((0.0, 2.5 * n) for n in range(1, 7))
-    assert len(first.source) == 16
+    assert first.question == planning_question(5.0, "go straight")
+    tables, origin = first.source.split("/")
+    assert (len(tables), origin) == (16, "displacement")
     turning = by_kind(samples, "scene-0916-sample-0", "plan")[0]
     assert (turning.command, turning.answer) == ("turn right", "KEEP, RIGHT_TURN\n")
     assert samples == sorted(samples, key=lambda sample: (sample.scene, sample.timestamp))
@@ -131,6 +138,57 @@ def test_workers_do_not_change_the_set(settings: ConversionSettings) -> None:
         convert(replace(all_kinds, workers=2))
 
 
+def test_scenes_are_read_no_further_than_twice_the_workers_ahead() -> None:
+    taken = 0
+
+    def scenes() -> Iterator[int]:
+        nonlocal taken
+        while taken < 30:
+            taken += 1
+            yield taken
+
+    with ThreadPoolExecutor(2) as pool:
+        for number, result in enumerate(in_order(pool, abs, scenes(), ahead=4), start=1):
+            assert result == number
+            assert taken <= number + 3
+    assert number == taken == 30
+
+
+def test_a_failing_scene_cancels_those_that_wait() -> None:
+    gate, done = threading.Event(), []
+
+    def work(number: int) -> int:
+        gate.wait(10)
+        if number == 0:
+            raise TableError("broken")
+        time.sleep(0.1)
+        done.append(number)
+        return number
+
+    with ThreadPoolExecutor(1) as pool:
+        results = in_order(pool, work, range(20), ahead=8)
+        threading.Timer(0.1, gate.set).start()
+        with pytest.raises(TableError, match="broken"):
+            next(results)
+    assert len(done) < 7
+
+
+def test_objects_alone_show_no_speed(settings: ConversionSettings) -> None:
+    report = convert(replace(settings, kinds=("vru",)))
+    assert not report.speed_scenes
+    assert all("/" not in sample.source for sample in read_samples(settings.out))
+
+
+@pytest.mark.parametrize("name", ["", "set.jsonl/deeper.jsonl"])
+def test_a_place_that_cannot_be_written_is_named_before_the_tables_are_read(
+    settings: ConversionSettings, name: str
+) -> None:
+    (settings.out.parent / "set.jsonl").touch()
+    place = settings.out.parent / name
+    with pytest.raises(SampleError, match="cannot be written"):
+        convert(replace(settings, dataroot=Path("absent"), out=place))
+
+
 def test_the_test_split_has_plans_but_no_objects(tmp_path: Path) -> None:
     root = write_tables(tmp_path, {"scene-0077": straight(8, 5.0)}, version="v1.0-test")
     settings = ConversionSettings(root, "v1.0-test", tmp_path / "set.jsonl", split="test")
@@ -158,7 +216,16 @@ def test_can_bus(settings: ConversionSettings) -> None:
     for source in ("auto", "can_bus", "past"):
         report = convert(replace(settings, speed_source=source))  # type: ignore[arg-type]
         speeds[source] = [sample.speed for sample in read_samples(settings.out)]
-        assert report.can_bus_scenes == (source != "past")
+        origins = [sample.source.split("/")[1] for sample in read_samples(settings.out)]
+        assert (
+            Counter(origins)
+            == {
+                "auto": {"can_bus": 4, "displacement": 10},
+                "can_bus": {"can_bus": 4},
+                "past": {"past": 12},
+            }[source]
+        )
+        assert report.speed_scenes == dict.fromkeys(origins, 1 if source != "past" else 2)
         assert report.skipped["plan", "no speed from this source"] == {"auto": 0, "can_bus": 10, "past": 2}[source]
     assert speeds["can_bus"] == [20.0, 21.0, 22.0, 23.0]
     # on the circle the lidar drives chords of 3.0 m, and 5.98 m in two steps

@@ -73,6 +73,10 @@ def test_scenes_without_messages(tmp_path: Path) -> None:
         [{"utime": START}],
         [{"utime": START, "vel": []}],
         [{"utime": START, "vel": [float("nan")]}],
+        [{"utime": START, "vel": ["fast"]}],
+        [{"utime": START, "vel": [[1.0, 2.0]]}],
+        [{"utime": "noon", "vel": [1.0]}],
+        [{"utime": 10**30, "vel": [1.0]}],
         [{"utime": START, "vel": [1.0]}, {"utime": START - 1, "vel": [1.0]}],
     ],
 )

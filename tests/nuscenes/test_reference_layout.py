@@ -95,6 +95,9 @@ def shuffle(record: dict[str, Any]) -> None:
     [
         (lambda record: record.pop("scene_token"), "not a record of the reference's layout"),
         (lambda record: record.update(conversations=[]), "not a record of the reference's layout"),
+        (lambda record: record["conversations"][0].update(value=None), "must be texts"),
+        (lambda record: record["conversations"][1].update(value=None), "must be texts"),
+        (lambda record: record.update(token=["a"]), "must be texts"),
         (lambda record: record.update(images="a.jpg"), "images is not a list of paths"),
         (lambda record: record.update(images=["a.jpg"] * 6), "in the image path 'a.jpg'"),
         (shuffle, "the images stand in an unknown order: CAM_BACK_RIGHT"),
