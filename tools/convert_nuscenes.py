@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-
-from senna_prune.errors import SennaPruneError
-
 
 def main() -> int:
-    try:
-        # imported here, not above: worker processes import this file, and need none of it
-        from senna_prune.nuscenes import command_line
+    # imported here, not above: worker processes import this file, and need none of it
+    from senna_prune.evaluation.cli import guarded
 
-        return command_line.main()
-    except SennaPruneError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return guarded(_convert, interrupted="no planning set was written; captions already given are kept")
+
+
+def _convert() -> None:
+    from senna_prune.nuscenes import command_line
+
+    command_line.main()
 
 
 if __name__ == "__main__":

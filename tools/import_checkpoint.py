@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from senna_prune.errors import SennaPruneError
-from senna_prune.model.importing import import_checkpoint
+from senna_prune.errors import CheckpointError
+from senna_prune.evaluation.cli import guarded
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -15,13 +15,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("destination", help="folder to write; must not exist")
     parser.add_argument("--vision-tower", help="folder of the CLIP tower, where the checkpoint does not hold it")
     options = parser.parse_args(arguments)
+    return guarded(lambda: _import(options), interrupted="nothing was imported; run the same command again")
+
+
+def _import(options: argparse.Namespace) -> None:
+    from senna_prune.model.importing import import_checkpoint  # here, so that Ctrl-C while torch loads is one line too
+
     try:
         digest = import_checkpoint(options.source, options.destination, options.vision_tower)
-    except SennaPruneError as error:
-        print(error, file=sys.stderr)
-        return 2
+    except OSError as error:
+        where = error.filename or options.destination
+        raise CheckpointError(
+            error.strerror or str(error), where=where, mend="check path, space and permissions"
+        ) from error
     print(f"{options.destination}: digest {digest}")
-    return 0
 
 
 if __name__ == "__main__":
