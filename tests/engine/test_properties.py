@@ -56,7 +56,7 @@ def test_every_method_keeps_its_promises(name: str, retention: float, views: tup
     budget = Budget.retention(retention)
     num_visual = views[0] * views[1]
     shape = {"num_layers": 4, "num_heads": 4, "num_visual": num_visual}
-    policy = make_pruner(name, budget, **shape, positions=positions)  # type: ignore[arg-type]
+    policy = make_pruner(name, budget, **shape, positions=positions)
     logits, trace = read(model, inputs, policy)
     again, repeated = read(model, inputs, policy)
     assert torch.equal(logits, again)

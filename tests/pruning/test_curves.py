@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -45,7 +45,7 @@ def test_curves_never_fall_below_nothing(shape: Shape) -> None:
 def test_unscaled_curves_on_deep_decoders_keep_counts_sound(shape: Shape, accounting: str, variant: str) -> None:
     """`scaling: none` reads the curve beyond the reference depth."""
     budget = Budget.retention(0.25, accounting)  # type: ignore[arg-type]
-    options = {"curve": shape, "scaling": "none", "variant": variant}
+    options: dict[str, Any] = {"curve": shape, "scaling": "none", "variant": variant}
     tokens = pruner("autoprune", budget, layers=80, **options).plan(768, 80, 0.0).tokens
     assert min(tokens) >= 1
     assert list(tokens) == sorted(tokens, reverse=True)
