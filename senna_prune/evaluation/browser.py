@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,7 @@ def _answer(record: Record, unpruned: str | None, protocol: str) -> dict[str, An
         "answer": record.answer,
         "error": record.error["message"] if record.error else None,
         "correct": is_correct(record.truth, record.answer, protocol),
-        "changed": not agree(record.answer, unpruned),
+        "changed": record.answer is not None and unpruned is not None and not agree(record.answer, unpruned),
         "entering": trace.entering if trace else None,
         "depths": trace.depths if trace else None,
         "complexity": trace.complexity if trace else None,
@@ -89,8 +89,9 @@ def _answer(record: Record, unpruned: str | None, protocol: str) -> dict[str, An
 
 
 def _changed(records: Sequence[Record]) -> bool:
-    answers: Mapping[str, str | None] = {record.condition: record.answer for record in records}
-    return any(not agree(answer, answers.get(UNPRUNED)) for answer in answers.values())
+    answers = {record.condition: record.answer for record in records if record.answer is not None}
+    unpruned = answers.get(UNPRUNED)
+    return unpruned is not None and any(not agree(answer, unpruned) for answer in answers.values())
 
 
 def thumbnail(path: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from senna_prune.evaluation.explain import explain
 from senna_prune.evaluation.processes import Processes
 from senna_prune.evaluation.progress import Meter, announce
 from senna_prune.evaluation.run_folder import RunFolder, RunInfo
-from senna_prune.evaluation.run_key import run_key, short_digest
+from senna_prune.evaluation.run_key import require_same_run, run_key, short_digest
 from senna_prune.evaluation.runner import Task, plan_of_work, run_tasks
 from senna_prune.evaluation.scoring import score
 from senna_prune.evaluation.show import show_results
@@ -68,6 +68,8 @@ def evaluate(
     settings = {name: value for name, value in asdict(config).items() if name != "output"}
     info = RunInfo(config.name, "partial", key, settings, conditions, system.shape)
     if dry_run:
+        if folder.info_path.exists():
+            require_same_run(folder.read_info().key, key, folder.path)
         announce(
             console, samples, conditions, plan_of_work(samples, conditions, folder.read_lines(), 0), 1, folder.path
         )

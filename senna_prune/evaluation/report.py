@@ -180,7 +180,7 @@ def html_report(
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         js=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         # A closing tag inside a string would end the script element.
-        data=Markup(json.dumps(data, separators=(",", ":")).replace("</", "<\\/")),
+        data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
     )
 
 

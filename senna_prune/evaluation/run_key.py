@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,11 @@ from senna_prune.errors import RunError, SampleError
 from senna_prune.planning.sample import digest
 
 PATHS = ("output", "data.planning_set", "data.image_root", "model.path", "model.vision_tower")
-"""Settings outside the key: what lies at the paths is digested instead, so that a data set may move."""
+"""Settings outside the key, so that a data set may move: checkpoint and planning set are digested instead; pictures are
+known by their names in the planning set alone."""
+
+PRESENTATION = ("name", "scoring.")
+"""Settings that no decision depends on: a run may be scored anew under others."""
 
 DECIDING_PACKAGES = ("evaluation/runner.py", "evaluation/senna_system.py", "model", "pruning", "engine", "planning")
 """Code that a decision depends on; a change elsewhere does not make lines stale."""
@@ -30,13 +35,27 @@ def run_key(config: EvaluationConfig, checkpoint: str) -> dict[str, Any]:
     for path in config.data.planning_set:
         if not Path(path).is_file():
             raise SampleError("no such planning set", where=path, mend="write one with tools/convert_nuscenes.py")
-    settings = {name: value for name, value in flat(asdict(config)) if name not in PATHS}
+    settings = {
+        name: value for name, value in flat(asdict(config)) if name not in PATHS and not name.startswith(PRESENTATION)
+    }
     return {
         **settings,
+        "model.device": device_type(config.model.device),
+        "torch": version("torch"),
+        "transformers": version("transformers"),
         "checkpoint": checkpoint,
         "planning_set": [digest(path) for path in config.data.planning_set],
         "code": code_version(),
     }
+
+
+def device_type(device: str) -> str:
+    """`cpu` or `cuda`: what a setting stands for on this machine."""
+    if device != "auto":
+        return device.partition(":")[0]
+    import torch  # scoring and reports read keys without it
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def short_digest(key: Mapping[str, Any]) -> str:

@@ -28,14 +28,16 @@ def plan_of_work(
 ) -> list[Task]:
     """What is left to do. A sample that failed is tried again: its picture may have been mended.
 
-    Kept tokens are recorded for `kept_samples` samples spread over the set, as neighbours look alike.
+    Kept tokens are recorded for `kept_samples` keyframes spread over the set, as neighbours look alike.
     """
-    recorded = {number * len(samples) // kept_samples for number in range(kept_samples)}
+    # A keyframe may stand twice, once under each camera order: both or neither.
+    tokens = list(dict.fromkeys(sample.token for sample in samples))
+    recorded = {tokens[number * len(tokens) // kept_samples] for number in range(kept_samples)}
     tasks = []
-    for number, sample in enumerate(samples):
+    for sample in samples:
         left = tuple(c for c in conditions if (line := done.get((sample.key, c.id))) is None or line[0].error)
         if left:
-            tasks.append(Task(sample, left, number in recorded))
+            tasks.append(Task(sample, left, sample.token in recorded))
     return tasks
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from senna_prune.config import ScoringConfig
@@ -83,7 +83,8 @@ def _score_group(
     keys = [key for key in group if key not in left_out]
     if not keys:
         raise RunError("every sample has an unusable picture", mend="set data.image_root")
-    rows = _rows({key: group[key] for key in keys}, conditions)
+    # Wrong in every row alike, also in those that decided the sample before its picture failed.
+    rows = _rows({key: _unanswered(group[key]) if key in failed else group[key] for key in keys}, conditions)
     outcomes = {row.name: row.outcomes(scoring.protocol) for row in rows}
     bootstrap = SceneBootstrap(
         {key: next(iter(group[key].values())).scene for key in keys}, scoring.resamples, scoring.seed
@@ -112,11 +113,18 @@ def _rows(group: Mapping[str, Mapping[str, Record]], conditions: Sequence[Condit
     ]
     truths = {key: next(iter(runs.values())) for key, runs in group.items()}
     answer = majority_answer([record.truth for record in truths.values()])
+    failed = {key for key, runs in group.items() if any(record.error for record in runs.values())}
     majority = {
-        key: Record(key, MAJORITY, record.scene, record.convention, record.truth, answer=answer)
+        key: Record(
+            key, MAJORITY, record.scene, record.convention, record.truth, answer=None if key in failed else answer
+        )
         for key, record in truths.items()
     }
     return [Row(MAJORITY, (), (majority,)), *rows]
+
+
+def _unanswered(runs: Mapping[str, Record]) -> dict[str, Record]:
+    return {condition: replace(record, answer=None) for condition, record in runs.items()}
 
 
 def _score_row(

@@ -8,13 +8,15 @@ from typing import Any
 
 from senna_prune.config import DataConfig, PruningConfig, one_of
 from senna_prune.errors import ConfigError, ImageError, SampleError
-from senna_prune.evaluation.records import UNPRUNED, Condition
+from senna_prune.evaluation.records import MAJORITY, RANDOM, UNPRUNED, Condition
 from senna_prune.planning.answers import parse_answer
 from senna_prune.planning.sample import PlanningSample, read_samples
 from senna_prune.pruning.registry import method_names, method_options
 
 UNBUDGETED = (UNPRUNED, "blind")
 """Methods that take no retention: one condition each."""
+CONTROLS = (*UNBUDGETED, RANDOM, "uniform")
+"""Labels that stand for themselves: a reader of the table relies on them."""
 
 
 def expand(pruning: PruningConfig) -> tuple[Condition, ...]:
@@ -25,6 +27,11 @@ def expand(pruning: PruningConfig) -> tuple[Condition, ...]:
         PruningError: an unknown method.
     """
     known = {*pruning.methods, *method_names()}
+    for label in pruning.methods:
+        if label == MAJORITY or (pruning.options.get(label, {}).get("method", label) != label and label in CONTROLS):
+            raise ConfigError(f"{label!r} is the name of a control", where="pruning", mend="choose another label")
+        if set(label) & set("@#|"):
+            raise ConfigError(f"the label {label!r} holds @, # or |", where="pruning", mend="choose another label")
     for label, given in pruning.options.items():
         if "method" not in given:
             one_of(label, sorted(known), "pruning.options")

@@ -13,6 +13,7 @@ import pytest
 from senna_prune.config import PruningConfig, ScoringConfig
 from senna_prune.errors import ConfigError, PruningError, RunError
 from senna_prune.evaluation.cost import decision_flops, kv_bytes
+from senna_prune.evaluation.metrics import majority_answer
 from senna_prune.evaluation.paper import TABLE3, table3_rows
 from senna_prune.evaluation.records import Condition, Record, Trace
 from senna_prune.evaluation.scoring import score
@@ -165,6 +166,23 @@ def test_policies_for_unusable_pictures(policy: str, samples: int, accuracy: flo
     assert (result["samples"], result["failed"], result["first_failure"]) == (samples, 1, failed)
     row = next(row for row in result["rows"] if row["row"] == "none")
     assert row["accuracy"] == pytest.approx(accuracy)
+
+
+def test_a_failed_sample_is_wrong_in_every_row() -> None:
+    """Also in the majority row, and in rows that decided the sample before its picture failed."""
+    common = majority_answer([r.truth for r in LINES])
+    victim = next(r.sample for r in LINES if r.truth == common)
+    failed = {"type": "ImageError", "message": "no such image"}
+    broken = (victim, "none")
+    lines = [replace(r, answer=None, error=failed) if (r.sample, r.condition) == broken else r for r in LINES]
+    before = {row["row"]: row["accuracy"] for row in group(LINES, ScoringConfig(resamples=50))["rows"]}
+    result = group(lines, ScoringConfig(resamples=50, on_error="count_wrong"))
+    after = {row["row"]: row["accuracy"] for row in result["rows"]}
+    assert after["majority"] == pytest.approx(before["majority"] - 0.1)
+    for name, conditions in {c.row: [d for d in CONDITIONS if d.row == c.row] for c in CONDITIONS}.items():
+        ids = {c.id for c in conditions}
+        right = [r.answer == r.truth for r in LINES if r.sample == victim and r.condition in ids]
+        assert after[name] == pytest.approx(before[name] - 0.1 * sum(right) / len(right)), name
 
 
 def test_partial_run_scores_whole_samples_only() -> None:
