@@ -24,8 +24,9 @@ WIDE_COLUMNS = 100
 """Terminal width from which `WIDE` fits."""
 
 NOTES = (
-    f"Intervals: 95 %, bootstrap over scenes. Marks: * differs from {UNPRUNED}, + differs from {RANDOM} at the same "
-    "retention (exact McNemar, Holm-adjusted over the table, and a scene-clustered interval without 0).",
+    f"Intervals: 95 %, bootstrap over scenes. Marks: n- below {UNPRUNED}, n+ above it; r- below {RANDOM} at the same "
+    "retention, r+ above it; only where the data supports it (exact McNemar, Holm-adjusted over the table, and a "
+    "scene-clustered interval without 0).",
     "Tokens in: visual tokens entering a layer, mean over layers; tokens after: the published habit. "
     "TFLOP: real FLOPs (two per multiply-accumulate) of a whole decision.",
 )
@@ -66,7 +67,8 @@ def _cells(row: Mapping[str, Any], timing: Mapping[str, Any] | None) -> dict[str
 
 
 def _marks(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    return "".join("*" if c["to"] == UNPRUNED else "+" for c in comparisons if c["supported"])
+    supported = [comparison for comparison in comparisons if comparison["supported"]]
+    return " ".join(f"{'n' if c['to'] == UNPRUNED else 'r'}{'+' if c['difference'] > 0 else '-'}" for c in supported)
 
 
 def terminal_table(title: str, rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> Table:
@@ -83,8 +85,7 @@ def markdown_table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) ->
     """GitHub Markdown."""
     names = list(columns)
     lines = [f"| {' | '.join(names)} |", f"|{'|'.join('---' if n == 'method' else '---:' for n in names)}|"]
-    # A star at a cell's edge would start emphasis.
-    lines += [f"| {' | '.join(row[name].replace('*', chr(92) + '*') for name in names)} |" for row in rows]
+    lines += [f"| {' | '.join(row[name] for name in names)} |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

@@ -119,8 +119,8 @@ def test_clear_difference_is_marked_and_a_small_one_is_not() -> None:
         }
     )
     table = {row["method"]: row for row in table_rows(group(lines), {"rows": {}})}
-    assert table["autoprune 25 %"]["marks"] == "+"
-    assert table["random 25 %"]["marks"] == "*"
+    assert table["autoprune 25 %"]["marks"] == "r+"
+    assert table["random 25 %"]["marks"] == "n-"
     assert table["none"]["marks"] == ""
 
 
