@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,7 +73,7 @@ class Meter:
         self._progress.advance(self._task, decisions)
         if first and self._shown and self._done < self._total:
             seconds = (time.perf_counter() - self._started) * (self._total / self._done - 1)
-            print(f"about {duration(seconds)} to go", file=sys.stderr)  # noqa: T201
+            self._progress.console.print(f"about {duration(seconds)} to go", highlight=False)
 
 
 def counted(number: int, noun: str) -> str:
