@@ -22,7 +22,10 @@ SHAPES = get_args(Shape)
 @pytest.mark.parametrize("shape", SHAPES)
 @given(k=st.sampled_from([0.0, 1e-12, 0.01, 0.2, 0.4, 2.0]), x0=st.floats(5, 25), depth=st.floats(1, 64))
 def test_area_is_the_integral(shape: Shape, k: float, x0: float, depth: float) -> None:
-    numeric, _ = quad(lambda x: curve(shape, x, k, x0), 0, depth, points=[min(x0, depth), min(32, depth)], limit=200)
+    start, end = (curve("linear", x, k, x0) for x in (0, 32))
+    kink = 32 * start / (start - end) if start > end else 32  # where the line reaches 0
+    points = [min(point, depth) for point in (x0, 32, kink)]
+    numeric, _ = quad(lambda x: curve(shape, x, k, x0), 0, depth, points=points, limit=200)
     assert curve_area(shape, k, x0, depth) == pytest.approx(numeric, rel=1e-6, abs=1e-6)
 
 
