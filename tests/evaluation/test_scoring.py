@@ -10,14 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from senna_prune.config import PruningConfig, ScoringConfig
-from senna_prune.errors import ConfigError, PruningError, RunError
+from senna_prune.config import ScoringConfig
+from senna_prune.errors import RunError
 from senna_prune.evaluation.cost import decision_flops, kv_bytes
 from senna_prune.evaluation.metrics import majority_answer
 from senna_prune.evaluation.paper import TABLE3, table3_rows
 from senna_prune.evaluation.records import Condition, Record, Trace
 from senna_prune.evaluation.scoring import score
-from senna_prune.evaluation.sweep import expand
 from senna_prune.evaluation.table import FULL, csv_text, markdown_table, table_rows
 from senna_prune.evaluation.timing import summarise_timing
 from tests.evaluation.dummy import SHAPE
@@ -238,31 +237,6 @@ def test_timing_percentiles_by_hand() -> None:
     summary = summarise_timing(entries, [NONE])["rows"]["none"]
     assert (summary["p50"]["prefill"], summary["p95"]["total"], summary["count"]) == (50.0, 95.0, 101)
     assert summary["peak_bytes"] is None
-
-
-def test_sweep_order_and_ids() -> None:
-    pruning = PruningConfig(
-        methods=["random", "autoprune", "paper", "blind"],
-        retentions=[0.2, 0.4],
-        seeds=[0, 1],
-        options={"paper": {"method": "autoprune", "variant": "paper"}},
-    )
-    ids = [condition.id for condition in expand(pruning)]
-    assert ids[0] == "none"
-    assert ids[1:5] == ["random@0.2#0", "random@0.2#1", "random@0.4#0", "random@0.4#1"]
-    assert ids[5:] == ["autoprune@0.2", "autoprune@0.4", "paper@0.2", "paper@0.4", "blind"]
-    assert expand(pruning)[-2].options == {"variant": "paper"}
-
-
-def test_sweep_refuses_nonsense() -> None:
-    with pytest.raises(PruningError, match="autoprune"):
-        expand(PruningConfig(methods=["autoprun"]))
-    with pytest.raises(ConfigError, match=r"'random@0\.25#0' stands twice"):
-        expand(PruningConfig(methods=["random", "random"]))
-    with pytest.raises(ConfigError, match=r"'autoprune@0\.25' stands twice"):
-        expand(PruningConfig(retentions=[0.25, 0.25]))
-    with pytest.raises(ConfigError, match=r"unknown value 'autoprnue'\. Did you mean 'autoprune'"):
-        expand(PruningConfig(options={"autoprnue": {"variant": "paper"}}))
 
 
 def test_scoring_and_reporting_need_no_torch() -> None:

@@ -13,16 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from senna_prune.config import DataConfig, EvaluationConfig, load_config
-from senna_prune.errors import ConfigError, ImageError, RunError
+from senna_prune.config import EvaluationConfig, load_config
+from senna_prune.errors import ImageError, RunError
 from senna_prune.evaluation import run_key
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.files import read_lines
 from senna_prune.evaluation.processes import Processes
 from senna_prune.evaluation.run_folder import RunFolder
 from senna_prune.evaluation.run_key import code_version
-from senna_prune.evaluation.runner import plan_of_work
-from senna_prune.evaluation.sweep import expand, planning_samples
 from tests.conftest import ROOT
 from tests.evaluation.dummy import DummySystem, make_planning_set
 from tests.evaluation.kill_and_resume import kill_and_resume, result_files
@@ -258,13 +256,6 @@ def test_error_rows_follow_the_policy_and_are_tried_again(data: Path, tmp_path: 
     assert result_files(tmp_path / "run") == result_files(tmp_path / "whole")
 
 
-def test_shares_are_disjoint_and_complete() -> None:
-    items = list(range(23))
-    shares = [Processes(rank, 4).share(items) for rank in range(4)]
-    assert sorted(item for share in shares for item in share) == items
-    assert Processes.current() == Processes(0, 1)
-
-
 def test_number_of_processes_may_change_between_tries(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "whole")
     config = settings(data, tmp_path / "run")
@@ -321,20 +312,3 @@ def test_dry_run_does_not_take_another_run_for_its_own(data: Path, tmp_path: Pat
     config = settings(data, tmp_path / "run", "readout.max_new_tokens=3")
     with pytest.raises(RunError, match="another run"):
         evaluate(config, DummySystem(config, 0.0, "dummy"), dry_run=True)
-
-
-@pytest.mark.parametrize(
-    "override",
-    ["pruning.methods=[majority]", "pruning.options.none.method=autoprune", "pruning.options.random.method=uniform"],
-)
-def test_controls_cannot_be_impersonated(override: str) -> None:
-    config = load_config(EvaluationConfig, overrides=["pruning.methods=[none,random]", override])
-    with pytest.raises(ConfigError, match="name of a control"):
-        expand(config.pruning)
-
-
-def test_kept_tokens_are_recorded_under_every_camera_order(data: Path) -> None:
-    samples = planning_samples(DataConfig([f"{data}/set.jsonl"], str(data), ["corrected", "upstream"]))
-    tasks = plan_of_work(samples, expand(EvaluationConfig().pruning), {}, kept_samples=3)
-    orders = [task.sample.convention.cameras for task in tasks if task.depths]
-    assert sorted(orders) == ["corrected"] * 3 + ["upstream"] * 3

@@ -1,0 +1,64 @@
+"""From settings to the plan of work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from senna_prune.config import DataConfig, EvaluationConfig, PruningConfig, load_config
+from senna_prune.errors import ConfigError, PruningError
+from senna_prune.evaluation.processes import Processes
+from senna_prune.evaluation.runner import plan_of_work
+from senna_prune.evaluation.sweep import expand, planning_samples
+from tests.evaluation.dummy import make_planning_set
+
+
+def test_sweep_order_and_ids() -> None:
+    pruning = PruningConfig(
+        methods=["random", "autoprune", "paper", "blind"],
+        retentions=[0.2, 0.4],
+        seeds=[0, 1],
+        options={"paper": {"method": "autoprune", "variant": "paper"}},
+    )
+    ids = [condition.id for condition in expand(pruning)]
+    assert ids[0] == "none"
+    assert ids[1:5] == ["random@0.2#0", "random@0.2#1", "random@0.4#0", "random@0.4#1"]
+    assert ids[5:] == ["autoprune@0.2", "autoprune@0.4", "paper@0.2", "paper@0.4", "blind"]
+    assert expand(pruning)[-2].options == {"variant": "paper"}
+
+
+def test_sweep_refuses_nonsense() -> None:
+    with pytest.raises(PruningError, match="autoprune"):
+        expand(PruningConfig(methods=["autoprun"]))
+    with pytest.raises(ConfigError, match=r"'random@0\.25#0' stands twice"):
+        expand(PruningConfig(methods=["random", "random"]))
+    with pytest.raises(ConfigError, match=r"'autoprune@0\.25' stands twice"):
+        expand(PruningConfig(retentions=[0.25, 0.25]))
+    with pytest.raises(ConfigError, match=r"unknown value 'autoprnue'\. Did you mean 'autoprune'"):
+        expand(PruningConfig(options={"autoprnue": {"variant": "paper"}}))
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["pruning.methods=[majority]", "pruning.options.none.method=autoprune", "pruning.options.random.method=uniform"],
+)
+def test_controls_cannot_be_impersonated(override: str) -> None:
+    config = load_config(EvaluationConfig, overrides=["pruning.methods=[none,random]", override])
+    with pytest.raises(ConfigError, match="name of a control"):
+        expand(config.pruning)
+
+
+def test_kept_tokens_are_recorded_under_every_camera_order(tmp_path: Path) -> None:
+    path = make_planning_set(tmp_path, scenes=4, per_scene=3)
+    samples = planning_samples(DataConfig([str(path)], str(tmp_path), ["corrected", "upstream"]))
+    tasks = plan_of_work(samples, expand(EvaluationConfig().pruning), {}, kept_samples=3)
+    orders = [task.sample.convention.cameras for task in tasks if task.depths]
+    assert sorted(orders) == ["corrected"] * 3 + ["upstream"] * 3
+
+
+def test_shares_are_disjoint_and_complete() -> None:
+    items = list(range(23))
+    shares = [Processes(rank, 4).share(items) for rank in range(4)]
+    assert sorted(item for share in shares for item in share) == items
+    assert Processes.current() == Processes(0, 1)
