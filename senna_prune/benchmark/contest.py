@@ -108,7 +108,7 @@ def run_contest(
     text, base = len(host.layout.text), field[0].name
     full = (host.layout.num_visual,) * shape.layers
     whole = decoder_flops(shape, full, text)
-    weights = sum(p.numel() * p.element_size() for p in host.model.model.language_model.parameters())
+    weights = weight_bytes(host.model.model.language_model)
     for one in field:
         entering, after = full, full
         if one.pruner is not None and (trace := host.prefill(one.pruner)) is not None:
@@ -178,15 +178,17 @@ def stage_floors(shape: ModelShape, host: BenchHost, hardware: Hardware) -> dict
     if host.pixel_values is None:
         return {}
 
-    def read(module: torch.nn.Module) -> int:
-        return sum(p.numel() * p.element_size() for p in module.parameters())
-
     inner = host.model.model
-    adapter = read(inner.multi_modal_projector) + read(inner.img_adapter)
+    adapter = weight_bytes(inner.multi_modal_projector) + weight_bytes(inner.img_adapter)
     return {
-        "vision": hardware.floor(vision_flops(shape), read(inner.vision_tower)),
+        "vision": hardware.floor(vision_flops(shape), weight_bytes(inner.vision_tower)),
         "adapter": hardware.floor(projection_flops(shape), adapter),
     }
+
+
+def weight_bytes(module: torch.nn.Module) -> int:
+    """Bytes of all parameters: what a pass must read at least."""
+    return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
 def throughput(config: BenchmarkConfig, host: BenchHost, tick: Callable[[], None]) -> dict[int, Times]:
