@@ -47,6 +47,21 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class LoadedFrame:
+    """A frame before any model: what can be made ready in another thread while the model is at work.
+
+    Attributes:
+        input_ids: shape (S,), with placeholders.
+        pixel_values: shape (views, 3, H, W), in the model's dtype; in pinned memory for a CUDA model.
+        milliseconds: it took to make.
+    """
+
+    input_ids: Tensor
+    pixel_values: Tensor
+    milliseconds: float
+
+
+@dataclass(frozen=True)
 class EncodedFrame:
     """A frame up to the decoder: what any number of pruners can decide on.
 

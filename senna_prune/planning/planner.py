@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
@@ -22,7 +23,7 @@ from senna_prune.model.vision import SennaImageFeatures
 from senna_prune.planning.answers import parse_answer
 from senna_prune.planning.inputs import checked_question, views_in_order
 from senna_prune.planning.labels import PLANS, CameraOrder, Command, Convention, Path, Readout, Speed, plan_text
-from senna_prune.planning.plan import EncodedFrame, Frame, Plan
+from senna_prune.planning.plan import EncodedFrame, Frame, LoadedFrame, Plan
 from senna_prune.planning.timing import FirstTokenStreamer, Stopwatch, Timing
 from senna_prune.pruning import Budget, Pruner, make_pruner
 from senna_prune.pruning.interface import VISION
@@ -109,7 +110,6 @@ class Planner:
         """
         return self.encode_batch([(views, question)], evidence, names)[0]
 
-    @torch.inference_mode()
     def encode_batch(
         self,
         frames: Sequence[tuple[Sequence[Picture], str]],
@@ -117,29 +117,50 @@ class Planner:
         names: Sequence[str] | None = None,
     ) -> list[EncodedFrame]:
         """`encode` for several frames, each the pictures and the question, with one pass through the vision tower."""
+        return self.see([self.load(views, question, names) for views, question in frames], evidence)
+
+    def load(self, views: Sequence[Picture], question: str, names: Sequence[str] | None = None) -> LoadedFrame:
+        """The part of `encode` that needs no model, and may run in another thread while the model decides.
+
+        Raises:
+            InputError, ImageError: as `encode` does.
+        """
+        began = time.perf_counter()
+        device = self.model.device
+        ids = self.processor.encode_prompt(planning_prompt(question, self.system))
+        # In the model's dtype already: what is converted on its way to the device leaves pinned memory first.
+        pixels = self.processor.encode_views(views, names).to(self.model.dtype)
+        if device.type == "cuda":
+            # A thread begins on the first device, and pinning would open a context there.
+            with torch.cuda.device(device):
+                pixels = pixels.pin_memory()
+        return LoadedFrame(ids, pixels, 1e3 * (time.perf_counter() - began))
+
+    @torch.inference_mode()
+    def see(self, frames: Sequence[LoadedFrame], evidence: bool = True) -> list[EncodedFrame]:
+        """The rest of `encode`: loaded frames through the vision tower and the adapter, in one pass."""
         if not frames:
             return []
         inner, device = self.model.model, self.model.device
         stopwatch = Stopwatch(device)
-        ids = [self.processor.encode_prompt(planning_prompt(question, self.system)) for _, question in frames]
-        pixels = torch.cat([self.processor.encode_views(views, names) for views, _ in frames])
-        if device.type == "cuda":
-            pixels = pixels.pin_memory()
-        pixels = pixels.to(device, self.model.dtype, non_blocking=True)
-        stopwatch.lap("preprocess")
+        pixels = torch.cat([frame.pixel_values.to(device, non_blocking=True) for frame in frames])
         patches, cls_attention, keys = inner.get_vision_features(pixels, evidence)
         stopwatch.lap("vision")
         tokens = inner.adapt(patches)
         stopwatch.lap("adapter")
-        stages = {stage: time / len(frames) for stage, time in stopwatch.stages.items()}
+        shared = {stage: spent / len(frames) for stage, spent in stopwatch.stages.items()}
 
         def by_frame(values: Tensor | None) -> Sequence[Tensor | None]:
             return [None] * len(frames) if values is None else values.unflatten(0, (len(frames), 1, -1)).unbind()
 
-        parts = zip(ids, by_frame(tokens), by_frame(cls_attention), by_frame(keys), strict=True)
+        parts = zip(frames, by_frame(tokens), by_frame(cls_attention), by_frame(keys), strict=True)
         return [
-            EncodedFrame(row, SennaImageFeatures(cast(Tensor, visual), scores, frame_keys), stages)
-            for row, visual, scores, frame_keys in parts
+            EncodedFrame(
+                frame.input_ids,
+                SennaImageFeatures(cast(Tensor, visual), scores, frame_keys),
+                {"preprocess": frame.milliseconds, **shared},
+            )
+            for frame, visual, scores, frame_keys in parts
         ]
 
     def decide(self, encoded: EncodedFrame, pruner: Pruner | None = None) -> Plan:
@@ -171,7 +192,7 @@ class Planner:
         plans = []
         for number, (text, frame) in enumerate(zip(texts, encoded, strict=True)):
             answer = parse_answer(text)
-            shared = {stage: time / len(encoded) for stage, time in stopwatch.stages.items()}
+            shared = {stage: spent / len(encoded) for stage, spent in stopwatch.stages.items()}
             distribution = distributions[number] if distributions is not None else None
             timing = Timing(**frame.stages, **shared)
             plans.append(
@@ -192,9 +213,16 @@ class Planner:
             streamer=FirstTokenStreamer(stopwatch),
         )[:, width:]
         stopwatch.lap("readout")
-        texts = self.processor.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        answers = [self._answer(row) for row in ids.tolist()]
+        texts = self.processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
         # The last token is read off, not read in.
-        return [text.strip() for text in texts], None, [ids.shape[1] - 1] * len(texts)
+        return [text.strip() for text in texts], None, [len(answer) - 1 for answer in answers]
+
+    def _answer(self, ids: list[int]) -> list[int]:
+        """A generated row up to its end: a batch goes on, padded, until its longest answer has ended."""
+        ends = self.model.generation_config.eos_token_id
+        known = ends if isinstance(ends, list) else [ends]
+        return ids[: next((place for place, token in enumerate(ids, start=1) if token in known), None)]
 
     def _score(self, inputs: dict[str, Tensor], stopwatch: Stopwatch) -> _Reading:
         if len(inputs["input_ids"]) == 1:

@@ -12,11 +12,11 @@ from transformers.generation.streamers import BaseStreamer
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds per stage; for a frame decided in a batch, its equal share of the batch.
+    """Milliseconds per stage; for a frame decided in a batch, its equal share of the batch (`preprocess` is its own).
 
     Attributes:
-        preprocess: pictures to pixel values.
-        vision: vision tower (and the evidence it gives pruning).
+        preprocess: prompt to ids and pictures to pixel values, wherever that was done.
+        vision: pixel values to the device, vision tower (and the evidence it gives pruning).
         adapter: projector and adapter.
         prefill: the prompt through the decoder, pruning included, up to the first token of the answer.
         readout: the rest of the answer.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -253,3 +254,30 @@ def test_a_batch_is_seen_in_one_pass_of_the_tower() -> None:
     planner.plan_batch(frames())
     handle.remove()
     assert passes == [6 * len(frames())]
+
+
+def test_loading_needs_no_model_and_may_run_in_another_thread() -> None:
+    planner = Planner(*tiny_senna(), pruner("fastervlm"))
+    given = [(list(images(seed).values()), planning_question(seed, "go straight")) for seed in range(3)]
+    with ThreadPoolExecutor(2) as pool:
+        loaded = list(pool.map(lambda frame: planner.load(*frame), given))
+    for frame, again in zip(loaded, (planner.load(*frame) for frame in given), strict=True):
+        assert torch.equal(frame.input_ids, again.input_ids)
+        assert torch.equal(frame.pixel_values, again.pixel_values)
+    seen, encoded = planner.see(loaded), planner.encode_batch(given)
+    for one, other, frame in zip(seen, encoded, loaded, strict=True):
+        assert torch.equal(one.features.tokens, other.features.tokens)
+        assert one.stages["preprocess"] == frame.milliseconds
+    assert planner.see([]) == []
+    with pytest.raises(ImageError, match="no such image file"):
+        planner.load(["/no/such.jpg"] * 6, given[0][1])
+
+
+def test_an_answer_that_ends_early_does_not_count_the_padding_of_its_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    planner = Planner(*tiny_senna(), None, "generate")
+    rows = [[5, 6, 2, 0, 0], [5, 6, 7, 8, 2], [5, 6, 7, 8, 9]]
+    for ends in (2, [2, 3]):
+        monkeypatch.setattr(planner.model.generation_config, "eos_token_id", ends)
+        assert [planner._answer(row) for row in rows] == [[5, 6, 2], [5, 6, 7, 8, 2], [5, 6, 7, 8, 9]]
+    monkeypatch.setattr(planner.model.generation_config, "eos_token_id", None)
+    assert planner._answer(rows[0]) == rows[0]
