@@ -111,6 +111,9 @@ class EvaluationConfig:
     Attributes:
         name: title of tables and reports.
         limit: evaluate only the first so many samples of each planning set.
+        batch_size: samples decided together, chosen by the length of their questions (seeded methods take them one by
+            one). 1 gives the numbers of `Planner.decide`; others change the last digits of distributions, and with them
+            an answer only where two were as good as equal. Times are shares of a batch's, peak memory is the batch's.
         kept_samples: record which tokens were kept for so many samples, spread over the set, for the report's pictures.
         output: run folder; None: `runs/<name>-<run key>`.
     """
@@ -122,6 +125,7 @@ class EvaluationConfig:
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
     limit: int | None = None
+    batch_size: int = 1
     kept_samples: int = 40
     output: str | None = None
 
@@ -146,6 +150,7 @@ class EvaluationConfig:
                 raise ConfigError(f"{retention} is no share of tokens", where="pruning.retentions", mend="use (0, 1]")
         for key, count in (
             ("limit", self.limit),
+            ("batch_size", self.batch_size),
             ("readout.max_new_tokens", self.readout.max_new_tokens),
             ("scoring.resamples", self.scoring.resamples),
         ):

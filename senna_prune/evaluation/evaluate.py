@@ -16,7 +16,7 @@ from senna_prune.evaluation.processes import Processes
 from senna_prune.evaluation.progress import Meter, announce
 from senna_prune.evaluation.run_folder import RunFolder, RunInfo
 from senna_prune.evaluation.run_key import require_same_run, run_key, short_digest
-from senna_prune.evaluation.runner import Task, plan_of_work, run_tasks
+from senna_prune.evaluation.runner import Chunk, left_in, plan_of_work, run_tasks
 from senna_prune.evaluation.scoring import score
 from senna_prune.evaluation.show import show_results
 from senna_prune.evaluation.sweep import expand, planning_samples, require_images
@@ -70,18 +70,17 @@ def evaluate(
     if dry_run:
         if folder.info_path.exists():
             require_same_run(folder.read_info().key, key, folder.path)
-        announce(
-            console, samples, conditions, plan_of_work(samples, conditions, folder.read_lines(), 0), 1, folder.path
-        )
+        chunks = plan_of_work(samples, conditions, folder.read_lines(), 0, config.batch_size)
+        announce(console, samples, conditions, chunks, 1, folder.path)
         return None
     if processes.main:
         folder.claim(info, samples)
     processes.wait()
-    tasks = plan_of_work(samples, conditions, folder.read_lines(), config.kept_samples)
+    chunks = plan_of_work(samples, conditions, folder.read_lines(), config.kept_samples, config.batch_size)
     # Nobody may write before everybody has read, or the shares would differ.
     processes.wait()
-    if tasks:
-        _run(config, system, folder, info, tasks, processes, console, samples)
+    if chunks:
+        _run(config, system, folder, info, chunks, processes, console, samples)
     processes.wait()
     if processes.main:
         finish(folder, info, samples, config.scoring)
@@ -94,23 +93,27 @@ def _run(
     system: EvaluatedSystem,
     folder: RunFolder,
     info: RunInfo,
-    tasks: Sequence[Task],
+    chunks: Sequence[Chunk],
     processes: Processes,
     console: Console,
     samples: Sequence[PlanningSample],
 ) -> None:
     if processes.main:
         folder.write_info(info)
-        announce(console, samples, info.conditions, tasks, processes.count, folder.path)
+        announce(console, samples, info.conditions, chunks, processes.count, folder.path)
     system.load()
     if processes.main:
         folder.write_appearance(system.appearance())
-    share = processes.share(tasks)
+    share = processes.share(chunks)
+    counts = [left_in(chunk) for chunk in share]
     with (
         folder.open_journal(processes.rank) as journal,
-        Meter(sum(len(task.conditions) for task in share), shown=processes.main) as meter,
+        Meter(sum(counts), next(iter(counts), 0), shown=processes.main) as meter,
     ):
-        run_tasks(share, system, journal, fail_on_error=config.scoring.on_error == "fail", advance=meter.advance)
+        fail = config.scoring.on_error == "fail"
+        spent = run_tasks(share, system, journal, fail_on_error=fail, advance=meter.advance)
+    if processes.main:
+        console.print(str(spent), highlight=False, markup=False)
 
 
 def finish(folder: RunFolder, info: RunInfo, samples: Sequence[PlanningSample], scoring: ScoringConfig) -> None:

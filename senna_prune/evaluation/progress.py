@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from senna_prune.evaluation.records import Condition
-from senna_prune.evaluation.runner import Task
+from senna_prune.evaluation.runner import Chunk, left_in
 from senna_prune.planning.sample import PlanningSample
 
 
@@ -19,13 +19,13 @@ def announce(
     console: Console,
     samples: Sequence[PlanningSample],
     conditions: Sequence[Condition],
-    tasks: Sequence[Task],
+    chunks: Sequence[Chunk],
     processes: int,
     folder: Path,
 ) -> None:
     """Say how much there is to do."""
     total = len(samples) * len(conditions)
-    left = sum(len(task.conditions) for task in tasks)
+    left = sum(map(left_in, chunks))
     scenes = len({sample.scene for sample in samples})
     conventions = ", ".join(sorted({sample.convention.name for sample in samples}))
     lines = [
@@ -40,10 +40,10 @@ def announce(
 
 
 class Meter:
-    """Progress bar on standard error. After the first sample it states the time the whole will take, for logs."""
+    """Progress bar on standard error. After the `first` decisions it states the time the whole will take, for logs."""
 
-    def __init__(self, total: int, *, shown: bool) -> None:
-        self._total, self._shown = total, shown
+    def __init__(self, total: int, first: int, *, shown: bool) -> None:
+        self._total, self._first, self._shown = total, first, shown
         console = Console(stderr=True)
         columns = (
             TextColumn("deciding"),
@@ -68,10 +68,9 @@ class Meter:
         self._progress.stop()
 
     def advance(self, decisions: int) -> None:
-        first = self._done == 0
-        self._done += decisions
+        before, self._done = self._done, self._done + decisions
         self._progress.advance(self._task, decisions)
-        if first and self._shown and self._done < self._total:
+        if before < self._first <= self._done < self._total and self._shown:
             seconds = (time.perf_counter() - self._started) * (self._total / self._done - 1)
             self._progress.console.print(f"about {duration(seconds)} to go", highlight=False)
 

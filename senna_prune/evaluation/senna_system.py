@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,8 @@ from senna_prune.model.checkpoint import Checkpoint, checkpoint_digest, load_sen
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.prompts import planning_prompt
 from senna_prune.planning.labels import Readout
-from senna_prune.planning.planner import EncodedFrame, Planner
+from senna_prune.planning.plan import EncodedFrame, LoadedFrame
+from senna_prune.planning.planner import Planner
 from senna_prune.planning.sample import PlanningSample
 from senna_prune.pruning.budget import Accounting, Budget
 from senna_prune.pruning.pruner import Pruner
@@ -29,6 +31,8 @@ from senna_prune.pruning.registry import make_pruner
 
 TYPICAL_COMPLEXITY = 0.5
 """Stands in for the measured one where a schedule is explained before any sample is seen."""
+
+Encoded = tuple[PlanningSample, EncodedFrame]
 
 
 class SennaSystem:
@@ -98,24 +102,44 @@ class SennaSystem:
         padded = self.planner.processor.image_aspect_ratio == "pad"
         return Appearance(adapter_paths(self.planner.model).tolist(), padded)
 
-    def encode(self, sample: PlanningSample) -> tuple[PlanningSample, EncodedFrame]:
+    def prepare(self, sample: PlanningSample) -> tuple[PlanningSample, LoadedFrame]:
         root = Path(self.config.data.image_root)
-        return sample, self.planner.encode([root / path for path in sample.view_paths()], sample.question)
+        return sample, self.planner.load([root / path for path in sample.view_paths()], sample.question)
 
-    def decide(self, encoded: tuple[PlanningSample, EncodedFrame], condition: Condition, depths: bool) -> Decision:
-        sample, frame = encoded
+    def encode(self, prepared: Sequence[tuple[PlanningSample, LoadedFrame]]) -> list[Encoded]:
+        frames = self.planner.see([frame for _, frame in prepared])
+        return [(sample, frame) for (sample, _), frame in zip(prepared, frames, strict=True)]
+
+    def decide(self, encoded: Sequence[Encoded], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
+        if condition.seed is None:
+            frames = [frame for _, frame in encoded]
+            return self._decide_together(frames, self._pruner(condition), depths)
+        # Every sample has a draw of its own, so a pruner of its own.
+        return [
+            decision
+            for (sample, frame), wanted in zip(encoded, depths, strict=True)
+            for decision in self._decide_together([frame], self._pruner(condition, sample), [wanted])
+        ]
+
+    def _decide_together(
+        self, frames: Sequence[EncodedFrame], pruner: Pruner, depths: Sequence[bool]
+    ) -> list[Decision]:
         cuda = self.planner.model.device.type == "cuda"
         if cuda:
             torch.cuda.reset_peak_memory_stats()
-        plan = self.planner.decide(frame, self._pruner(condition, sample))
-        return Decision(
-            answer=plan.text,
-            trace=plain_trace(plan.trace, depths),
-            readout_positions=plan.readout_positions,
-            distribution=tuple(rounded(p) for p in plan.distribution.values()) if plan.distribution else None,
-            milliseconds=asdict(plan.timing),
-            peak_bytes=torch.cuda.max_memory_allocated() if cuda else None,
-        )
+        plans = self.planner.decide_batch(frames, pruner)
+        peak = torch.cuda.max_memory_allocated() if cuda else None
+        return [
+            Decision(
+                answer=plan.text,
+                trace=plain_trace(plan.trace, wanted),
+                readout_positions=plan.readout_positions,
+                distribution=tuple(rounded(p) for p in plan.distribution.values()) if plan.distribution else None,
+                milliseconds=asdict(plan.timing),
+                peak_bytes=peak,
+            )
+            for plan, wanted in zip(plans, depths, strict=True)
+        ]
 
     def _pruner(self, condition: Condition, sample: PlanningSample | None = None) -> Pruner:
         if condition.seed is not None:

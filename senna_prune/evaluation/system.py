@@ -66,10 +66,17 @@ class EvaluatedSystem(Protocol):
         """For pictures of kept tokens; None if there is nothing to draw."""
         ...
 
-    def encode(self, sample: PlanningSample) -> Any:
-        """Whatever all conditions share for one sample; `ImageError` if a picture is unusable."""
+    def prepare(self, sample: PlanningSample) -> Any:
+        """What a sample needs before any model, pictures above all; `ImageError` if one is unusable.
+
+        Called in a background thread, one sample at a time, while the model decides others.
+        """
         ...
 
-    def decide(self, encoded: Any, condition: Condition, depths: bool) -> Decision:
-        """Decide an encoded sample under one condition; `depths` asks for `Trace.depths`."""
+    def encode(self, prepared: Sequence[Any]) -> Any:
+        """Whatever all conditions share for samples that are decided together."""
+        ...
+
+    def decide(self, encoded: Any, condition: Condition, depths: Sequence[bool]) -> list[Decision]:
+        """Decide encoded samples under one condition; `depths` asks for each one's `Trace.depths`."""
         ...

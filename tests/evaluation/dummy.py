@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from senna_prune.config import EvaluationConfig
@@ -63,6 +64,7 @@ class DummySystem:
 
     def __init__(self, config: EvaluationConfig, delay: float = 0.0, checkpoint: str = "dummy") -> None:
         self.config, self.delay, self.checkpoint = config, delay, checkpoint
+        self.prepared: list[str] = []
         self.encoded: list[str] = []
         self.decided: list[tuple[str, str]] = []
         self.loaded = False
@@ -85,8 +87,8 @@ class DummySystem:
         paths = [[1 / 4 if patch // 4 == token else 0.0 for patch in range(16)] for token in range(4)]
         return Appearance(paths, padded=True)
 
-    def encode(self, sample: PlanningSample) -> PlanningSample:
-        self.encoded.append(sample.key)
+    def prepare(self, sample: PlanningSample) -> PlanningSample:
+        self.prepared.append(sample.key)
         for path in sample.view_paths():
             file = Path(self.config.data.image_root) / path
             if not file.is_file():
@@ -95,24 +97,34 @@ class DummySystem:
                 raise ImageError("not a picture", where=path)
         return sample
 
-    def decide(self, encoded: PlanningSample, condition: Condition, depths: bool) -> Decision:
+    def encode(self, prepared: Sequence[PlanningSample]) -> list[PlanningSample]:
+        self.encoded += [sample.key for sample in prepared]
+        return list(prepared)
+
+    def decide(self, encoded: Sequence[PlanningSample], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
         assert self.loaded
+        company = "" if condition.seed is not None or len(encoded) == 1 else "/".join(s.key for s in encoded)
+        return [self._decide(s, condition, wanted, company) for s, wanted in zip(encoded, depths, strict=True)]
+
+    def _decide(self, sample: PlanningSample, condition: Condition, depths: bool, company: str) -> Decision:
         time.sleep(self.delay)
-        self.decided.append((encoded.key, condition.id))
+        self.decided.append((sample.key, condition.id))
         entering = self._entering(condition)
         right = {"none": 0.9, "blind": 0.3}.get(condition.method, 0.5 + 0.5 * (condition.retention or 0))
-        plan = plan_text(*PLANS[int(20 * draw(encoded.key, condition.id, "plan"))])
+        plan = plan_text(*PLANS[int(20 * draw(sample.key, condition.id, "plan"))])
         return Decision(
-            answer=encoded.answer if draw(encoded.key, condition.id) < right else plan,
+            answer=sample.answer if draw(sample.key, condition.id) < right else plan,
             trace=Trace(
                 entering=entering,
                 after=(*entering[1:], entering[-1]),
                 text=11,
                 per_view=tuple(tuple(n // 6 + (view < n % 6) for view in range(6)) for n in entering),
-                complexity=round(draw(encoded.key), 6) if condition.method == "autoprune" else None,
+                complexity=round(draw(sample.key), 6) if condition.method == "autoprune" else None,
                 depths=tuple(sum(n > token for n in entering) for token in range(24)) if depths else None,
             ),
             readout_positions=5,
+            # The last digits of a batch depend on who is in it.
+            distribution=tuple(round(0.05 + 1e-6 * draw(company, plan), 12) for plan in range(20)) if company else None,
             milliseconds={"preprocess": 1.0, "vision": 2.0, "prefill": 4.0 * draw(time.time()), "readout": 1.0},
         )
 

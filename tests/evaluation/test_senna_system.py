@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,12 @@ from senna_prune.errors import CheckpointError, PruningError
 from senna_prune.evaluation.cost import decoder_flops, kv_bytes, projection_flops
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.files import read_lines
-from senna_prune.evaluation.records import Condition
+from senna_prune.evaluation.records import Condition, Decision
 from senna_prune.evaluation.senna_system import SennaSystem, sample_seed
 from senna_prune.evaluation.sweep import planning_samples
 from senna_prune.model.prompts import planning_prompt
 from senna_prune.planning.planner import pruner_for
+from senna_prune.planning.sample import PlanningSample
 from senna_prune.pruning.budget import Budget, DecoderCost
 from tests.evaluation.checkpoint import write_checkpoint, write_planning_set
 
@@ -39,6 +41,11 @@ def system(given: list[str]) -> SennaSystem:
     system = SennaSystem(load_config(EvaluationConfig, overrides=[*given, "readout.max_new_tokens=4"]))
     system.load()
     return system
+
+
+def decide(system: SennaSystem, samples: Sequence[PlanningSample], condition: Condition) -> list[Decision]:
+    encoded = system.encode([system.prepare(sample) for sample in samples])
+    return system.decide(encoded, condition, [True] * len(samples))
 
 
 @pytest.mark.parametrize("readout", ["generate", "one_pass"])
@@ -74,7 +81,8 @@ def test_whole_evaluation(given: list[str], tmp_path: Path, readout: str) -> Non
 
 def test_unpruned_decision_is_the_plain_models(system: SennaSystem) -> None:
     sample = planning_samples(system.config.data)[0]
-    decision = system.decide(system.encode(sample), Condition("none", "none"), depths=False)
+    encoded = system.encode([system.prepare(sample)])
+    (decision,) = system.decide(encoded, Condition("none", "none"), [False])
     root = Path(system.config.data.image_root)
     inputs = system.planner.processor(planning_prompt(sample.question), [root / path for path in sample.view_paths()])
     ids = system.planner.model.generate(**inputs, max_new_tokens=4, do_sample=False)[:, inputs["input_ids"].shape[1] :]
@@ -86,7 +94,7 @@ def test_flops_and_cache_agree_with_what_ran(system: SennaSystem) -> None:
     """Against the budget's arithmetic, and against the cache that a pruned prefill really leaves."""
     sample = planning_samples(system.config.data)[0]
     condition = Condition("autoprune", "autoprune", 0.25)
-    trace = system.decide(system.encode(sample), condition, depths=False).trace
+    trace = decide(system, [sample], condition)[0].trace
     text = system.planner.model.config.text_config
     budget = DecoderCost(text.hidden_size, text.intermediate_size, trace.text)
     assert decoder_flops(system.shape, trace.entering, trace.text) == pytest.approx(
@@ -113,9 +121,10 @@ def test_cost_of_vision_counts_the_real_weights(system: SennaSystem) -> None:
 def test_random_draws_anew_for_every_sample_and_repeats(system: SennaSystem) -> None:
     first, second = planning_samples(system.config.data)[:2]
     condition = Condition("random", "random", 0.25, seed=0)
-    draws = [system.decide(system.encode(s), condition, depths=True).trace.depths for s in (first, second, first)]
+    draws = [decide(system, [sample], condition)[0].trace.depths for sample in (first, second, first)]
     assert draws[0] == draws[2]
     assert draws[0] != draws[1]
+    assert [decision.trace.depths for decision in decide(system, [first, second], condition)] == draws[:2]
     assert sample_seed(0, "a") != sample_seed(1, "a")
 
 

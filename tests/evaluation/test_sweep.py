@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,9 +53,34 @@ def test_controls_cannot_be_impersonated(override: str) -> None:
 def test_kept_tokens_are_recorded_under_every_camera_order(tmp_path: Path) -> None:
     path = make_planning_set(tmp_path, scenes=4, per_scene=3)
     samples = planning_samples(DataConfig([str(path)], str(tmp_path), ["corrected", "upstream"]))
-    tasks = plan_of_work(samples, expand(EvaluationConfig().pruning), {}, kept_samples=3)
-    orders = [task.sample.convention.cameras for task in tasks if task.depths]
+    chunks = plan_of_work(samples, expand(EvaluationConfig().pruning), {}, kept_samples=3)
+    orders = [task.sample.convention.cameras for (task,) in chunks if task.depths]
     assert sorted(orders) == ["corrected"] * 3 + ["upstream"] * 3
+
+
+def test_a_batch_holds_questions_of_a_length(tmp_path: Path) -> None:
+    path = make_planning_set(tmp_path, scenes=4, per_scene=3)
+    samples = [
+        replace(sample, question=sample.question + "?" * (number % 3))
+        for number, sample in enumerate(planning_samples(DataConfig([str(path)], str(tmp_path))))
+    ]
+    conditions = expand(EvaluationConfig().pruning)
+    singles = plan_of_work(samples, conditions, {}, kept_samples=0)
+    assert [task.sample.key for (task,) in singles] == [sample.key for sample in samples]
+    chunks = plan_of_work(samples, conditions, {}, kept_samples=0, batch_size=4)
+    assert [{len(task.sample.question) - len(samples[0].question) for task in chunk} for chunk in chunks] == [
+        {0},
+        {1},
+        {2},
+    ]
+    assert [task.sample.key for task in chunks[1]] == [sample.key for sample in samples[1::3]]
+    assert [len(chunk) for chunk in plan_of_work(samples, conditions, {}, 0, batch_size=5)] == [5, 5, 2]
+
+
+@pytest.mark.parametrize("size", [0, -1])
+def test_a_batch_holds_a_sample_at_least(size: int) -> None:
+    with pytest.raises(ConfigError, match=rf"batch_size: {size} is less than 1"):
+        load_config(EvaluationConfig, overrides=[f"batch_size={size}"])
 
 
 def test_shares_are_disjoint_and_complete() -> None:
