@@ -128,7 +128,10 @@ def _decide(
     advance: Callable[[int], None],
     spent: Spent,
 ) -> None:
-    """Decide a chunk's usable samples under every condition that one of them lacks, and keep what was lacking."""
+    """Decide a chunk's usable samples under every condition that one of them lacks, and keep what was lacking.
+
+    Where a picture was mended, the others keep what was decided without it.
+    """
     encoded = system.encode(prepared)
     depths = [task.depths for task in tasks]
     lacking = {condition.id: condition for task in tasks for condition in task.conditions}
