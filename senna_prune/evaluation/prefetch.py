@@ -8,8 +8,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-import torch
-
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -26,6 +24,8 @@ def prefetched(load: Callable[[T], R], groups: Sequence[Sequence[T]]) -> Iterato
         An iterator over the groups, each as the futures of its items. Leaving the context, however that happens, waits
         for the item that is being loaded and drops the rest.
     """
+    import torch  # scoring and reports know the runner without it
+
     # A second team of torch's threads would take the cores from the model's own. The limit is this thread's alone, but
     # becomes the default of threads yet to start.
     pool = ThreadPoolExecutor(1, "prefetch", initializer=torch.set_num_threads, initargs=(1,))
