@@ -28,6 +28,7 @@ def prefetched(load: Callable[[T], R], groups: Sequence[Sequence[T]]) -> Iterato
 
     # A second team of torch's threads would take the cores from the model's own. The limit is this thread's alone, but
     # becomes the default of threads yet to start.
+    team = torch.get_num_threads()
     pool = ThreadPoolExecutor(1, "prefetch", initializer=torch.set_num_threads, initargs=(1,))
 
     def handed_out() -> Iterator[list[Future[R]]]:
@@ -43,4 +44,4 @@ def prefetched(load: Callable[[T], R], groups: Sequence[Sequence[T]]) -> Iterato
         yield handed_out()
     finally:
         pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(torch.get_num_threads())
+        torch.set_num_threads(team)
