@@ -17,6 +17,7 @@ from transformers import GenerationConfig, LlamaTokenizer
 from senna_prune.errors import CheckpointError, InputError
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.modeling import SennaForConditionalGeneration
+from senna_prune.model.packing import pack_linears
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.reference_format import MODEL_TYPE, open_reference
 from senna_prune.model.tensor_files import blaming, check_shapes, one_line, read_json, read_tensors, weight_files
@@ -97,6 +98,7 @@ def load_senna(
     device: str | dict[str, Any] = "cpu",
     attn_implementation: str = "sdpa",
     vision_tower: str | Path | None = None,
+    packed: bool = False,
 ) -> tuple[SennaForConditionalGeneration, SennaProcessor]:
     """Model and processor of a checkpoint in our format or as released, ready for evaluation.
 
@@ -108,10 +110,11 @@ def load_senna(
         device: "cpu", "cuda:0", ..., or an `accelerate` device map ("auto" or a dictionary).
         attn_implementation: "sdpa", "eager" or "flash_attention_2".
         vision_tower: folder (or hub id) of the CLIP tower of a released checkpoint that does not hold its own.
+        packed: lay the weights out for fast products on an x86 CPU; see `packing`. The model cannot be saved then.
 
     Raises:
         CheckpointError: the folder, a file in it or its tensors are unusable, or the hub cannot be reached.
-        InputError: unknown dtype, device or attention implementation.
+        InputError: unknown dtype, device or attention implementation, or weights that cannot be packed.
     """
     if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
         raise InputError(f"unknown dtype {dtype!r}", mend="use 'auto', 'float32', 'float16' or 'bfloat16'")
@@ -129,6 +132,9 @@ def load_senna(
     except (ImportError, ValueError, RuntimeError, AssertionError) as error:
         raise InputError(f"cannot load with these options ({one_line(error)})", where=source) from error
     model.generation_config = generation_config(checkpoint.config)
+    if packed:
+        # The adapter's weights are read by vision scores (`engine.vision.adapter_paths`).
+        pack_linears(model, model.model.img_adapter)
     return model.eval(), checkpoint.processor
 
 
