@@ -109,7 +109,9 @@ class AutoPruneScore:
         mean = observation.mean_attention()
         if observation.layer > 1:
             return mean
-        weight = mutual_information(observation.attention).sum() * self.head_scale / observation.attention.shape[1]
+        assert observation.rows is not None
+        information = mutual_information(observation.rows, observation.slots).sum()
+        weight = information * self.head_scale / observation.rows.shape[1]
         return 0.3 * weight * mean + gather_vision(observation)
 
 
