@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import resource
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Times:
     def ratio_to(self, other: Times) -> float:
         """Median over rounds of other / self: how many times faster, immune to drift of the whole machine."""
         return float(np.median(np.divide(other.rounds, self.rounds)))
+
+    def median_above(self, other: Times) -> float:
+        """Median over rounds of self - other."""
+        return float(np.median(np.subtract(self.rounds, other.rounds)))
 
 
 def milliseconds(action: Callable[[], object], device: torch.device) -> float:
@@ -73,12 +80,43 @@ def interleave(
 
 
 def peak_mebibytes(action: Callable[[], object], device: torch.device) -> float:
-    """Peak memory while `action` runs: allocated on a GPU; on a CPU the process's high-water mark so far."""
+    """Peak memory of what `action` allocates: on a GPU as the allocator counts it, kernels' workspaces included; on a
+    CPU the tensors alive at the same time, without workspaces. Weights and inputs are there before and do not count."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         action()
         torch.cuda.synchronize(device)
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    action()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    with LiveTensors() as live:
+        action()
+    return live.peak / 2**20
+
+
+class LiveTensors(TorchDispatchMode):
+    """Counts the bytes of tensors made inside the context, and the most that were alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, int] = {}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if _has_storage(x)}
+        out = func(*args, **(kwargs or {}))
+        for tensor in filter(_has_storage, tree_leaves(out)):
+            storage = tensor.untyped_storage()
+            if id(storage) not in self.alive and id(storage) not in given:
+                self.alive[id(storage)] = storage.nbytes()
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._gone, id(storage))
+        self.peak = max(self.peak, self.now)
+        return out
+
+    def _gone(self, key: int) -> None:
+        self.now -= self.alive.pop(key)
+
+
+def _has_storage(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and value.layout is torch.strided

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -34,17 +34,26 @@ class Row:
     Attributes:
         prefill, plan: milliseconds of the prefill alone, and of a whole plan (prefill + readout).
         readout: how the plan is read.
-        flops_ratio: unpruned over own prefill FLOPs. speedup: measured prefill ratio. floor: milliseconds.
+        packed: with packed weights.
+        readout_ms: milliseconds of reading the plan: plan less prefill, median over rounds.
+        flops_ratio: unpruned over own prefill FLOPs, attention in full as published. causal_ratio: the same, attention
+            without the half that a causal kernel skips.
+        speedup: measured prefill ratio to the first row with the same weight layout. plan_speedup: to the very first
+            row. floor: milliseconds.
+        peak_mib: of what a plan allocates beside weights and inputs.
         decisions: milliseconds spent on deciding what to prune; None where nothing is decided.
     """
 
     name: str
     readout: str
+    packed: bool
     entering: float
     after: float
     prefill: Times
     plan: Times
+    readout_ms: float
     flops_ratio: float
+    causal_ratio: float
     speedup: float
     plan_speedup: float
     floor: float
@@ -59,6 +68,7 @@ class Contestant:
     readout: str
     pruner: Pruner | None
     attention: str
+    packed: bool = False
 
 
 def contestants(config: BenchmarkConfig, host: BenchHost) -> list[Contestant]:
@@ -80,34 +90,47 @@ def contestants(config: BenchmarkConfig, host: BenchHost) -> list[Contestant]:
     for method in config.methods:
         name = f"{method} {middle:.0%}, generate"
         rows.append(Contestant(name, "generate", make(method, Budget.retention(middle)), config.compare[0]))
+    if config.packed:
+        again = [one for one in rows if one.attention == config.compare[0]]
+        rows += [replace(one, name=f"packed: {one.name}", packed=True) for one in again]
     return rows
 
 
 def run_contest(
-    config: BenchmarkConfig, host: BenchHost, shape: ModelShape, hardware: Hardware, tick: Callable[[], None]
+    config: BenchmarkConfig,
+    host: BenchHost,
+    packed: BenchHost | None,
+    shape: ModelShape,
+    hardware: Hardware,
+    tick: Callable[[], None],
 ) -> list[Row]:
-    """Time every contestant; rows in the order of `contestants`."""
+    """Time every contestant, on `host` or on the same host `packed`; rows in the order of `contestants`."""
     rows, field = [], contestants(config, host)
     prefills: dict[str, Callable[[], Any]] = {}
     plans: dict[str, Callable[[], Any]] = {}
-    attention = {one.name: one.attention for one in field}
+    named = {one.name: one for one in field}
+
+    def home(one: Contestant) -> BenchHost:
+        return packed if one.packed and packed is not None else host
+
     for one in field:
-        prefills[one.name] = partial(host.prefill, one.pruner)
-        plans[one.name] = partial(host.generate, one.pruner, config.new_tokens)
+        prefills[one.name] = partial(home(one).prefill, one.pruner)
+        plans[one.name] = partial(home(one).generate, one.pruner, config.new_tokens)
         if one.readout == "one_pass" and one.pruner is not None:
-            plans[one.name] = partial(host.one_pass, one.pruner)
+            plans[one.name] = partial(home(one).one_pass, one.pruner)
     timed = interleave(
         {f"prefill {k}": v for k, v in prefills.items()} | {f"plan {k}": v for k, v in plans.items()},
         host.device,
         config.warmup,
         config.repeats,
         tick,
-        prepare=lambda name: host.attend_with(attention[name.partition(" ")[2]]),
+        prepare=lambda name: home(one := named[name.partition(" ")[2]]).attend_with(one.attention),
     )
     host.attend_with(config.compare[0])
     text, base = len(host.layout.text), field[0].name
+    alike = {layout: next(one.name for one in field if one.packed == layout) for layout in {o.packed for o in field}}
     full = (host.layout.num_visual,) * shape.layers
-    whole = decoder_flops(shape, full, text)
+    whole, whole_causal = decoder_flops(shape, full, text), decoder_flops(shape, full, text, causal=True)
     weights = weight_bytes(host.model.model.language_model)
     for one in field:
         entering, after = full, full
@@ -125,26 +148,30 @@ def run_contest(
             Row(
                 name=one.name,
                 readout=one.readout,
+                packed=one.packed,
                 entering=sum(entering) / len(entering),
                 after=sum(after) / len(after),
                 prefill=prefill,
                 plan=plan,
+                readout_ms=plan.median_above(prefill),
                 flops_ratio=whole / flops,
-                speedup=prefill.ratio_to(timed[f"prefill {base}"]),
+                causal_ratio=whole_causal / decoder_flops(shape, entering, text, causal=True),
+                speedup=prefill.ratio_to(timed[f"prefill {alike[one.packed]}"]),
                 plan_speedup=plan.ratio_to(timed[f"plan {base}"]),
                 floor=hardware.floor(flops, weights) + tail,
                 kv_mib=kv_bytes(shape, entering, text) / 2**20,
                 peak_mib=peak_mebibytes(plans[one.name], host.device),
-                decisions=decision_cost(host, one.pruner, config),
+                decisions=decision_cost(home(one), one, config),
             )
         )
     return rows
 
 
-def decision_cost(host: BenchHost, pruner: Pruner | None, config: BenchmarkConfig) -> float | None:
+def decision_cost(host: BenchHost, one: Contestant, config: BenchmarkConfig) -> float | None:
     """Milliseconds a prefill spends on probe, schedule and selection, against a replay of the same selections; None
-    where nothing is decided."""
-    if pruner is None or pruner.name == "none":
+    where nothing is decided, or where another row has the same prefill. Best round against best round."""
+    pruner = one.pruner
+    if pruner is None or pruner.name == "none" or one.readout == "generate":
         return None
     recorder = Recorder(pruner)
     trace = host.prefill(recorder)
@@ -156,8 +183,8 @@ def decision_cost(host: BenchHost, pruner: Pruner | None, config: BenchmarkConfi
         1,
         config.repeats,
     )
-    differences = torch.tensor(timed["real"].rounds) - torch.tensor(timed["replay"].rounds)
-    return float(differences.median())
+    # A small difference of large times: the undisturbed rounds say more than the middle ones.
+    return timed["real"].best - timed["replay"].best
 
 
 def time_stages(config: BenchmarkConfig, host: BenchHost, tick: Callable[[], None]) -> dict[str, Times]:

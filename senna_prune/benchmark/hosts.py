@@ -18,6 +18,7 @@ from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.images import open_picture, to_pixel_values
 from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImageFeatures
+from senna_prune.model.packing import pack_linears
 from senna_prune.model.prompts import planning_prompt, planning_question
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.planning.labels import PLANS, Command
@@ -124,8 +125,12 @@ class BenchHost:
             self.model.set_attn_implementation(implementation)
 
 
-def build_host(config: BenchmarkConfig, device: torch.device) -> BenchHost:
-    """The host of a benchmark, in evaluation mode on `device`."""
+def build_host(config: BenchmarkConfig, device: torch.device, packed: bool = False) -> BenchHost:
+    """The host of a benchmark, in evaluation mode on `device`; `packed`: with the same weights in oneDNN's layout.
+
+    Raises:
+        InputError: these weights cannot be packed.
+    """
     dtype, generator = getattr(torch, config.dtype), np.random.default_rng(0)
     pictures = [generator.integers(0, 256, (*config.images, 3), dtype=np.uint8) for _ in range(6)]
     if config.host.checkpoint:
@@ -136,6 +141,8 @@ def build_host(config: BenchmarkConfig, device: torch.device) -> BenchHost:
         model = random_senna(config.host, device, dtype)
         ids, trie = _random_prompt(model.config, config.host.text_tokens), _random_trie(model.config)
     model = model.eval()
+    if packed:
+        pack_linears(model, model.model.img_adapter)
     size, pixels = model.config.vision_config.image_size, None
     if model.config.num_vision_layers:
         pixels = torch.stack([to_pixel_values(open_picture(p), size, "pad") for p in pictures]).to(device, dtype)

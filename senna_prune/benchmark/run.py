@@ -36,6 +36,7 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
     hardware = measure_hardware(device, getattr(torch, config.dtype))
     console.print(f"measured: {hardware.flops / 1e12:.3g} TFLOP/s matmul, {hardware.bytes / 1e9:.3g} GB/s copy")
     host = build_host(config, device)
+    packed = build_host(config, device, packed=True) if config.packed else None
     shape = model_shape(host.config, getattr(torch, config.dtype))
     field, rounds = contestants(config, host), config.warmup + config.repeats
     total = rounds * (2 * len(field) + (4 if host.pixel_values is not None else 1) + len(config.batch_sizes))
@@ -47,10 +48,12 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
             progress.advance(task)
 
         stages = time_stages(config, host, tick)
-        rows = run_contest(config, host, shape, hardware, tick)
+        rows = run_contest(config, host, packed, shape, hardware, tick)
         batches = throughput(config, host, tick)
     floors = stage_floors(shape, host, hardware)
-    for table in (stage_table(stages, floors), contest_table(rows), batch_table(batches)):
+    tables = [stage_table(stages, floors), prefill_table(rows), plan_table(rows), readout_table(rows)]
+    tables.append(batch_table(batches))
+    for table in tables:
         console.print(table)
     points = {
         method: {
@@ -72,7 +75,7 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
         "rows": [asdict(row) for row in rows],
         "milliseconds_per_frame_by_batch": {size: list(times.rounds) for size, times in batches.items()},
     }
-    write_files(config, record, machine, hardware, [stage_table(stages, floors), contest_table(rows)])
+    write_files(config, record, machine, hardware, tables)
     return record
 
 
@@ -88,12 +91,13 @@ def describe_machine(config: BenchmarkConfig, device: torch.device) -> dict[str,
     }
 
 
-def contest_table(rows: list[Row]) -> Table:
-    table = Table(title="Prefill and whole plan, milliseconds (speed-ups against the first row)")
-    for name in ("contestant", "tokens in", "after", "prefill p50", "p95", "speed-up", "FLOPs ratio", "share"):
-        table.add_column(name, justify="left" if name == "contestant" else "right")
-    for name in ("plan p50", "p95", "plan speed-up", "floor", "x floor", "decisions", "KV MiB", "peak MiB"):
+def prefill_table(rows: list[Row]) -> Table:
+    table = Table(title="Prefill, milliseconds")
+    bases = {row.packed: row.prefill.p50 for row in reversed(rows)}
+    table.add_column("contestant")
+    for name in ("tokens in", "after", "p50", "p95", "speed-up", "FLOPs ratio", "share", "causal ratio", "share"):
         table.add_column(name, justify="right")
+    table.add_column("deciding", justify="right")
     for row in rows:
         table.add_row(
             row.name,
@@ -104,16 +108,49 @@ def contest_table(rows: list[Row]) -> Table:
             f"{row.speedup:.2f}",
             f"{row.flops_ratio:.2f}",
             f"{row.speedup / row.flops_ratio:.0%}",
+            f"{row.causal_ratio:.2f}",
+            f"{row.speedup / row.causal_ratio:.0%}",
+            "-" if row.decisions is None else f"{row.decisions:.1f} ({row.decisions / bases[row.packed]:.1%})",
+        )
+    table.caption = (
+        "FLOPs ratio: attention counted in full, as published; causal: without the half that SDPA skips; deciding: "
+        "probe, schedule and selection; speed-ups and shares: against the unpruned prefill with the same weight layout"
+    )
+    return table
+
+
+def plan_table(rows: list[Row]) -> Table:
+    table = Table(title="Whole plan: prefill and readout, milliseconds")
+    for name in ("contestant", "p50", "p95", "speed-up", "floor", "x floor", "KV MiB", "peak MiB"):
+        table.add_column(name, justify="left" if name == "contestant" else "right")
+    for row in rows:
+        table.add_row(
+            row.name,
             f"{row.plan.p50:.1f}",
             f"{row.plan.p95:.1f}",
             f"{row.plan_speedup:.2f}",
             f"{row.floor:.1f}",
             f"{row.plan.p50 / row.floor:.1f}",
-            "-" if row.decisions is None else f"{row.decisions:.1f} ({row.decisions / rows[0].prefill.p50:.1%})",
             f"{row.kv_mib:.1f}",
             f"{row.peak_mib:.0f}",
         )
-    table.caption = "decisions: probe + schedule + selection, and their share of the unpruned prefill"
+    table.caption = "speed-up: against the first row; peak: what a plan allocates beside weights and inputs"
+    return table
+
+
+def readout_table(rows: list[Row]) -> Table:
+    """One pass over the answers against decoding one of them, for every pair that shares a pruner and a budget."""
+    table = Table(title="Reading the plan after the prefill, milliseconds")
+    for name in ("contestant", "one pass", "generate", "times faster"):
+        table.add_column(name, justify="left" if name == "contestant" else "right")
+    decoded = {row.name.removesuffix(", generate"): row for row in rows if row.readout == "generate"}
+    for row in rows:
+        name = row.name.removesuffix(", one-pass")
+        for other in dict.fromkeys((name, name.removeprefix("packed: "))):
+            if row.readout == "one_pass" and (against := decoded.get(other)):
+                label = name if other == name else f"{name}, against generate with plain weights"
+                ratio = against.readout_ms / row.readout_ms
+                table.add_row(label, f"{row.readout_ms:.0f}", f"{against.readout_ms:.0f}", f"{ratio:.2f}")
     return table
 
 

@@ -47,6 +47,7 @@ class BenchmarkConfig:
         threads: CPU threads; None: torch's choice.
         compare: attention implementations of the unpruned baseline (transformers' own `generate`).
         methods, retentions: what is timed beside it.
+        packed: also run everything with weights packed for the CPU (`model.packing`); holds a second model.
         milliseconds: prefill times to ask for; the profile of an earlier run turns them into retentions.
         new_tokens: tokens that `generate` decodes.
         warmup, repeats: rounds; in every round each contestant runs once, in turn.
@@ -63,6 +64,7 @@ class BenchmarkConfig:
     compare: list[str] = field(default_factory=lambda: ["sdpa", "eager"])
     methods: list[str] = field(default_factory=lambda: ["autoprune"])
     retentions: list[float] = field(default_factory=lambda: [0.2, 0.25, 0.3, 0.35, 0.4])
+    packed: bool = False
     milliseconds: list[float] = field(default_factory=list)
     new_tokens: int = 10
     warmup: int = 2

@@ -77,9 +77,13 @@ def _layer_flops(shape: ModelShape, tokens: float, attended: float) -> float:
     return 2.0 * (projections + 2 * attended * shape.query_width + 3 * tokens * shape.width * shape.mlp)
 
 
-def decoder_flops(shape: ModelShape, entering: Sequence[int], text: int) -> float:
-    """Prefill, given the visual tokens that enter each layer and the text tokens beside them."""
-    return sum(_layer_flops(shape, text + visual, (text + visual) ** 2) for visual in entering)
+def decoder_flops(shape: ModelShape, entering: Sequence[int], text: int, causal: bool = False) -> float:
+    """Prefill, given the visual tokens that enter each layer and the text tokens beside them.
+
+    `causal`: count only the pairs that a token may attend to, which is what SDPA and flash kernels compute.
+    """
+    lengths = [text + visual for visual in entering]
+    return sum(_layer_flops(shape, n, n * (n + 1) / 2 if causal else n**2) for n in lengths)
 
 
 def readout_flops(shape: ModelShape, entering: Sequence[int], text: int, positions: int) -> float:

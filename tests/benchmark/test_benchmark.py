@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from senna_prune.benchmark.clock import Times, interleave
+from senna_prune.benchmark.clock import Times, interleave, peak_mebibytes
 from senna_prune.benchmark.floor import Hardware
 from senna_prune.benchmark.hosts import build_host
 from senna_prune.benchmark.profile import asked_milliseconds, read_profile
@@ -49,6 +49,20 @@ def test_floor_is_arithmetic_or_memory() -> None:
     assert hardware.floor(flops=1.0, read=5e6) == 5000.0
 
 
+def test_peak_counts_what_is_alive_at_once_and_not_what_was_there_before() -> None:
+    before = torch.zeros(2**18)  # 1 MiB
+
+    def action() -> None:
+        for _ in range(5):
+            one = before + 1
+            two = one.view(-1) * 2
+            del one
+            two.mul_(2)
+            del two
+
+    assert peak_mebibytes(action, torch.device("cpu")) == pytest.approx(2.0, abs=0.01)
+
+
 def test_replay_repeats_a_prefill_without_asking_the_policy() -> None:
     config = BenchmarkConfig(host=HostConfig(**(TINY | VISION)), device="cpu")
     host = build_host(config, torch.device("cpu"))
@@ -81,6 +95,20 @@ def test_tool_writes_results_and_a_profile_that_turns_milliseconds_into_retentio
     ((label, _, budget),) = asked_milliseconds(config)
     assert budget.mean_tokens(100) == pytest.approx(60.0)
     assert "ms" in label
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+def test_packed_rows_are_compared_with_both_layouts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*tiny_host_arguments(0), "repeats=1", "warmup=1", "retentions=[0.5]", "new_tokens=2", "packed=true"]
+    assert main([*arguments, f"output={tmp_path}", "name=t"]) == 0
+    rows = {row["name"]: row for row in json.loads((tmp_path / "t.json").read_text())["rows"]}
+    for prefix, packed in (("", False), ("packed: ", True)):
+        assert rows[f"{prefix}transformers generate (sdpa)"]["speedup"] == 1.0
+        row = rows[f"{prefix}autoprune 50%, one-pass"]
+        assert row["packed"] is packed
+        assert row["readout_ms"] == pytest.approx(row["plan"]["rounds"][0] - row["prefill"]["rounds"][0])
+        assert 0 < row["peak_mib"] < rows["transformers generate (sdpa)"]["peak_mib"]
+    assert "against generate with plain weights" in capsys.readouterr().out
 
 
 def test_profile_errors_are_typed(tmp_path: Path) -> None:

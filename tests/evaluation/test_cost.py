@@ -70,6 +70,8 @@ def test_by_hand() -> None:
     assert projection_flops(TINY) == 2 * (16 + 8)
     # Three tokens: 4*3*4 + 2*9*2 + 3*3*2*3 = 48 + 36 + 54 = 138.
     assert decoder_flops(TINY, [1], text=2) == 2 * 138
+    # Causal: 1 + 2 + 3 pairs instead of 9: 4*3*4 + 2*6*2 + 3*3*2*3 = 48 + 24 + 54 = 126.
+    assert decoder_flops(TINY, [1], text=2, causal=True) == 2 * 126
     # Two positions behind three cached tokens: projections 4*2*4 = 32, attention 2*2*(4+5) = 36, MLP 3*2*2*3 = 36;
     # head on three tokens: 3*2*5 = 30.
     assert readout_flops(TINY, [1], text=2, positions=2) == 2 * (32 + 36 + 36 + 30)
