@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.engine.decoder import Decoder
-from senna_prune.engine.probe import Probe
+from senna_prune.engine.probe import Probe, take
 from senna_prune.engine.sequence import TokenState
 from senna_prune.errors import PruningError
 from senna_prune.pruning.interface import (
@@ -39,6 +39,8 @@ class Observer:
         self.embeddings: list[tuple[Tensor, Tensor]] = []
         self.vision: Sequence[VisionEvidence] | None = None
         self.table: tuple[Tensor, Tensor] | None = None
+        self.places: Tensor | None = None
+        self.shared: dict[int, Tensor] = {}
 
     def begin(
         self,
@@ -58,23 +60,26 @@ class Observer:
                 mend="pass pixel_values to the model, or vision= to prune()",
             )
         self.vision = vision
-        longest = max(state.length for state in states)
-        self.table = self.decoder.rotary(embeds, torch.arange(longest, device=embeds.device)[None])
+        self.places = torch.arange(max(state.length for state in states), device=embeds.device)
+        self.table = self.decoder.rotary(embeds, self.places[None])
         if EMBEDDINGS in self.pruner.needs:
             for i, (state, start) in enumerate(zip(states, starts, strict=True)):
                 own = embeds[i, start : start + state.length]
-                self.embeddings.append((own[self._queries(state)], own[state.visual_slots]))
+                self.embeddings.append((take(own, self._queries(state)), own[state.visual_slots]))
 
-    def rotary_tables(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine at prompt positions (batch, n), each (batch, n, head_dim)."""
+    def rotary_tables(self, positions: Tensor | int) -> tuple[Tensor, Tensor]:
+        """Cosine and sine at prompt positions (batch, n), or at the first n for every sample; each (batch or 1, n,
+        head_dim)."""
         assert self.table is not None
         cos, sin = self.table
+        if isinstance(positions, int):
+            return cos[:, :positions], sin[:, :positions]
         return cos[0][positions], sin[0][positions]
 
     def watch(self, layer: int, plans: Sequence[LayerPlan], tables: tuple[Tensor, Tensor], cache: Any) -> None:
         """Layer `layer` is about to run: catch its projections if boundary `layer + 1` will ask for attention."""
-        complexity, boundary = self.pruner.complexity, layer + 1
-        measured = complexity is not None and complexity.layer == layer
+        complexity, boundary, self.shared = self.pruner.complexity, layer + 1, {}
+        measured = complexity is not None and complexity.layer == layer and TEXT_ATTENTION in complexity.needs
         cut = boundary < self.decoder.num_layers and any(
             plan.tokens[boundary] < plan.tokens[layer] or plan.merged[boundary] for plan in plans
         )
@@ -92,19 +97,21 @@ class Observer:
         Args:
             hidden: the sample's hidden states without padding, (length, d).
             start: column at which the sample begins in the batch that the previous layer ran on.
-            measuring: the complexity asks, which always reads the text rows, not the scorer.
+            measuring: the complexity asks, not the scorer.
         """
         complexity, queries = self.pruner.complexity, self._queries(state)
         needs = complexity.needs if measuring and complexity is not None else self.pruner.scorer.needs
-        last, span = queries.new_full((1,), state.length - 1), slice(start, start + state.length)
-        rows = None
-        if layer > 0 and (measuring or TEXT_ATTENTION in needs):
-            rows = self.probe.rows(sample, span, queries, is_tail=self.pruner.text_scope == "question")
+        span, rows = slice(start, start + state.length), None
+        if layer > 0 and TEXT_ATTENTION in needs:
+            rows = self.shared.pop(sample, None)
+            if rows is None:
+                rows = self.probe.rows(sample, span, queries)
+            if measuring and TEXT_ATTENTION in self.pruner.scorer.needs:
+                self.shared[sample] = rows
         elif NEXT_ATTENTION in needs:
-            cos, sin = self.rotary_tables(self._positions(state))
-            rows = self.probe.next_rows(layer, hidden, last, cos, sin)
+            rows = self.probe.next_rows(layer, hidden, *self._own_tables(state))
         elif layer > 0 and LAST_ATTENTION in needs:
-            rows = self.probe.rows(sample, span, last, is_tail=True)
+            rows = self.probe.rows(sample, span, 1)
         text_embeddings, visual_embeddings = self.embeddings[sample] if EMBEDDINGS in needs else (None, None)
         return Observation(
             layer=layer,
@@ -121,20 +128,19 @@ class Observer:
             rope_product=self._rope_product(state, queries) if ROPE_PRODUCT in needs else None,
         )
 
-    def _queries(self, state: TokenState) -> Tensor:
-        """Places of the text queries in the sample's sequence."""
-        if self.pruner.text_scope == "all_text":
-            return state.text_slots
-        return torch.arange(state.length - state.num_question, state.length, device=state.text_slots.device)
+    def _queries(self, state: TokenState) -> Tensor | int:
+        """Places of the text queries in the sample's sequence, or how many of its last tokens they are."""
+        return state.text_slots if self.pruner.text_scope == "all_text" else state.num_question
 
-    def _positions(self, state: TokenState) -> Tensor:
-        if self.pruner.positions == "repacked":
-            return torch.arange(state.length, device=state.text_slots.device)
-        return state.positions()
+    def _own_tables(self, state: TokenState) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of one sample, each (length, head_dim)."""
+        repacked = self.pruner.positions == "repacked"
+        cos, sin = self.rotary_tables(state.length if repacked else state.positions()[None])
+        return cos[0], sin[0]
 
-    def _rope_product(self, state: TokenState, queries: Tensor) -> Tensor:
+    def _rope_product(self, state: TokenState, queries: Tensor | int) -> Tensor:
         """<R_a 1, R_b 1> for query position a and visual position b, float32, (queries, n)."""
-        cos, sin = self.rotary_tables(self._positions(state))
+        cos, sin = self._own_tables(state)
         half = cos.shape[-1] // 2
         ones = (cos + torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)).float()
-        return ones[queries] @ ones[state.visual_slots].T
+        return take(ones, queries) @ ones[state.visual_slots].T

@@ -192,7 +192,7 @@ class Prefill:
         for i, state in enumerate(self.states):
             own = hidden[i, self.starts[i] : self.starts[i] + state.length]
             observation = self.observer.observe(i, layer, state, self.starts[i], own, measuring=True)
-            measured.append(complexity.measure(observation.attention, observation).float())
+            measured.append(complexity.measure(observation).float())
         values = torch.stack(measured).tolist()
         num_layers = self.decoder.num_layers
         for i, value in enumerate(values):
@@ -204,11 +204,13 @@ class Prefill:
         lengths = [state.length for state in self.states]
         width, device = hidden.shape[1], hidden.device
         self.starts = [width - length for length in lengths]
-        if self.pruner.positions == "repacked":
-            positions = [torch.arange(length, device=device) for length in lengths]
+        places, repacked = self.observer.places, self.pruner.positions == "repacked"
+        assert places is not None
+        if repacked and min(lengths) == width:
+            tables = self.observer.rotary_tables(width)
         else:
-            positions = [state.positions() for state in self.states]
-        cos, sin = self.observer.rotary_tables(pad_left(positions))
+            positions = [places[: state.length] if repacked else state.positions() for state in self.states]
+            tables = self.observer.rotary_tables(pad_left(positions))
         implementation = self.decoder.attention
         return {
             "attention_mask": attention_mask(
@@ -219,7 +221,7 @@ class Prefill:
                 dtype=hidden.dtype,
                 device=device,
             ),
-            "position_embeddings": (cos, sin),
+            "position_embeddings": tables,
             # Rotation is done by the tables above; flash attention reads gaps in `position_ids` as packed sequences.
-            "position_ids": torch.arange(width, device=device)[None],
+            "position_ids": places[None, :width],
         }

@@ -17,15 +17,14 @@ from torch import Tensor, nn
 from senna_prune.engine.decoder import Decoder, rotate, split_heads
 
 
-def attention_rows(queries: Tensor, keys: Tensor, slots: Tensor, scaling: float, *, is_tail: bool = False) -> Tensor:
+def attention_rows(queries: Tensor, keys: Tensor, future: Tensor | None, scaling: float) -> Tensor:
     """Softmax attention of some rows over a causal sequence.
 
     Args:
         queries: rotated queries of the rows, (heads, rows, head_dim).
         keys: rotated keys of the whole sequence, (key_value_heads, n, head_dim).
-        slots: where each row stands in the sequence, (rows,).
+        future: which of the last m columns a row may not see, boolean (rows, m); it sees all columns before.
         scaling: usually head_dim ** -0.5.
-        is_tail: the rows are the last ones of the sequence, in order.
 
     Returns:
         Attention, float32, (heads, rows, n).
@@ -33,11 +32,16 @@ def attention_rows(queries: Tensor, keys: Tensor, slots: Tensor, scaling: float,
     (heads, rows, head_dim), n = queries.shape, keys.shape[1]
     grouped = (queries * scaling).reshape(keys.shape[0], heads // keys.shape[0] * rows, head_dim)
     logits = (grouped @ keys.transpose(-1, -2)).float().view(heads, rows, n)
-    # Row r of a tail of the sequence can only look ahead within that tail.
-    tail = min(rows, n) if is_tail else n
-    future = torch.arange(n - tail, n, device=slots.device) > slots[:, None]
-    logits[:, :, n - tail :].masked_fill_(future, float("-inf"))
+    if future is not None:
+        logits[:, :, n - future.shape[1] :].masked_fill_(future, float("-inf"))
     return logits.softmax(dim=-1)
+
+
+def take(tokens: Tensor, places: Tensor | int) -> Tensor:
+    """Rows of `tokens`, shape (n, ...): those at `places`, or the last so many."""
+    if isinstance(places, int):
+        return tokens[tokens.shape[0] - places :]
+    return tokens.index_select(0, places)
 
 
 @dataclass
@@ -58,6 +62,7 @@ class Probe:
         self.cos: Tensor | None = None
         self.sin: Tensor | None = None
         self.cache: Any = None
+        self.futures: dict[int, Tensor] = {}
 
     def hooks(self) -> Iterator[Any]:
         """Register on every layer's projections, one at a time; the handles are the caller's to remove."""
@@ -82,15 +87,15 @@ class Probe:
     def release(self) -> None:
         """Drop what was caught."""
         self.armed, self.capture, self.cos, self.sin, self.cache = None, Capture(), None, None, None
+        self.futures = {}
 
-    def rows(self, sample: int, span: slice, slots: Tensor, *, is_tail: bool) -> Tensor:
+    def rows(self, sample: int, span: slice, places: Tensor | int) -> Tensor:
         """Attention rows of the armed layer for one sample.
 
         Args:
             sample: row of the batch.
             span: the n columns that hold the sample; padding is outside.
-            slots: query tokens, as places in the sample's own sequence, (rows,).
-            is_tail: they are the last ones of the sample.
+            places: query tokens, as places in the sample's own sequence, (rows,), or how many of its last ones.
 
         Returns:
             (heads, rows, n), float32.
@@ -100,31 +105,35 @@ class Probe:
         attention: Any = self.decoder.layers[self.armed].self_attn
         table = sample if self.cos.shape[0] > 1 else 0
         cos, sin = self.cos[table, span], self.sin[table, span]
-        queries = split_heads(self.capture.queries[sample, span].index_select(0, slots), attention.head_dim)
+        queries = split_heads(take(self.capture.queries[sample, span], places), attention.head_dim)
         if self.cache is not None:
             keys = self.cache.layers[self.armed].keys[sample, :, span]
         else:
             assert self.capture.keys is not None
             keys = rotate(split_heads(self.capture.keys[sample, span], attention.head_dim), cos, sin)
-        rotated = rotate(queries, cos.index_select(0, slots), sin.index_select(0, slots))
-        return attention_rows(rotated, keys, slots, attention.scaling, is_tail=is_tail)
+        rotated = rotate(queries, take(cos, places), take(sin, places))
+        return attention_rows(rotated, keys, self._future(places, keys), attention.scaling)
 
-    def next_rows(self, layer: int, hidden: Tensor, slots: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Rows that `layer`, not yet run, would compute on `hidden`, shape (n, d), with its norm and projections.
+    def _future(self, places: Tensor | int, keys: Tensor) -> Tensor | None:
+        """Which columns lie ahead of each row: among all, or, of rows at the end, among as many columns at the end."""
+        if isinstance(places, Tensor):
+            return torch.arange(keys.shape[1], device=keys.device) > places[:, None]
+        if places > 1 and places not in self.futures:
+            self.futures[places] = torch.ones(places, places, dtype=torch.bool, device=keys.device).triu_(1)
+        return self.futures.get(places)
 
-        `cos`, `sin` (n, head_dim). Returns (heads, rows, n), float32.
+    def next_rows(self, layer: int, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Row of the last token that `layer`, not yet run, would compute on `hidden`, shape (n, d), with its norm and
+        projections.
+
+        `cos`, `sin` (n, head_dim). Returns (heads, 1, n), float32.
         """
         module: Any = self.decoder.layers[layer]
         attention = module.self_attn
         normed = module.input_layernorm(hidden)
-        queries = split_heads(attention.q_proj(normed.index_select(0, slots)), attention.head_dim)
+        queries = split_heads(attention.q_proj(normed[-1:]), attention.head_dim)
         keys = split_heads(attention.k_proj(normed), attention.head_dim)
-        return attention_rows(
-            rotate(queries, cos.index_select(0, slots), sin.index_select(0, slots)),
-            rotate(keys, cos, sin),
-            slots,
-            attention.scaling,
-        )
+        return attention_rows(rotate(queries, cos[-1:], sin[-1:]), rotate(keys, cos, sin), None, attention.scaling)
 
 
 def _projection(attention: nn.Module, name: str) -> nn.Module:

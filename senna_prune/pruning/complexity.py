@@ -52,9 +52,10 @@ class MutualInformation:
     scale: float = 1.0
     needs = frozenset({TEXT_ATTENTION})
 
-    def measure(self, attention: Tensor, observation: Observation) -> Tensor:
+    def measure(self, observation: Observation) -> Tensor:
         """See `interface.Complexity`."""
-        return mutual_information(attention).sum() * self.scale
+        assert observation.rows is not None
+        return mutual_information(observation.rows, observation.slots).sum() * self.scale
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class PrintedMutualInformation:
     layer: int = 1
     needs = frozenset({TEXT_ATTENTION})
 
-    def measure(self, attention: Tensor, observation: Observation) -> Tensor:
+    def measure(self, observation: Observation) -> Tensor:
         """See `interface.Complexity`."""
-        return mutual_information_as_printed(attention).mean()
+        return mutual_information_as_printed(observation.attention).mean()
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ class AttentionMass:
     layer: int = 1
     needs = frozenset({TEXT_ATTENTION})
 
-    def measure(self, attention: Tensor, observation: Observation) -> Tensor:
+    def measure(self, observation: Observation) -> Tensor:
         """See `interface.Complexity`."""
-        return attention.float().sum(-1).mean()
+        return observation.attention.float().sum(-1).mean()
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class CosineSimilarity:
     layer: int = 1
     needs = frozenset({EMBEDDINGS})
 
-    def measure(self, attention: Tensor, observation: Observation) -> Tensor:
+    def measure(self, observation: Observation) -> Tensor:
         """See `interface.Complexity`."""
         assert observation.text_embeddings is not None and observation.visual_embeddings is not None
         text = F.normalize(observation.text_embeddings.float(), dim=-1).mean(0)

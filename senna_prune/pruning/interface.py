@@ -150,8 +150,8 @@ class Complexity(Protocol):
         """Like `Scorer.needs`, for the observation handed to `measure`."""
         ...
 
-    def measure(self, attention: Tensor, observation: Observation) -> Tensor:
-        """0-d float32 tensor from (heads, queries, n) attention of layer `self.layer`."""
+    def measure(self, observation: Observation) -> Tensor:
+        """0-d float32 tensor; attention, where asked for, is of the text rows in layer `self.layer`."""
         ...
 
 

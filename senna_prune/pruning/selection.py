@@ -31,7 +31,7 @@ def select_top(
     """
     if keep >= score.numel():
         return torch.arange(score.numel(), device=score.device)
-    factor = score.new_ones(())
+    factor: Tensor | float = 1.0
     if weights is not None:
         # Non-blocking: a blocking copy to the device would wait for everything queued on it.
         factor = torch.tensor(weights, dtype=score.dtype).to(score.device, non_blocking=True)[views]

@@ -15,10 +15,11 @@ from transformers import LlamaForCausalLM
 
 from senna_prune.engine import prune
 from senna_prune.engine.decoder import find_decoder
+from senna_prune.engine.probe import Probe
 from senna_prune.errors import InputError, PruningError
 from senna_prune.model.prompts import planning_prompt, planning_question
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION
+from senna_prune.pruning.interface import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, Observation
 from tests.engine.policies import ScriptedPruner
 from tests.fakes import tiny_senna, tiny_views
 
@@ -348,9 +349,9 @@ def test_each_asks_for_its_own_rows() -> None:
         needs = frozenset({TEXT_ATTENTION})
         rows: ClassVar[list[int]] = []
 
-        def measure(self, attention: Tensor, observation: Any) -> Tensor:
-            self.rows.append(attention.shape[1])
-            return attention.sum()
+        def measure(self, observation: Observation) -> Tensor:
+            self.rows.append(observation.attention.shape[1])
+            return observation.attention.sum()
 
     for need in (LAST_ATTENTION, NEXT_ATTENTION):
         pruner = ScriptedPruner(LATE, needs=frozenset({need}), complexity=Measure())
@@ -358,6 +359,30 @@ def test_each_asks_for_its_own_rows() -> None:
             model(**inputs_for(model, processor))
         assert pruner.seen[0].attention.shape[1] == 1
         assert Measure.rows[-1] > 1
+
+
+@pytest.mark.parametrize(("asks", "expected"), [({TEXT_ATTENTION}, 2), (set(), 0), ({VISION}, 0)])
+def test_rows_are_computed_once_and_only_if_asked_for(
+    asks: set[str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Complexity and scorer share the rows of a layer; LATE cuts before layers 2 and 3."""
+    model, processor = tiny_senna()
+    calls: list[int] = []
+    rows = Probe.rows
+    monkeypatch.setattr(Probe, "rows", lambda self, *args: calls.append(self.armed) or rows(self, *args))
+
+    class Measure:
+        layer = 1
+        needs = frozenset(asks)
+
+        def measure(self, observation: Observation) -> Tensor:
+            return observation.hidden.mean()
+
+    pruner = ScriptedPruner(LATE, needs=frozenset(asks), complexity=Measure())
+    with torch.no_grad(), prune(model, pruner) as trace:
+        model(**inputs_for(model, processor))
+    assert trace.samples[0].complexity is not None
+    assert len(calls) == expected
 
 
 def test_text_alone_passes_through_methods_that_look_at_pictures() -> None:

@@ -171,7 +171,7 @@ def test_selecting_never_waits_for_the_device(name: str, options: dict[str, Any]
         with NoSync(), NoBlockingCopy():
             policy.select(seen, plan.tokens[boundary], plan.merged[boundary])
             if policy.complexity:
-                policy.complexity.measure(seen.attention, seen)
+                policy.complexity.measure(seen)
 
 
 def test_the_sync_detector_detects() -> None:

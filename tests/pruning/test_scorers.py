@@ -45,12 +45,10 @@ def test_printed_mutual_information_of_known_distributions() -> None:
 def test_indicators_of_table_4() -> None:
     seen = scene([10, 10])
     assert seen.text_embeddings is not None and seen.visual_embeddings is not None
-    mass = complexity.AttentionMass().measure(seen.attention, seen)
+    mass = complexity.AttentionMass().measure(seen)
     assert mass.item() == pytest.approx(seen.attention.sum(-1).mean().item())
     pairs = torch.cosine_similarity(seen.text_embeddings[:, None], seen.visual_embeddings[None], dim=-1)
-    assert complexity.CosineSimilarity().measure(seen.attention, seen).item() == pytest.approx(
-        pairs.mean().item(), abs=1e-6
-    )
+    assert complexity.CosineSimilarity().measure(seen).item() == pytest.approx(pairs.mean().item(), abs=1e-6)
     assert pruner("autoprune", 0.3, indicator="static").complexity is None
 
 
