@@ -126,13 +126,13 @@ def run_contest(
         tick,
         prepare=lambda name: home(one := named[name.partition(" ")[2]]).attend_with(one.attention),
     )
-    host.attend_with(config.compare[0])
     text, base = len(host.layout.text), field[0].name
     alike = {layout: next(one.name for one in field if one.packed == layout) for layout in {o.packed for o in field}}
     full = (host.layout.num_visual,) * shape.layers
     whole, whole_causal = decoder_flops(shape, full, text), decoder_flops(shape, full, text, causal=True)
     weights = weight_bytes(host.model.model.language_model)
     for one in field:
+        home(one).attend_with(one.attention)
         entering, after = full, full
         if one.pruner is not None and (trace := host.prefill(one.pruner)) is not None:
             entering, after = trace.samples[0].entering, trace.samples[0].after
