@@ -108,7 +108,10 @@ def test_packed_rows_are_compared_with_both_layouts(tmp_path: Path, capsys: pyte
         assert row["packed"] is packed
         assert row["readout_ms"] == pytest.approx(row["plan"]["rounds"][0] - row["prefill"]["rounds"][0])
         assert 0 < row["peak_mib"] < rows["transformers generate (sdpa)"]["peak_mib"]
-    assert "against generate with plain weights" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "packed: autoprune 50%, against generate with plain weights" in printed
+    assert "packed: none, against generate with plain weights" in printed
+    assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_profile_errors_are_typed(tmp_path: Path) -> None:

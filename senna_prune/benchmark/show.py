@@ -1,0 +1,128 @@
+"""A benchmark's results as tables, and as a plot of the whole plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from senna_prune.benchmark.clock import Times
+from senna_prune.benchmark.contest import Row
+
+
+def all_tables(
+    stages: Mapping[str, Times], floors: Mapping[str, float], rows: Sequence[Row], batches: Mapping[int, Times]
+) -> list[Table]:
+    """Stages before the decoder, prefill, whole plan, readout alone, throughput by batch size."""
+    return [
+        stage_table(stages, floors),
+        prefill_table(rows),
+        plan_table(rows),
+        readout_table(rows),
+        batch_table(batches),
+    ]
+
+
+def prefill_table(rows: Sequence[Row]) -> Table:
+    table = Table(title="Prefill, milliseconds")
+    bases = {row.packed: row.prefill.p50 for row in reversed(rows)}
+    table.add_column("contestant")
+    for name in ("tokens in", "after", "p50", "p95", "speed-up", "FLOPs ratio", "share", "causal ratio", "share"):
+        table.add_column(name, justify="right")
+    table.add_column("deciding", justify="right")
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{row.entering:.1f}",
+            f"{row.after:.1f}",
+            f"{row.prefill.p50:.1f}",
+            f"{row.prefill.p95:.1f}",
+            f"{row.speedup:.2f}",
+            f"{row.flops_ratio:.2f}",
+            f"{row.speedup / row.flops_ratio:.0%}",
+            f"{row.causal_ratio:.2f}",
+            f"{row.speedup / row.causal_ratio:.0%}",
+            "-" if row.decisions is None else f"{row.decisions:.1f} ({row.decisions / bases[row.packed]:.1%})",
+        )
+    table.caption = (
+        "FLOPs ratio: attention counted in full, as published; causal: without the half that SDPA skips; deciding: "
+        "probe, schedule and selection; speed-ups and shares: against the unpruned prefill with the same weight layout"
+    )
+    return table
+
+
+def plan_table(rows: Sequence[Row]) -> Table:
+    table = Table(title="Whole plan: prefill and readout, milliseconds")
+    for name in ("contestant", "p50", "p95", "speed-up", "floor", "x floor", "KV MiB", "peak MiB"):
+        table.add_column(name, justify="left" if name == "contestant" else "right")
+    for row in rows:
+        table.add_row(
+            row.name,
+            f"{row.plan.p50:.1f}",
+            f"{row.plan.p95:.1f}",
+            f"{row.plan_speedup:.2f}",
+            f"{row.floor:.1f}",
+            f"{row.plan.p50 / row.floor:.1f}",
+            f"{row.kv_mib:.1f}",
+            f"{row.peak_mib:.0f}",
+        )
+    table.caption = "speed-up: against the first row; peak: what a plan allocates beside weights and inputs"
+    return table
+
+
+def readout_table(rows: Sequence[Row]) -> Table:
+    """One pass over the answers against decoding one of them, for every pair that shares a pruner and a budget."""
+    table = Table(title="Reading the plan after the prefill, milliseconds")
+    for name in ("contestant", "one pass", "generate", "times faster"):
+        table.add_column(name, justify="left" if name == "contestant" else "right")
+    decoded = {row.name.removesuffix(", generate"): row for row in rows if row.readout == "generate"}
+    unpruned = [row for row in reversed(rows) if row.readout == "generate" and row.flops_ratio == 1]
+    decoded |= {"packed: none" if row.packed else "none": row for row in unpruned}
+    for row in rows:
+        name = row.name.removesuffix(", one-pass")
+        for other in dict.fromkeys((name, name.removeprefix("packed: "))):
+            if row.readout == "one_pass" and (against := decoded.get(other)):
+                label = name if other == name else f"{name}, against generate with plain weights"
+                ratio = against.readout_ms / row.readout_ms
+                table.add_row(label, f"{row.readout_ms:.0f}", f"{against.readout_ms:.0f}", f"{ratio:.2f}")
+    return table
+
+
+def stage_table(stages: Mapping[str, Times], floors: Mapping[str, float]) -> Table:
+    table = Table(title="Before the decoder, milliseconds")
+    for name in ("stage", "p50", "p95", "floor"):
+        table.add_column(name, justify="left" if name == "stage" else "right")
+    for name, times in stages.items():
+        floor = floors.get(name.split()[0])
+        table.add_row(name, f"{times.p50:.1f}", f"{times.p95:.1f}", "-" if floor is None else f"{floor:.1f}")
+    return table
+
+
+def batch_table(batches: Mapping[int, Times]) -> Table:
+    table = Table(title="Prefill throughput of the first method at the middle retention")
+    for name in ("batch", "ms per frame", "frames per second", "against the first"):
+        table.add_column(name, justify="right")
+    first = next(iter(batches.values()))
+    for size, times in batches.items():
+        table.add_row(str(size), f"{times.p50:.1f}", f"{1e3 / times.p50:.2f}", f"{times.ratio_to(first):.2f}")
+    return table
+
+
+def draw_plans(rows: Sequence[Row], title: str, path: Path) -> None:
+    """Bars of prefill and readout, one per contestant, with the floor marked, as PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1.2 + 0.3 * len(rows)), layout="constrained")
+    axes, places = figure.add_subplot(), range(len(rows))
+    prefills, readouts = [row.prefill.p50 for row in rows], [row.readout_ms for row in rows]
+    axes.barh(places, prefills, color="#3b82d6", label="prefill")
+    axes.barh(places, readouts, left=prefills, color="#e0762f", label="readout")
+    axes.plot([row.floor for row in rows], places, "|", color="black", markersize=11, label="floor of the whole plan")
+    axes.set_yticks(places, [row.name for row in rows])
+    axes.margins(y=0.01)
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds, median")
+    axes.set_title(title, loc="left")
+    axes.legend()
+    figure.savefig(path, dpi=144)
