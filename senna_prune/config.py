@@ -50,6 +50,7 @@ class ModelConfig:
         dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored.
         device: `auto` (CUDA where present), `cpu`, `cuda`, `cuda:1`, ...
         attn_implementation: `sdpa`, `eager`, `flash_attention_2`, ...
+        packed: lay weights out anew for fast products on an x86 CPU; another run than without, as last digits differ.
     """
 
     path: str = "data/demo/model"
@@ -57,6 +58,7 @@ class ModelConfig:
     dtype: str = "float32"
     device: str = "auto"
     attn_implementation: str = "sdpa"
+    packed: bool = False
 
 
 @dataclass

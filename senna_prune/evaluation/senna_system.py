@@ -85,7 +85,9 @@ class SennaSystem:
         if device == "cuda":
             # Every process of a launch has made one device its own.
             device = f"cuda:{torch.cuda.current_device()}"
-        senna, processor = load_senna(model.path, model.dtype, device, model.attn_implementation, model.vision_tower)
+        senna, processor = load_senna(
+            model.path, model.dtype, device, model.attn_implementation, model.vision_tower, model.packed
+        )
         self._planner = Planner(
             senna,
             processor,

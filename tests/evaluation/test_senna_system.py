@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,17 @@ def test_absent_checkpoint(given: list[str], tmp_path: Path) -> None:
     config = load_config(EvaluationConfig, overrides=[*given, f"model.path={tmp_path}/absent"])
     with pytest.raises(CheckpointError, match="absent"):
         evaluate(config, SennaSystem(config))
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+def test_packed_weights_decide_alike(given: list[str], system: SennaSystem) -> None:
+    config = load_config(EvaluationConfig, overrides=[*given, "readout.mode=one_pass", "model.packed=true"])
+    packed, plain = SennaSystem(config), SennaSystem(replace(config, model=replace(config.model, packed=False)))
+    samples, condition = planning_samples(config.data)[:2], Condition("autoprune", "autoprune", 0.5)
+    decided = []
+    for one in (packed, plain):
+        one.load()
+        decided.append(decide(one, samples, condition))
+    for ours, theirs in zip(*decided, strict=True):
+        assert ours.answer == theirs.answer
+        assert ours.distribution == pytest.approx(theirs.distribution, abs=1e-4)
