@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from senna_prune.errors import ConfigError
+from senna_prune.errors import ConfigError, nearest_of
 from senna_prune.planning.labels import Readout
 
 ON_ERROR = ("fail", "count_wrong", "skip_reported")
@@ -166,9 +166,7 @@ def one_of(value: str, allowed: Iterable[str], key: str) -> None:
     """Refuse a value that is not in a closed list, naming the nearest that is."""
     names = list(allowed)
     if value not in names:
-        nearest = difflib.get_close_matches(value, names, n=1, cutoff=0.5)
-        hint = f"did you mean {nearest[0]!r}?" if nearest else f"choose from {', '.join(names)}"
-        raise ConfigError(f"unknown value {value!r}", where=key, mend=hint)
+        raise ConfigError(f"unknown value {value!r}", where=key, mend=nearest_of(value, names))
 
 
 def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> T:

@@ -6,6 +6,16 @@ anything that is not a `SennaPruneError` is a defect of ours and keeps its trace
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
+
+def nearest_of(name: str, known: Iterable[str]) -> str:
+    """What to say of a name that is not known: the known one it is most like, if any is, and all there are."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}? Known: {', '.join(names)}" if near else f"choose from {', '.join(names)}"
+
 
 class SennaPruneError(Exception):
     """Base of all user-facing errors.

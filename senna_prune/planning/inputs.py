@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
-from senna_prune.errors import InputError
+from senna_prune.errors import InputError, nearest_of
 from senna_prune.model.images import Picture
 from senna_prune.model.prompts import planning_question
 from senna_prune.planning.labels import CAMERAS, Command
@@ -46,7 +45,5 @@ def checked_question(speed: float, command: Command | str) -> str:
         raise InputError(f"{speed!r} is not a speed in m/s", where="speed", mend="pass a finite number, 0 or more")
     known = [known.value for known in Command]
     if not isinstance(command, str) or command not in known:
-        near = difflib.get_close_matches(str(command), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"unknown command {command!r}", where="command", mend=f"{hint}Known: {', '.join(known)}")
+        raise InputError(f"unknown command {command!r}", where="command", mend=nearest_of(str(command), known))
     return planning_question(float(speed), Command(command).value)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from functools import cache
 from types import ModuleType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from senna_prune.errors import PruningError
+from senna_prune.errors import PruningError, nearest_of
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.interface import Complexity, Merger, Scorer
 from senna_prune.pruning.pruner import Positions, Pruner, Scope, TextScope
@@ -150,7 +148,7 @@ def method_in(module: ModuleType) -> type[Method]:
 
 def _method(name: str) -> type[Method]:
     if name not in _methods():
-        raise PruningError(f"unknown pruning method {name!r}", where="method", mend=_nearest(name, method_names()))
+        raise PruningError(f"unknown pruning method {name!r}", where="method", mend=nearest_of(name, method_names()))
     return _methods()[name]
 
 
@@ -160,7 +158,7 @@ def _checked_options(name: str, kind: type[Method], options: dict[str, Any]) -> 
     checked = {}
     for option, value in options.items():
         if option not in known:
-            raise PruningError(f"unknown option {option!r}", where=f"method {name}", mend=_nearest(option, known))
+            raise PruningError(f"unknown option {option!r}", where=f"method {name}", mend=nearest_of(option, known))
         value = tuple(value) if isinstance(value, list) else value
         if not _fits(value, hints[option]):
             raise PruningError(
@@ -168,11 +166,6 @@ def _checked_options(name: str, kind: type[Method], options: dict[str, Any]) -> 
             )
         checked[option] = value
     return checked
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    match = difflib.get_close_matches(name, list(known), n=1, cutoff=0.0)
-    return f"did you mean {match[0]!r}? Known: {', '.join(sorted(known))}"
 
 
 def _fits(value: Any, hint: Any) -> bool:
