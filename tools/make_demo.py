@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from senna_prune.errors import SennaPruneError
+from senna_prune.evaluation.cli import guarded
 from senna_prune.nuscenes.demo_world.bundle import make_bundle_world
 from senna_prune.training.driver import save_driver, train_driver
 from senna_prune.training.loop import progress_bar
@@ -35,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="a number of the recipe")
     options = parser.parse_args(arguments)
-    try:
+
+    def make() -> None:
         recipe = Recipe.with_overrides(options.set)
         if options.what in ("world", "all"):
             with progress_bar() as progress:
@@ -46,10 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             torch.set_num_threads(1)
             model, processor = train_driver(recipe, options.work, options.threads, options.device)
             save_driver(model, processor, options.out / "model")
-    except SennaPruneError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    return guarded(make, "the same command goes on from the last checkpoint")
 
 
 if __name__ == "__main__":

@@ -37,8 +37,8 @@ def import_checkpoint(source: str | Path, destination: str | Path, vision_tower:
     checkpoint.check()
     draft = destination.with_name(f".{destination.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
     try:
+        draft.mkdir(parents=True)
         _write_shards(checkpoint, draft)
         checkpoint.config.architectures = [SennaForConditionalGeneration.__name__]
         checkpoint.config.save_pretrained(draft)

@@ -215,6 +215,13 @@ def test_tool_prints_the_digest_or_one_line(tmp_path: Path, capsys: pytest.Captu
     assert "the destination exists" in error
 
 
+def test_a_destination_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    source = write_reference(tmp_path / "released", *tiny_senna())
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        import_checkpoint(source, tmp_path / "file" / "ours")
+
+
 def test_a_digest_needs_a_folder(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no such checkpoint folder"):
         checkpoint_digest(tmp_path / "nothing")
