@@ -14,12 +14,15 @@ from senna_prune.evaluation.report import write_report
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="run folder, finished or not")
+    parser.add_argument("path", metavar="run", type=Path, help="run folder, finished or not")
     parser.add_argument("--out", type=Path, help="folder of the report (default: the run folder)")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="score by this protocol instead of the run's")
     parser.add_argument("--samples", type=int, default=40, help="samples with pictures in the page (default: 40)")
+    parser.add_argument(
+        "--image-root", type=Path, help="folder of the pictures (default: the run's, from the folder it was started in)"
+    )
     options = parser.parse_args(arguments)
-    return guarded(lambda: print(write_report(options.run, options.out, options.protocol, options.samples)))
+    return guarded(lambda: print(write_report(**vars(options))))
 
 
 if __name__ == "__main__":

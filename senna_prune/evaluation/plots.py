@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -54,7 +55,7 @@ def to_svg(figure: Figure, title: str) -> str:
     figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
-    return text.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
 
 
 def new_figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
@@ -63,11 +64,14 @@ def new_figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
 
 
 @mpl.rc_context(STYLE)
-def accuracy_by_retention(rows: Rows) -> Figure:
-    """Planning accuracy with its 95 % interval against the share of tokens entering a layer."""
+def accuracy_by_retention(rows: Rows, num_visual: int) -> Figure:
+    """Planning accuracy with its 95 % interval against the measured share of tokens entering a layer; rows of which no
+    decision left a trace stand at the share that was asked for."""
     figure, axes = new_figure(7.5, 4.2)
     for number, (label, points) in enumerate(_by_label(rows).items()):
-        x = np.array([100 * row["retention"] for row in points])
+        asked = [row["retention"] * num_visual for row in points]
+        entering = [row["cost"]["tokens_entering"] if row["cost"] else n for row, n in zip(points, asked, strict=True)]
+        x = 100 * np.array(entering) / num_visual
         y = np.array([100 * row["accuracy"] for row in points])
         bounds = np.array([[100 * b for b in row["accuracy_interval"] or (row["accuracy"],) * 2] for row in points])
         # A small offset keeps intervals at the same retention apart.

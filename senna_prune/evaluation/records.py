@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from senna_prune.errors import RunError
@@ -131,7 +131,8 @@ class Record:
         return self.sample, self.condition
 
     def to_dict(self) -> dict[str, Any]:
-        return {"schema": SCHEMA_VERSION, **asdict(self)}
+        # Not `asdict`, which copies every one of a trace's numbers.
+        return {"schema": SCHEMA_VERSION, **vars(self), "trace": vars(self.trace) if self.trace else None}
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any], where: str) -> Record:

@@ -38,7 +38,13 @@ class Plot:
     wide: bool = False
 
 
-def write_report(path: Path, out: Path | None = None, protocol: str | None = None, samples: int = 40) -> Path:
+def write_report(
+    path: Path,
+    out: Path | None = None,
+    protocol: str | None = None,
+    samples: int = 40,
+    image_root: Path | None = None,
+) -> Path:
     """Score a run anew from its lines and report it; a partial run is reported as far as it goes.
 
     Args:
@@ -46,18 +52,22 @@ def write_report(path: Path, out: Path | None = None, protocol: str | None = Non
         out: where the report goes; the run folder itself if absent.
         protocol: score by this protocol instead of the run's own.
         samples: pictures of at most so many samples go into the page.
+        image_root: folder of the pictures; the run's own if absent.
 
     Returns:
         Path of `report.html`.
 
     Raises:
         RunError: no run there, nothing decided yet, or the report cannot be written.
-        ConfigError: a negative number of samples.
+        ConfigError: a negative number of samples, or an `image_root` that is no folder.
     """
     if samples < 0:
         raise ConfigError("a count cannot be negative", where="samples")
+    if image_root is not None and not image_root.is_dir():
+        raise ConfigError("no such folder", where=image_root, mend="name the folder the pictures lie in")
     folder, out = RunFolder(path), out or path
     info = folder.read_info()
+    pictures = image_root or Path(info.settings["data"]["image_root"])
     lines = folder.read_lines()
     if not lines:
         raise RunError("nothing is decided yet", where=path, mend="let the evaluation go on")
@@ -72,9 +82,9 @@ def write_report(path: Path, out: Path | None = None, protocol: str | None = Non
         (out / "plots").mkdir(parents=True, exist_ok=True)
     for plot in (plot for group in drawn for plot in group):
         write_bytes_atomically(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
-    write_atomically(out / "results.csv", csv_text(results["groups"], timing))
+    write_atomically(out / "results.csv", csv_text(results, timing))
     write_atomically(out / "report.md", markdown_report(info, results, timing, drawn))
-    write_atomically(out / "report.html", html_report(folder, info, results, timing, drawn, lines, samples))
+    write_atomically(out / "report.html", html_report(folder, info, results, timing, drawn, lines, samples, pictures))
     return out / "report.html"
 
 
@@ -89,7 +99,8 @@ def draw_plots(group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines
     drawn: list[Plot] = []
     budgeted = [row for row in rows if row["retention"] is not None]
     if budgeted:
-        drawn.append(Plot("accuracy_by_retention", "Accuracy against retention", plots.accuracy_by_retention(rows)))
+        figure = plots.accuracy_by_retention(rows, info.shape.num_visual)
+        drawn.append(Plot("accuracy_by_retention", "Accuracy against retention", figure))
     if timing["rows"]:
         drawn.append(Plot("accuracy_by_time", "Accuracy against measured time", plots.accuracy_by_time(rows, timing)))
     adaptive = [row for row in budgeted if row["cost"] and row["cost"]["complexity"]]
@@ -139,6 +150,7 @@ def html_report(
     drawn: Sequence[Sequence[Plot]],
     lines: Lines,
     limit: int,
+    image_root: Path,
 ) -> str:
     """The report as one page that loads nothing."""
     chosen = choose_samples(folder.read_samples(), lines, limit)
@@ -148,9 +160,7 @@ def html_report(
         "layers": info.shape.layers,
         "conditions": [condition.id for condition in info.conditions],
         "preferred": _preferred(info, lines),
-        "samples": browser_data(
-            chosen, lines, info.conditions, Path(info.settings["data"]["image_root"]), results["protocol"]
-        ),
+        "samples": browser_data(chosen, lines, info.conditions, image_root, results["protocol"]),
     }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from senna_prune.errors import ImageError
+from senna_prune.errors import ImageError, RunError
 from senna_prune.evaluation.files import Journal
 from senna_prune.evaluation.prefetch import prefetched
 from senna_prune.evaluation.records import Condition, Decision, Record
@@ -139,10 +140,20 @@ def _decide(
         decisions = system.decide(encoded, condition, depths)
         spent.count(decisions, encoding=number == 0)
         for task, decision in zip(tasks, decisions, strict=True):
+            _require_finite(task.sample, condition, decision)
             if condition in task.conditions:
                 record = _record(task.sample, condition, decision)
                 journal.append({"record": record.to_dict(), "timing": _timing(decision)})
                 advance(1)
+
+
+def _require_finite(sample: PlanningSample, condition: Condition, decision: Decision) -> None:
+    if not all(map(math.isfinite, decision.distribution or ())):
+        raise RunError(
+            "the model's probabilities are not finite",
+            where=f"sample {sample.key}, condition {condition.id}",
+            mend="check the checkpoint, or set model.dtype to a type of more range (bfloat16, float32)",
+        )
 
 
 def _record(

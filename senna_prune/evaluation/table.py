@@ -89,9 +89,19 @@ def markdown_table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) ->
     return "\n".join(lines) + "\n"
 
 
-def csv_text(groups: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> str:
-    """Plain numbers of every row of every convention, one line each."""
-    records = [_numbers(group, row, timing["rows"].get(row["row"])) for group in groups for row in group["rows"]]
+def csv_text(results: Mapping[str, Any], timing: Mapping[str, Any]) -> str:
+    """Plain numbers of every row of every convention, one line each.
+
+    Args:
+        results: `results.json`.
+        timing: `timing.json`.
+    """
+    run = {name: results[name] for name in ("status", "protocol", "on_error")}
+    records = [
+        run | _numbers(group, row, timing["rows"].get(row["row"]))
+        for group in results["groups"]
+        for row in group["rows"]
+    ]
     names = list(dict.fromkeys(name for record in records for name in record))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
@@ -107,7 +117,7 @@ def _numbers(group: Mapping[str, Any], row: Mapping[str, Any], timing: Mapping[s
         intervals |= {f"{name}_low": low, f"{name}_high": high}
     numbers: dict[str, Any] = {
         "convention": group["convention"],
-        "samples": group["samples"],
+        **{name: group[name] for name in ("samples", "scenes", "failed")},
         **{name: row[name] for name in ("label", "method", "retention")},
         "seeds": len(row["seeds"] or []) or None,
         **{n: row[n] for n in ("accuracy", "ratio", "speed_accuracy", "path_accuracy", "balanced_accuracy")},
@@ -121,7 +131,10 @@ def _numbers(group: Mapping[str, Any], row: Mapping[str, Any], timing: Mapping[s
         numbers |= {f"flops_{stage}": value for stage, value in cost["flops"].items()}
     for comparison in row["comparisons"]:
         other = comparison["to"].partition("@")[0]
-        numbers |= {f"{n}_vs_{other}": comparison[n] for n in ("difference", "p", "p_holm", "supported")}
+        low, high = comparison["difference_interval"] or (None, None)
+        named = {"difference_low": low, "difference_high": high} | comparison
+        names = ("difference", "difference_low", "difference_high", "p", "p_holm", "supported")
+        numbers |= {f"{name}_vs_{other}": named[name] for name in names}
     if timing:
         numbers |= {f"ms_p50_{stage}": value for stage, value in timing["p50"].items()}
         numbers |= {"ms_p95_total": timing["p95"]["total"], "peak_bytes": timing["peak_bytes"]}

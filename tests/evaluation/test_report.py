@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from senna_prune.config import EvaluationConfig, load_config
-from senna_prune.errors import RunError
+from senna_prune.errors import ConfigError, RunError
 from senna_prune.evaluation.browser import choose_samples
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.files import read_lines
@@ -100,6 +100,15 @@ def test_rescored_from_the_lines_alone(run: Path, tmp_path: Path) -> None:
     shared = len(lines[0].split(","))
     assert [line.split(",")[:20] for line in lines] == [line.split(",")[:20] for line in original]
     assert shared > 20
+
+
+def test_pictures_may_have_moved(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    write_report(run, out=tmp_path / "report", image_root=tmp_path / "empty")
+    assert "data:image/jpeg" in page(run)
+    assert "data:image/jpeg" not in page(tmp_path / "report")
+    with pytest.raises(ConfigError, match="no such folder"):
+        write_report(run, out=tmp_path / "report", image_root=tmp_path / "nowhere")
 
 
 def test_other_protocol_and_folder(run: Path, tmp_path: Path) -> None:

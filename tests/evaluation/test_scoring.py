@@ -219,11 +219,15 @@ def test_csv_and_markdown_hold_every_row() -> None:
         {("s0", c.id): {"milliseconds": {"vision": 2.0, "prefill": 8.0}, "peak_bytes": 7} for c in CONDITIONS},
         CONDITIONS,
     )
-    read = list(csv.DictReader(io.StringIO(csv_text([group(LINES)], timing))))
+    results = score(LINES, CONDITIONS, SHAPE, SCORING, complete=False)
+    read = list(csv.DictReader(io.StringIO(csv_text(results, timing))))
     assert [row["label"] for row in read] == ["majority", "none", "autoprune", "random"]
     assert read[2]["accuracy"] == "0.7"
     assert read[2]["ms_p50_total"] == "10.0"
     assert read[0]["ms_p50_total"] == ""
+    assert (read[2]["status"], read[2]["protocol"], read[2]["failed"]) == ("partial", "parsed", "0")
+    low, difference, high = (float(read[2][f"difference{end}_vs_none"]) for end in ("_low", "", "_high"))
+    assert low < difference < high
     text = markdown_table(table_rows(group(LINES), timing), FULL)
     assert text.count("\n") == 2 + 4
     assert "| autoprune 25 % | 70.0 [" in text

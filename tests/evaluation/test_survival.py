@@ -5,10 +5,13 @@ from __future__ import annotations
 import errno
 import gc
 import json
+import math
 import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,8 +22,10 @@ from senna_prune.evaluation import run_key
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.files import read_lines
 from senna_prune.evaluation.processes import Processes
+from senna_prune.evaluation.records import Condition, Decision
 from senna_prune.evaluation.run_folder import RunFolder
 from senna_prune.evaluation.run_key import code_version
+from senna_prune.planning.sample import PlanningSample
 from tests.conftest import ROOT
 from tests.evaluation.dummy import DummySystem, make_planning_set
 from tests.evaluation.kill_and_resume import kill_and_resume, result_files
@@ -312,3 +317,19 @@ def test_dry_run_does_not_take_another_run_for_its_own(data: Path, tmp_path: Pat
     config = settings(data, tmp_path / "run", "readout.max_new_tokens=3")
     with pytest.raises(RunError, match="another run"):
         evaluate(config, DummySystem(config, 0.0, "dummy"), dry_run=True)
+
+
+class Overflowing(DummySystem):
+    """Its model overflows at the fourth decision."""
+
+    def decide(self, encoded: Sequence[PlanningSample], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
+        decisions = super().decide(encoded, condition, depths)
+        return [replace(d, distribution=(math.nan,) * 20) for d in decisions] if len(self.decided) == 4 else decisions
+
+
+def test_a_model_that_overflows_stops_the_run_and_loses_nothing(data: Path, tmp_path: Path) -> None:
+    config = settings(data, tmp_path / "run")
+    with pytest.raises(RunError, match=r"sample .+ condition .+not finite.+model\.dtype"):
+        evaluate(config, Overflowing(config))
+    whole = len(run(data, tmp_path / "other").decided)
+    assert len(run(data, tmp_path / "run").decided) == whole - 3
