@@ -1,4 +1,4 @@
-"""Timing: a device-aware clock, interleaved rounds, percentiles and peak memory."""
+"""Timing: a device-aware clock, interleaved rounds, percentiles, peak memory and operation counts."""
 
 from __future__ import annotations
 
@@ -116,6 +116,25 @@ class LiveTensors(TorchDispatchMode):
 
     def _gone(self, key: int) -> None:
         self.now -= self.alive.pop(key)
+
+
+def operations(action: Callable[[], object]) -> int:
+    """Tensor operations `action` dispatches, views left out: about the kernels a GPU would be asked to launch."""
+    with Operations() as counted:
+        action()
+    return counted.count
+
+
+class Operations(TorchDispatchMode):
+    """Counts operations that do more than look at memory in another way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += not getattr(func, "is_view", False)
+        return func(*args, **(kwargs or {}))
 
 
 def _has_storage(value: object) -> bool:

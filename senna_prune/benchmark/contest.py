@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from senna_prune.benchmark.clock import Times, interleave, peak_mebibytes
+from senna_prune.benchmark.clock import Times, interleave, operations, peak_mebibytes
 from senna_prune.benchmark.floor import Hardware
 from senna_prune.benchmark.hosts import BenchHost
 from senna_prune.benchmark.profile import asked_milliseconds
@@ -35,7 +35,9 @@ class Row:
         prefill, plan: milliseconds of the prefill alone, and of a whole plan (prefill + readout).
         readout: how the plan is read.
         packed: with packed weights.
-        readout_ms: milliseconds of reading the plan: plan less prefill, median over rounds.
+        readout_ms: milliseconds of reading the plan: plan less prefill, median over rounds. readout_floor: the least it
+            could take on this hardware.
+        operations: tensor operations a prefill dispatches.
         flops_ratio: unpruned over own prefill FLOPs, attention in full as published. causal_ratio: the same, attention
             without the half that a causal kernel skips.
         speedup: measured prefill ratio to the first row with the same weight layout. plan_speedup: to the very first
@@ -52,6 +54,8 @@ class Row:
     prefill: Times
     plan: Times
     readout_ms: float
+    readout_floor: float
+    operations: int
     flops_ratio: float
     causal_ratio: float
     speedup: float
@@ -154,6 +158,8 @@ def run_contest(
                 prefill=prefill,
                 plan=plan,
                 readout_ms=plan.median_above(prefill),
+                readout_floor=tail,
+                operations=operations(prefills[one.name]),
                 flops_ratio=whole / flops,
                 causal_ratio=whole_causal / decoder_flops(shape, entering, text, causal=True),
                 speedup=prefill.ratio_to(timed[f"prefill {alike[one.packed]}"]),

@@ -30,7 +30,8 @@ def prefill_table(rows: Sequence[Row]) -> Table:
     table.add_column("contestant")
     for name in ("tokens in", "after", "p50", "p95", "speed-up", "FLOPs ratio", "share", "causal ratio", "share"):
         table.add_column(name, justify="right")
-    table.add_column("deciding", justify="right")
+    for name in ("deciding", "operations"):
+        table.add_column(name, justify="right")
     for row in rows:
         table.add_row(
             row.name,
@@ -44,10 +45,12 @@ def prefill_table(rows: Sequence[Row]) -> Table:
             f"{row.causal_ratio:.2f}",
             f"{row.speedup / row.causal_ratio:.0%}",
             "-" if row.decisions is None else f"{row.decisions:.1f} ({row.decisions / bases[row.packed]:.1%})",
+            f"{row.operations:,}",
         )
     table.caption = (
         "FLOPs ratio: attention counted in full, as published; causal: without the half that SDPA skips; deciding: "
-        "probe, schedule and selection; speed-ups and shares: against the unpruned prefill with the same weight layout"
+        "probe, schedule and selection; speed-ups and shares: against the unpruned prefill with the same weights. "
+        "Operations: dispatched tensor operations without views"
     )
     return table
 
@@ -87,7 +90,7 @@ def _before_decoder(row: Row, stages: Mapping[str, Times]) -> float:
 def readout_table(rows: Sequence[Row]) -> Table:
     """One pass over the answers against decoding one of them, for every pair that shares a pruner and a budget."""
     table = Table(title="Reading the plan after the prefill, milliseconds")
-    for name in ("contestant", "one pass", "generate", "times faster"):
+    for name in ("contestant", "one pass", "floor", "x floor", "generate", "floor", "times faster"):
         table.add_column(name, justify="left" if name == "contestant" else "right")
     decoded = {row.name.removesuffix(", generate"): row for row in rows if row.readout == "generate"}
     unpruned = [row for row in reversed(rows) if row.readout == "generate" and row.flops_ratio == 1]
@@ -98,7 +101,9 @@ def readout_table(rows: Sequence[Row]) -> Table:
             if row.readout == "one_pass" and (against := decoded.get(other)):
                 label = name if other == name else f"{name}, against generate with plain weights"
                 ratio = against.readout_ms / row.readout_ms
-                table.add_row(label, f"{row.readout_ms:.0f}", f"{against.readout_ms:.0f}", f"{ratio:.2f}")
+                floors = f"{row.readout_floor:.0f}", f"{row.readout_ms / row.readout_floor:.1f}"
+                decoded_ms = f"{against.readout_ms:.0f}", f"{against.readout_floor:.0f}"
+                table.add_row(label, f"{row.readout_ms:.0f}", *floors, *decoded_ms, f"{ratio:.2f}")
     return table
 
 

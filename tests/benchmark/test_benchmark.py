@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from senna_prune.benchmark.clock import Times, interleave, peak_mebibytes
+from senna_prune.benchmark.clock import Times, interleave, operations, peak_mebibytes
 from senna_prune.benchmark.floor import Hardware
 from senna_prune.benchmark.hosts import build_host
 from senna_prune.benchmark.profile import asked_milliseconds, read_profile
@@ -63,6 +63,11 @@ def test_peak_counts_what_is_alive_at_once_and_not_what_was_there_before() -> No
     assert peak_mebibytes(action, torch.device("cpu")) == pytest.approx(2.0, abs=0.01)
 
 
+def test_operations_are_counted_without_views() -> None:
+    one = torch.ones(4, 4)
+    assert operations(lambda: (one.view(-1)[:3].unsqueeze(0) * 2).add_(1)) == 2
+
+
 def test_replay_repeats_a_prefill_without_asking_the_policy() -> None:
     config = BenchmarkConfig(host=HostConfig(**(TINY | VISION)), device="cpu")
     host = build_host(config, torch.device("cpu"))
@@ -107,6 +112,8 @@ def test_packed_rows_are_compared_with_both_layouts(tmp_path: Path, capsys: pyte
         row = rows[f"{prefix}autoprune 50%, one-pass"]
         assert row["packed"] is packed
         assert row["readout_ms"] == pytest.approx(row["plan"]["rounds"][0] - row["prefill"]["rounds"][0])
+        assert row["readout_floor"] < row["floor"]
+        assert row["operations"] > rows[f"{prefix}none, one-pass"]["operations"] > 0
         assert 0 < row["peak_mib"] < rows["transformers generate (sdpa)"]["peak_mib"]
     printed = capsys.readouterr().out
     assert "packed: autoprune 50%, against generate with plain weights" in printed
