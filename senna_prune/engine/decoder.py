@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from senna_prune.errors import PruningError
@@ -78,8 +77,11 @@ def find_decoder(model: nn.Module) -> Decoder:
 def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding in the Llama layout. `states` (..., heads, n, head_dim); `cos`, `sin` (..., n, head_dim)."""
     half = states.shape[-1] // 2
-    turned = torch.cat((-states[..., half:], states[..., :half]), dim=-1)
-    return states * cos.unsqueeze(-3) + turned * sin.unsqueeze(-3)
+    cos, sin = cos.unsqueeze(-3), sin.unsqueeze(-3)
+    turned = states * cos
+    turned[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
+    turned[..., half:].addcmul_(states[..., :half], sin[..., half:])
+    return turned
 
 
 def split_heads(projected: Tensor, head_dim: int) -> Tensor:

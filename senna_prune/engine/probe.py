@@ -17,24 +17,23 @@ from torch import Tensor, nn
 from senna_prune.engine.decoder import Decoder, rotate, split_heads
 
 
-def attention_rows(queries: Tensor, keys: Tensor, future: Tensor | None, scaling: float) -> Tensor:
+def attention_rows(queries: Tensor, keys: Tensor, bias: Tensor, scaling: float) -> Tensor:
     """Softmax attention of some rows over a causal sequence.
 
     Args:
         queries: rotated queries of the rows, (heads, rows, head_dim).
         keys: rotated keys of the whole sequence, (key_value_heads, n, head_dim).
-        future: which of the last m columns a row may not see, boolean (rows, m); it sees all columns before.
+        bias: 0 where a row may look, -inf at columns ahead of it; broadcasts to (heads // key_value_heads * rows, n).
         scaling: usually head_dim ** -0.5.
 
     Returns:
         Attention, float32, (heads, rows, n).
     """
     (heads, rows, head_dim), n = queries.shape, keys.shape[1]
-    grouped = (queries * scaling).reshape(keys.shape[0], heads // keys.shape[0] * rows, head_dim)
-    logits = (grouped @ keys.transpose(-1, -2)).float().view(heads, rows, n)
-    if future is not None:
-        logits[:, :, n - future.shape[1] :].masked_fill_(future, float("-inf"))
-    return logits.softmax(dim=-1)
+    grouped = queries.reshape(keys.shape[0], heads // keys.shape[0] * rows, head_dim)
+    # Scaling, mask and product in one operation.
+    logits = torch.baddbmm(bias, grouped, keys.transpose(-1, -2), alpha=scaling).view(heads, rows, n)
+    return logits.softmax(dim=-1, dtype=torch.float32)
 
 
 def take(tokens: Tensor, places: Tensor | int) -> Tensor:
@@ -62,7 +61,7 @@ class Probe:
         self.cos: Tensor | None = None
         self.sin: Tensor | None = None
         self.cache: Any = None
-        self.futures: dict[int, Tensor] = {}
+        self.biases: dict[int, Tensor] = {}
 
     def hooks(self) -> Iterator[Any]:
         """Register on every layer's projections, one at a time; the handles are the caller's to remove."""
@@ -87,7 +86,7 @@ class Probe:
     def release(self) -> None:
         """Drop what was caught."""
         self.armed, self.capture, self.cos, self.sin, self.cache = None, Capture(), None, None, None
-        self.futures = {}
+        self.biases = {}
 
     def rows(self, sample: int, span: slice, places: Tensor | int) -> Tensor:
         """Attention rows of the armed layer for one sample.
@@ -112,15 +111,20 @@ class Probe:
             assert self.capture.keys is not None
             keys = rotate(split_heads(self.capture.keys[sample, span], attention.head_dim), cos, sin)
         rotated = rotate(queries, take(cos, places), take(sin, places))
-        return attention_rows(rotated, keys, self._future(places, keys), attention.scaling)
+        return attention_rows(rotated, keys, self._bias(places, keys, queries.shape[0]), attention.scaling)
 
-    def _future(self, places: Tensor | int, keys: Tensor) -> Tensor | None:
-        """Which columns lie ahead of each row: among all, or, of rows at the end, among as many columns at the end."""
+    def _bias(self, places: Tensor | int, keys: Tensor, heads: int) -> Tensor:
+        """-inf at the columns ahead of each row, 0 elsewhere, once for every query head of a key's group."""
+        group, n = heads // keys.shape[0], keys.shape[1]
         if isinstance(places, Tensor):
-            return torch.arange(keys.shape[1], device=keys.device) > places[:, None]
-        if places > 1 and places not in self.futures:
-            self.futures[places] = torch.ones(places, places, dtype=torch.bool, device=keys.device).triu_(1)
-        return self.futures.get(places)
+            ahead = torch.arange(n, device=keys.device) > places[:, None]
+            return keys.new_zeros(ahead.shape).masked_fill_(ahead, -torch.inf).repeat(group, 1)
+        # Rows at the end look the same from there in a sequence of any length.
+        known = self.biases.get(places)
+        if known is None or known.shape[1] < n:
+            known = keys.new_full((places, n), -torch.inf).triu_(n - places + 1).repeat(group, 1)
+            self.biases[places] = known
+        return known[:, known.shape[1] - n :]
 
     def next_rows(self, layer: int, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """Row of the last token that `layer`, not yet run, would compute on `hidden`, shape (n, d), with its norm and
@@ -133,7 +137,8 @@ class Probe:
         normed = module.input_layernorm(hidden)
         queries = split_heads(attention.q_proj(normed[-1:]), attention.head_dim)
         keys = split_heads(attention.k_proj(normed), attention.head_dim)
-        return attention_rows(rotate(queries, cos[-1:], sin[-1:]), rotate(keys, cos, sin), None, attention.scaling)
+        rotated = rotate(queries, cos[-1:], sin[-1:])
+        return attention_rows(rotated, rotate(keys, cos, sin), normed.new_zeros(()), attention.scaling)
 
 
 def _projection(attention: nn.Module, name: str) -> nn.Module:

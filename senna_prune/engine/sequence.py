@@ -100,18 +100,19 @@ class TokenState:
         Returns:
             The new state and the new hidden states, shape (new length, d).
         """
-        visual, num_text = self.visual.index_select(1, selection.keep), self.text_slots.shape[0]
-        num_kept, merges = visual.shape[1], selection.merged is not None and selection.anchors is not None
+        num_kept, num_text = selection.keep.shape[0], self.text_slots.shape[0]
+        merges = selection.merged is not None and selection.anchors is not None
         if merges:
             assert selection.anchors is not None
             # A merged token starts as a copy of its anchor, hidden states included, and is overwritten below: cheaper
             # than copying all of `hidden` to append to it.
-            young = self.visual.index_select(1, selection.anchors)
-            first = layer * _BIRTH + 1
+            visual = self.visual.index_select(1, torch.cat([selection.keep, selection.anchors]))
+            young, first = visual[:, num_kept:], layer * _BIRTH + 1
             births = torch.arange(first, first + young.shape[1], device=hidden.device)
-            young[_KEY] = self.view_ends[young[_VIEW]] + births
+            torch.add(self.view_ends[young[_VIEW]], births, out=young[_KEY])
             young[_ORIGIN].fill_(-1 - layer)
-            visual = torch.cat([visual, young], dim=1)
+        else:
+            visual = self.visual.index_select(1, selection.keep)
         order = torch.cat([self.text_keys, visual[_KEY]]).argsort()
         slots = torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=order.device))
         new_hidden = hidden.index_select(0, torch.cat([self.text_slots, visual[_SLOT]])[order])

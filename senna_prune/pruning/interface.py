@@ -91,9 +91,9 @@ class Observation:
         return self.rows.index_select(-1, self.slots)
 
     def mean_attention(self) -> Tensor:
-        """`attention` averaged over heads, then queries, shape (n,); cheaper than taking it apart."""
+        """`attention` averaged over heads and queries, shape (n,); cheaper than taking it apart."""
         assert self.rows is not None, "the scorer did not ask for attention"
-        return self.rows.mean(0).mean(0).index_select(-1, self.slots)
+        return self.rows.mean((0, 1)).index_select(-1, self.slots)
 
 
 @dataclass(frozen=True)

@@ -25,28 +25,20 @@ def cluster_and_merge(tokens: Tensor, clusters: int, noise: Tensor | None = None
         Means, shape (clusters, d), in `tokens.dtype`, and centres, shape (clusters,), by falling peak height.
     """
     count, width = tokens.shape
-    points = tokens.float()
-    if noise is None:
-        noise = torch.arange(count, device=tokens.device) / count
-    distance = _pairwise_distance(points) / width**0.5
-    density = (-distance.topk(clusters, dim=-1, largest=False).values.square().mean(-1)).exp() + noise * 1e-6
+    points, ramp = tokens.float(), torch.arange(count, device=tokens.device)
+    # Bitwise symmetric, unlike a product expansion.
+    distance = torch.cdist(points, points, compute_mode="donot_use_mm_for_euclid_dist") / width**0.5
+    near = distance.topk(clusters, dim=-1, largest=False).values
+    density = (-near.square().mean(-1)).exp().add(ramp / count if noise is None else noise, alpha=1e-6)
     higher = density[None, :] > density[:, None]
     parent = torch.where(higher, distance, distance.max()).amin(-1)
     centres = (parent * density).topk(clusters).indices
     nearest = distance[centres].argmin(0)
-    numbers = torch.arange(clusters, device=tokens.device)
+    numbers = ramp[:clusters]
     nearest = nearest.scatter(0, centres, numbers)
     member = (nearest == numbers[:, None]).to(points.dtype)
     means = member @ points / (member.sum(1, keepdim=True) + 1e-6)
     return means.to(tokens.dtype), centres
-
-
-def _pairwise_distance(points: Tensor) -> Tensor:
-    """norm(x_i - x_j), shape (n, n): bitwise symmetric, unlike a product expansion, and in blocks, since the broadcast
-    difference of a few hundred wide tokens would not fit."""
-    block = max(1, 2**24 // points.numel())
-    rows = [(part[:, None] - points[None]).square_().sum(-1).sqrt_() for part in points.split(block)]
-    return torch.cat(rows)
 
 
 @dataclass(frozen=True)
