@@ -147,9 +147,7 @@ class EvaluationConfig:
         ):
             if not values:
                 raise ConfigError("the list is empty", where=key, mend="give at least one value")
-        for retention in self.pruning.retentions:
-            if not 0 < retention <= 1:
-                raise ConfigError(f"{retention} is no share of tokens", where="pruning.retentions", mend="use (0, 1]")
+        require_shares(self.pruning.retentions, "pruning.retentions")
         for key, count in (
             ("limit", self.limit),
             ("batch_size", self.batch_size),
@@ -167,6 +165,13 @@ def one_of(value: str, allowed: Iterable[str], key: str) -> None:
     names = list(allowed)
     if value not in names:
         raise ConfigError(f"unknown value {value!r}", where=key, mend=nearest_of(value, names))
+
+
+def require_shares(retentions: Iterable[float], key: str) -> None:
+    """Refuse a retention outside (0, 1]."""
+    for retention in retentions:
+        if not 0 < retention <= 1:
+            raise ConfigError(f"{retention} is no share of tokens", where=key, mend="use (0, 1]")
 
 
 def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> T:

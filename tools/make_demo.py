@@ -16,6 +16,7 @@ from pathlib import Path
 
 import torch
 
+from senna_prune.devices import find_device
 from senna_prune.evaluation.cli import guarded
 from senna_prune.nuscenes.demo_world.bundle import make_bundle_world
 from senna_prune.training.driver import save_driver, train_driver
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def make() -> None:
         recipe = Recipe.with_overrides(options.set)
+        device = find_device(options.device, "--device")
         if options.what in ("world", "all"):
             with progress_bar() as progress:
                 task = progress.add_task("world", total=None, note="")
@@ -45,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.what in ("train", "all"):
             keep_freed_memory()
             torch.set_num_threads(1)
-            model, processor = train_driver(recipe, options.work, options.threads, options.device)
+            model, processor = train_driver(recipe, options.work, options.threads, str(device))
             save_driver(model, processor, options.out / "model")
 
     return guarded(make, "the same command goes on from the last checkpoint")

@@ -20,6 +20,7 @@ from senna_prune.benchmark.hosts import build_host
 from senna_prune.benchmark.profile import write_profile
 from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.benchmark.show import all_tables, draw_plans
+from senna_prune.devices import find_device
 from senna_prune.evaluation.senna_system import model_shape
 
 
@@ -27,9 +28,7 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
     """Measure, print, and write `<output>/<name>.json`, `.txt`, `.png` and the profile. Returns the record."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    )
+    device = find_device(config.device, "device")
     machine = describe_machine(config, device)
     console.print(" · ".join(f"{key} {value}" for key, value in machine.items()))
     hardware = measure_hardware(device, getattr(torch, config.dtype))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from senna_prune.config import DTYPES, one_of
+from senna_prune.config import DTYPES, one_of, require_shares
 from senna_prune.errors import ConfigError
+from senna_prune.pruning.registry import method_names
 
 
 @dataclass
@@ -77,6 +78,12 @@ class BenchmarkConfig:
         one_of(self.dtype, DTYPES, "dtype")
         for name in self.compare:
             one_of(name, ("sdpa", "eager", "flash_attention_2"), "compare")
+        for method in self.methods:
+            one_of(method, method_names(), "methods")
+        require_shares(self.retentions, "retentions")
+        for size in self.batch_sizes:
+            if size < 1:
+                raise ConfigError(f"{size} is less than 1", where="batch_sizes")
         for key, value in (("warmup", self.warmup), ("repeats", self.repeats), ("new_tokens", self.new_tokens)):
             if value < 1:
                 raise ConfigError(f"{value} is less than 1", where=key)

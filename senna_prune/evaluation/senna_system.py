@@ -12,9 +12,9 @@ from typing import cast
 import torch
 
 from senna_prune.config import EvaluationConfig
+from senna_prune.devices import find_device
 from senna_prune.engine.trace import SampleTrace
 from senna_prune.engine.vision import adapter_paths
-from senna_prune.errors import InputError
 from senna_prune.evaluation.cost import ModelShape
 from senna_prune.evaluation.records import Condition, Decision, Trace, rounded
 from senna_prune.evaluation.system import Appearance, ResolvedSchedule
@@ -79,14 +79,9 @@ class SennaSystem:
 
     def load(self) -> None:
         model = self.config.model
-        device = ("cuda" if torch.cuda.is_available() else "cpu") if model.device == "auto" else model.device
-        if device.startswith("cuda") and not torch.cuda.is_available():
-            raise InputError("there is no CUDA device here", where="model.device", mend="use cpu or auto")
-        if device == "cuda":
-            # Every process of a launch has made one device its own.
-            device = f"cuda:{torch.cuda.current_device()}"
+        device = find_device(model.device, "model.device")
         senna, processor = load_senna(
-            model.path, model.dtype, device, model.attn_implementation, model.vision_tower, model.packed
+            model.path, model.dtype, str(device), model.attn_implementation, model.vision_tower, model.packed
         )
         self._planner = Planner(
             senna,

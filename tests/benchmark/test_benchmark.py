@@ -121,6 +121,23 @@ def test_packed_rows_are_compared_with_both_layouts(tmp_path: Path, capsys: pyte
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("methods=[autoprun]", "methods: unknown value 'autoprun'. Did you mean 'autoprune'?"),
+        ("retentions=[0.2,1.5]", "retentions: 1.5 is no share of tokens"),
+        ("batch_sizes=[0]", "batch_sizes: 0 is less than 1"),
+    ],
+)
+def test_settings_are_refused_before_anything_is_built(
+    override: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([override]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith(f"error: {message}")
+    assert not captured.out
+
+
 def test_profile_errors_are_typed(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no profile yet"):
         read_profile(tmp_path / "absent.json", "autoprune")
