@@ -202,6 +202,11 @@ def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Se
         raise ConfigError(_first_line(error), where=getattr(error, "full_key", None)) from error
 
 
+def as_yaml(settings: object) -> str:
+    """All settings, defaults included, as a file that `load_config` reads."""
+    return OmegaConf.to_yaml(OmegaConf.structured(settings))
+
+
 def _keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted name and type of every setting and every group of settings."""
     for name, kind in get_type_hints(schema).items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from senna_prune.config import EvaluationConfig, load_config
+from senna_prune.config import EvaluationConfig, as_yaml, load_config
 from senna_prune.errors import ConfigError
 from tests.conftest import ROOT
 
@@ -90,5 +90,7 @@ def test_absent_file() -> None:
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_configurations_load(file: Path) -> None:
-    load_config(EvaluationConfig, [file])
+def test_shipped_configurations_load(file: Path, tmp_path: Path) -> None:
+    config = load_config(EvaluationConfig, [file])
+    (tmp_path / "shown.yaml").write_text(as_yaml(config), encoding="utf-8")
+    assert load_config(EvaluationConfig, [tmp_path / "shown.yaml"]) == config

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from senna_prune.benchmark.run import run_benchmark
 from senna_prune.benchmark.settings import BenchmarkConfig
-from senna_prune.config import load_config
+from senna_prune.config import as_yaml, load_config
 from senna_prune.evaluation.cli import guarded
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "benchmark" / "cpu_decoder.yaml"
@@ -25,11 +25,15 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "benchmark" /
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", action="append", type=Path, metavar="FILE", help="merged left to right")
+    parser.add_argument("--show-config", action="store_true", help="print every setting as YAML and stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, e.g. repeats=20")
     options = parser.parse_args(arguments)
 
     def action() -> None:
         config = load_config(BenchmarkConfig, options.config or [DEFAULT_CONFIG], options.overrides)
+        if options.show_config:
+            print(as_yaml(config), end="")
+            return
         console = Console(width=None if sys.stdout.isatty() else 220)
         run_benchmark(config, console)
 

@@ -2,7 +2,7 @@
 
     tools/eval_planning.py --config configs/demo.yaml --config configs/table3.yaml
     tools/eval_planning.py pruning.retentions=[0.2,0.4] scoring.protocol=reference
-    accelerate launch --num_processes 2 tools/eval_planning.py ...
+    accelerate launch --multi_gpu --num_processes 2 tools/eval_planning.py ...
 
 A run that was cut off goes on where it stopped when the same command is given again.
 """
@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from senna_prune.config import EvaluationConfig, load_config
+from senna_prune.config import EvaluationConfig, as_yaml, load_config
 from senna_prune.evaluation.cli import guarded
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.senna_system import SennaSystem
@@ -30,6 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", metavar="DIR", help="same as output=DIR: the run folder")
     parser.add_argument("--dry-run", action="store_true", help="print the plan of work and stop")
     parser.add_argument("--explain", action="store_true", help="print every schedule and its cost and stop")
+    parser.add_argument("--show-config", action="store_true", help="print every setting as YAML and stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, e.g. data.image_root=/data")
     options = parser.parse_intermixed_args(arguments)
     flags = {"pruning.methods": options.methods and f"[{options.methods}]", "limit": options.limit}
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def action() -> None:
         config = load_config(EvaluationConfig, options.config or [DEFAULT_CONFIG], overrides)
+        if options.show_config:
+            print(as_yaml(config), end="")
+            return
         evaluate(config, SennaSystem(config), explain_only=options.explain, dry_run=options.dry_run)
 
     return guarded(action)

@@ -87,6 +87,12 @@ def test_dry_run_runs_nothing(work: Path, capsys: pytest.CaptureFixture[str]) ->
     assert not (work / "run").exists()
 
 
+def test_settings_are_shown(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert eval_planning.main(arguments(work, "--show-config", "batch_size=3")) == 0
+    assert "batch_size: 3\n" in capsys.readouterr().out
+    assert not (work / "run").exists()
+
+
 def test_camera_orders_are_conditions_of_their_own(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert eval_planning.main(arguments(work, "data.camera_orders=[corrected,upstream]")) == 0
     out = capsys.readouterr().out
