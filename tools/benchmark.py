@@ -2,7 +2,7 @@
 
 tools/benchmark.py --config configs/benchmark/cpu_decoder.yaml
 tools/benchmark.py --config configs/benchmark/senna_7b.yaml device=cuda
-tools/benchmark.py --config configs/benchmark/cpu_decoder.yaml milliseconds=600   (after a run that wrote a profile)
+tools/benchmark.py --config configs/benchmark/cpu_decoder.yaml milliseconds=1500   (after a run that wrote a profile)
 """
 
 from __future__ import annotations

@@ -118,15 +118,8 @@ class LiveTensors(TorchDispatchMode):
         self.now -= self.alive.pop(key)
 
 
-def operations(action: Callable[[], object]) -> int:
-    """Tensor operations `action` dispatches, views left out: about the kernels a GPU would be asked to launch."""
-    with Operations() as counted:
-        action()
-    return counted.count
-
-
 class Operations(TorchDispatchMode):
-    """Counts operations that do more than look at memory in another way."""
+    """Counts tensor operations dispatched inside the context, views left out: about the kernels a GPU would launch."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from senna_prune.benchmark.clock import Times, interleave, operations, peak_mebibytes
+from senna_prune.benchmark.clock import Operations, Times, interleave, peak_mebibytes
 from senna_prune.benchmark.floor import Hardware
 from senna_prune.benchmark.hosts import BenchHost
 from senna_prune.benchmark.profile import asked_milliseconds
@@ -138,7 +138,9 @@ def run_contest(
     for one in field:
         home(one).attend_with(one.attention)
         entering, after = full, full
-        if one.pruner is not None and (trace := host.prefill(one.pruner)) is not None:
+        with Operations() as dispatched:
+            trace = home(one).prefill(one.pruner)
+        if trace is not None:
             entering, after = trace.samples[0].entering, trace.samples[0].after
         flops = decoder_flops(shape, entering, text)
         prefill, plan = timed[f"prefill {one.name}"], timed[f"plan {one.name}"]
@@ -159,7 +161,7 @@ def run_contest(
                 plan=plan,
                 readout_ms=plan.median_above(prefill),
                 readout_floor=tail,
-                operations=operations(prefills[one.name]),
+                operations=dispatched.count,
                 flops_ratio=whole / flops,
                 causal_ratio=whole_causal / decoder_flops(shape, entering, text, causal=True),
                 speedup=prefill.ratio_to(timed[f"prefill {alike[one.packed]}"]),

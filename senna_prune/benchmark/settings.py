@@ -81,10 +81,8 @@ class BenchmarkConfig:
         for method in self.methods:
             one_of(method, method_names(), "methods")
         require_shares(self.retentions, "retentions")
-        for size in self.batch_sizes:
-            if size < 1:
-                raise ConfigError(f"{size} is less than 1", where="batch_sizes")
-        for key, value in (("warmup", self.warmup), ("repeats", self.repeats), ("new_tokens", self.new_tokens)):
+        counts = [("warmup", self.warmup), ("repeats", self.repeats), ("new_tokens", self.new_tokens)]
+        for key, value in [*counts, *(("batch_sizes", size) for size in self.batch_sizes)]:
             if value < 1:
                 raise ConfigError(f"{value} is less than 1", where=key)
         if not self.compare or not self.retentions or not self.batch_sizes:

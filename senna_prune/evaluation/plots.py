@@ -69,9 +69,8 @@ def accuracy_by_retention(rows: Rows, num_visual: int) -> Figure:
     decision left a trace stand at the share that was asked for."""
     figure, axes = new_figure(7.5, 4.2)
     for number, (label, points) in enumerate(_by_label(rows).items()):
-        asked = [row["retention"] * num_visual for row in points]
-        entering = [row["cost"]["tokens_entering"] if row["cost"] else n for row, n in zip(points, asked, strict=True)]
-        x = 100 * np.array(entering) / num_visual
+        shares = [r["cost"]["tokens_entering"] / num_visual if r["cost"] else r["retention"] for r in points]
+        x = 100 * np.array(shares)
         y = np.array([100 * row["accuracy"] for row in points])
         bounds = np.array([[100 * b for b in row["accuracy_interval"] or (row["accuracy"],) * 2] for row in points])
         # A small offset keeps intervals at the same retention apart.

@@ -53,9 +53,9 @@ def device_type(device: str) -> str:
     """`cpu` or `cuda`: what a setting stands for on this machine."""
     if device != "auto":
         return device.partition(":")[0]
-    import torch  # scoring and reports read keys without it
+    from senna_prune.devices import find_device  # needs torch; scoring and reports read keys without it
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return find_device(device, "model.device").type
 
 
 def short_digest(key: Mapping[str, Any]) -> str:

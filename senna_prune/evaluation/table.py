@@ -132,9 +132,8 @@ def _numbers(group: Mapping[str, Any], row: Mapping[str, Any], timing: Mapping[s
     for comparison in row["comparisons"]:
         other = comparison["to"].partition("@")[0]
         low, high = comparison["difference_interval"] or (None, None)
-        named = {"difference_low": low, "difference_high": high} | comparison
-        names = ("difference", "difference_low", "difference_high", "p", "p_holm", "supported")
-        numbers |= {f"{name}_vs_{other}": named[name] for name in names}
+        numbers |= {f"{n}_vs_{other}": comparison[n] for n in ("difference", "p", "p_holm", "supported")}
+        numbers |= {f"difference_low_vs_{other}": low, f"difference_high_vs_{other}": high}
     if timing:
         numbers |= {f"ms_p50_{stage}": value for stage, value in timing["p50"].items()}
         numbers |= {"ms_p95_total": timing["p95"]["total"], "peak_bytes": timing["peak_bytes"]}

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from senna_prune.devices import find_device
 from senna_prune.errors import CheckpointError, ImageError
 
 
@@ -22,21 +23,22 @@ class TransformersCaptioner:
         max_new_tokens: longest answer; the reference's is 512.
 
     Raises:
+        InputError: no such device here.
         CheckpointError: the checkpoint is not an image-text-to-text model with a processor.
     """
 
     def __init__(self, checkpoint: str, device: str | None = None, max_new_tokens: int = 512) -> None:
         self.name = f"{checkpoint}@{max_new_tokens}"
         self.max_new_tokens = max_new_tokens
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        dtype = torch.float32 if device == "cpu" else torch.bfloat16
+        place = find_device(device or "auto", "device")
+        dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
         try:
             self.processor = AutoProcessor.from_pretrained(checkpoint)
             model: Any = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype)
         except (OSError, ValueError) as error:
             problem = f"not an image-text-to-text model with a processor ({error})"
             raise CheckpointError(problem, where=checkpoint) from error
-        self.model = model.to(device).eval()
+        self.model = model.to(place).eval()
 
     @torch.inference_mode()
     def caption(self, images: Sequence[Path], question: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from senna_prune.benchmark.clock import Times, interleave, operations, peak_mebibytes
+from senna_prune.benchmark.clock import Operations, Times, interleave, peak_mebibytes
 from senna_prune.benchmark.floor import Hardware
 from senna_prune.benchmark.hosts import build_host
 from senna_prune.benchmark.profile import asked_milliseconds, read_profile
@@ -65,7 +65,9 @@ def test_peak_counts_what_is_alive_at_once_and_not_what_was_there_before() -> No
 
 def test_operations_are_counted_without_views() -> None:
     one = torch.ones(4, 4)
-    assert operations(lambda: (one.view(-1)[:3].unsqueeze(0) * 2).add_(1)) == 2
+    with Operations() as dispatched:
+        (one.view(-1)[:3].unsqueeze(0) * 2).add_(1)
+    assert dispatched.count == 2
 
 
 def test_replay_repeats_a_prefill_without_asking_the_policy() -> None:
