@@ -17,9 +17,9 @@ from statistics import quantiles
 
 from senna_prune.errors import SennaPruneError
 from senna_prune.model.checkpoint import load_senna
-from senna_prune.planning.planner import Plan, Planner, pruner_for
-from senna_prune.planning.sample import read_samples
+from senna_prune.planner.planner import Plan, Planner, pruner_for
 from senna_prune.pruning import Budget
+from senna_prune.task.sample import read_samples
 
 DEMO = Path(__file__).resolve().parents[1] / "data" / "demo"
 PERIOD = 0.5

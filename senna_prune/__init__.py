@@ -14,28 +14,28 @@ if TYPE_CHECKING:
     from senna_prune.engine import PruneTrace, prune
     from senna_prune.errors import SennaPruneError
     from senna_prune.model.checkpoint import load_senna
-    from senna_prune.planning.labels import Command, Path, Speed
-    from senna_prune.planning.planner import Frame, Plan, Planner, pruner_for
+    from senna_prune.planner.planner import Frame, Plan, Planner, pruner_for
     from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
+    from senna_prune.task.labels import Command, Path, Speed
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Budget": "senna_prune.pruning",
-    "Command": "senna_prune.planning.labels",
-    "Frame": "senna_prune.planning.planner",
-    "Path": "senna_prune.planning.labels",
-    "Plan": "senna_prune.planning.planner",
-    "Planner": "senna_prune.planning.planner",
+    "Command": "senna_prune.task.labels",
+    "Frame": "senna_prune.planner.planner",
+    "Path": "senna_prune.task.labels",
+    "Plan": "senna_prune.planner.planner",
+    "Planner": "senna_prune.planner.planner",
     "PruneTrace": "senna_prune.engine",
     "Pruner": "senna_prune.pruning",
     "SennaPruneError": "senna_prune.errors",
-    "Speed": "senna_prune.planning.labels",
+    "Speed": "senna_prune.task.labels",
     "load_senna": "senna_prune.model.checkpoint",
     "make_pruner": "senna_prune.pruning",
     "method_names": "senna_prune.pruning",
     "prune": "senna_prune.engine",
-    "pruner_for": "senna_prune.planning.planner",
+    "pruner_for": "senna_prune.planner.planner",
 }
 
 __all__ = [

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from senna_prune.errors import ConfigError, nearest_of
-from senna_prune.planning.labels import Readout
+from senna_prune.task.labels import Readout
 
 ON_ERROR = ("fail", "count_wrong", "skip_reported")
 PROTOCOLS = ("parsed", "reference")
@@ -146,7 +146,7 @@ class EvaluationConfig:
             ("pruning.seeds", self.pruning.seeds),
         ):
             if not values:
-                raise ConfigError("the list is empty", where=key, mend="give at least one value")
+                raise ConfigError("the list is empty", where=key, hint="give at least one value")
         require_shares(self.pruning.retentions, "pruning.retentions")
         for key, count in (
             ("limit", self.limit),
@@ -164,14 +164,14 @@ def one_of(value: str, allowed: Iterable[str], key: str) -> None:
     """Refuse a value that is not in a closed list, naming the nearest that is."""
     names = list(allowed)
     if value not in names:
-        raise ConfigError(f"unknown value {value!r}", where=key, mend=nearest_of(value, names))
+        raise ConfigError(f"unknown value {value!r}", where=key, hint=nearest_of(value, names))
 
 
 def require_shares(retentions: Iterable[float], key: str) -> None:
     """Refuse a retention outside (0, 1]."""
     for retention in retentions:
         if not 0 < retention <= 1:
-            raise ConfigError(f"{retention} is no share of tokens", where=key, mend="use (0, 1]")
+            raise ConfigError(f"{retention} is no share of tokens", where=key, hint="use (0, 1]")
 
 
 def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> T:
@@ -190,7 +190,7 @@ def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Se
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"{override!r} is not key=value", where="command line", mend="write e.g. limit=10")
+            raise ConfigError(f"{override!r} is not key=value", where="command line", hint="write e.g. limit=10")
         try:
             layer = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
         except (OmegaConfBaseException, YAMLError) as error:
@@ -229,7 +229,7 @@ def _checked(layer: Mapping[str, Any], keys: Mapping[str, Any], where: str, pref
     for key, value in layer.items():
         name = f"{prefix}{key}"
         if name not in keys:
-            raise ConfigError(f"unknown key {name!r}", where=where, mend=f"did you mean {_nearest(name, keys)!r}?")
+            raise ConfigError(f"unknown key {name!r}", where=where, hint=f"did you mean {_nearest(name, keys)!r}?")
         if is_dataclass(keys[name]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{name!r} is a group of keys, not a value", where=where)

@@ -23,11 +23,11 @@ def find_device(name: str, where: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise InputError(f"{name!r} is no device", where=where, mend="use auto, cpu, cuda or cuda:0") from error
+        raise InputError(f"{name!r} is no device", where=where, hint="use auto, cpu, cuda or cuda:0") from error
     if device.type == "cuda" and not cuda:
-        raise InputError("there is no CUDA device here", where=where, mend="use cpu or auto")
+        raise InputError("there is no CUDA device here", where=where, hint="use cpu or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
-        raise InputError(f"there is no {name}, only {count} CUDA devices", where=where, mend="use a lower number")
+        raise InputError(f"there is no {name}, only {count} CUDA devices", where=where, hint="use a lower number")
     # Every process of a launch has made one device its own.
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device

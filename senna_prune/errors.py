@@ -1,6 +1,6 @@
-"""Errors a user can cause and mend.
+"""Errors a user can cause and correct.
 
-Each says in one line what is wrong, where, and how to mend it. The tools print that line and exit with status 2;
+Each says in one line what is wrong, where, and what to do about it. The tools print that line and exit with status 2;
 anything that is not a `SennaPruneError` is a defect of ours and keeps its traceback.
 """
 
@@ -23,20 +23,24 @@ class SennaPruneError(Exception):
     Args:
         problem: what is wrong, one sentence without a full stop.
         where: file, line, table, token, camera or option at fault.
-        mend: what the user can do about it, in the imperative.
+        hint: what the user can do about it, in the imperative.
     """
 
-    def __init__(self, problem: str, *, where: object = None, mend: str | None = None) -> None:
-        self.problem, self.where, self.mend = problem, where, mend
+    def __init__(self, problem: str, *, where: object = None, hint: str | None = None) -> None:
+        self.problem, self.where, self.hint = problem, where, hint
         super().__init__(problem)
 
     def __str__(self) -> str:
         text = self.problem
         if self.where is not None:
             text = f"{self.where}: {text}"
-        if self.mend:
-            text = f"{text}. {self.mend[0].upper()}{self.mend[1:]}"
+        if self.hint:
+            text = f"{text}. {self.hint[0].upper()}{self.hint[1:]}"
         return " ".join(text.split())
+
+
+class FileError(SennaPruneError, ValueError):
+    """A file or folder cannot be read or written, or does not hold what it should."""
 
 
 class ConfigError(SennaPruneError, ValueError):

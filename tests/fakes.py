@@ -11,8 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaTokenizer
 
 from senna_prune.model import SennaConfig, SennaForConditionalGeneration, SennaProcessor
-from senna_prune.model.prompts import SYSTEMS, planning_prompt, planning_question
-from senna_prune.planning.labels import Command
+from senna_prune.task.labels import Command
+from senna_prune.task.prompts import SYSTEMS, planning_prompt, planning_question
 
 VOCAB_SIZE = 512
 

@@ -7,28 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.readme_tree import replaced, tree
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_tree_names_every_file_and_no_other() -> None:
-    tree = README.split("## Architecture")[1].split("```")[1]
-    named: set[str] = set()
-    folders: list[str] = []
-    for line in tree.strip().splitlines():
-        name = line.split()[0]
-        folders = folders[: (len(line) - len(line.lstrip())) // 2]
-        if name.endswith("/"):
-            folders.append(name)
-        elif name.endswith(".py"):
-            named.add("".join(folders) + name)
-    found = {
-        str(file.relative_to(ROOT))
-        for folder in ("senna_prune", "tools", "examples")
-        for file in (ROOT / folder).rglob("*.py")
-        if file.name != "__init__.py"
-    }
-    assert named == found
+def test_the_tree_is_what_the_files_say() -> None:
+    assert replaced(README) == README, "run python -m tests.readme_tree"
+    assert tree() in README
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"\b(?:tools|configs|examples)/[\w/]+\.(?:py|yaml)", README))))

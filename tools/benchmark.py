@@ -16,8 +16,8 @@ from rich.console import Console
 
 from senna_prune.benchmark.run import run_benchmark
 from senna_prune.benchmark.settings import BenchmarkConfig
+from senna_prune.cli import guarded
 from senna_prune.config import as_yaml, load_config
-from senna_prune.evaluation.cli import guarded
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "benchmark" / "cpu_decoder.yaml"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 def main() -> int:
     # imported here, not above: worker processes import this file, and need none of it
-    from senna_prune.evaluation.cli import guarded
+    from senna_prune.cli import guarded
 
     return guarded(_convert, interrupted="no planning set was written; captions already given are kept")
 

@@ -14,10 +14,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from senna_prune.cli import guarded
 from senna_prune.config import EvaluationConfig, as_yaml, load_config
-from senna_prune.evaluation.cli import guarded
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.senna_system import SennaSystem
+from senna_prune.evaluation.run.senna_system import SennaSystem
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from senna_prune.cli import guarded
 from senna_prune.errors import CheckpointError
-from senna_prune.evaluation.cli import guarded
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -26,7 +26,7 @@ def _import(options: argparse.Namespace) -> None:
     except OSError as error:
         where = error.filename or options.destination
         raise CheckpointError(
-            error.strerror or str(error), where=where, mend="check path, space and permissions"
+            error.strerror or str(error), where=where, hint="check path, space and permissions"
         ) from error
     print(f"{options.destination}: digest {digest}")
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
+from senna_prune.cli import guarded
+from senna_prune.demo.training.driver import save_driver, train_driver
+from senna_prune.demo.training.loop import progress_bar
+from senna_prune.demo.training.memory import keep_freed_memory
+from senna_prune.demo.training.recipe import Recipe
+from senna_prune.demo.world.bundle import make_bundle_world
 from senna_prune.devices import find_device
-from senna_prune.evaluation.cli import guarded
-from senna_prune.nuscenes.demo_world.bundle import make_bundle_world
-from senna_prune.training.driver import save_driver, train_driver
-from senna_prune.training.loop import progress_bar
-from senna_prune.training.memory import keep_freed_memory
-from senna_prune.training.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 

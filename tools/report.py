@@ -7,9 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from senna_prune.cli import guarded
 from senna_prune.config import PROTOCOLS
-from senna_prune.evaluation.cli import guarded
-from senna_prune.evaluation.report import write_report
+from senna_prune.evaluation.report.write import write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

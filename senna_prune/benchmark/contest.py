@@ -11,11 +11,11 @@ import torch
 
 from senna_prune.benchmark.clock import Operations, Times, interleave, peak_mebibytes
 from senna_prune.benchmark.floor import Hardware
-from senna_prune.benchmark.hosts import BenchHost
+from senna_prune.benchmark.models import BenchHost
 from senna_prune.benchmark.profile import asked_milliseconds
 from senna_prune.benchmark.replay import Recorder, Replay
 from senna_prune.benchmark.settings import BenchmarkConfig
-from senna_prune.evaluation.cost import (
+from senna_prune.cost import (
     ModelShape,
     decoder_flops,
     kv_bytes,
@@ -23,7 +23,7 @@ from senna_prune.evaluation.cost import (
     readout_flops,
     vision_flops,
 )
-from senna_prune.planning.planner import pruner_for
+from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning import Budget, Pruner
 
 

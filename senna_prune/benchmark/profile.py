@@ -42,15 +42,15 @@ def read_profile(path: Path, method: str) -> dict[float, float]:
         ConfigError: the file is absent, no profile, or does not know the method.
     """
     if not path.is_file():
-        raise ConfigError("no profile yet", where=path, mend="run tools/benchmark.py without milliseconds= first")
+        raise ConfigError("no profile yet", where=path, hint="run tools/benchmark.py without milliseconds= first")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError("not a profile", where=path, mend="run tools/benchmark.py again") from error
+        raise ConfigError("not a profile", where=path, hint="run tools/benchmark.py again") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA_VERSION:
-        raise ConfigError("not a profile of this version", where=path, mend="run tools/benchmark.py again")
+        raise ConfigError("not a profile of this version", where=path, hint="run tools/benchmark.py again")
     if method not in record["prefill_milliseconds"]:
-        raise ConfigError(f"the profile does not know method {method!r}", where=path, mend="benchmark that method")
+        raise ConfigError(f"the profile does not know method {method!r}", where=path, hint="benchmark that method")
     return {float(retention): float(ms) for retention, ms in record["prefill_milliseconds"][method]}
 
 

@@ -16,12 +16,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from senna_prune.benchmark.contest import contestants, run_contest, stage_floors, throughput, time_stages
 from senna_prune.benchmark.floor import Hardware, measure_hardware
-from senna_prune.benchmark.hosts import build_host
+from senna_prune.benchmark.models import build_host
 from senna_prune.benchmark.profile import write_profile
 from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.benchmark.show import all_tables, draw_plans
 from senna_prune.devices import find_device
-from senna_prune.evaluation.senna_system import model_shape
+from senna_prune.model.configuration import model_shape
 
 
 def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:

@@ -94,7 +94,7 @@ class DecodeShapes:
         if self.owner() is not cache:
             raise PruningError(
                 "this cache was not filled by the latest prefill inside the prune context",
-                mend="read the whole prompt inside the context, in one pass, before continuing it",
+                hint="read the whole prompt inside the context, in one pass, before continuing it",
             )
         self.cache, self.tree, self._memo = cache, tree, {}
 

@@ -52,7 +52,7 @@ def find_decoder(model: nn.Module) -> Decoder:
     if not isinstance(layers, nn.ModuleList) or not len(layers) or not hasattr(module, "rotary_emb"):
         raise PruningError(
             f"{type(model).__name__} holds no Llama-like decoder (layers + rotary_emb)",
-            mend="pass a Llama-like model, or its decoder",
+            hint="pass a Llama-like model, or its decoder",
         )
     for number, layer in enumerate(layers):
         attention = getattr(layer, "self_attn", None)
@@ -63,13 +63,13 @@ def find_decoder(model: nn.Module) -> Decoder:
         if window or hasattr(attention, "q_norm"):
             raise PruningError(
                 f"{type(attention).__name__} normalises queries or slides a window, which the probe does not repeat",
-                mend="use a Llama-like host without them",
+                hint="use a Llama-like host without them",
             )
     decoder = Decoder(module, list(layers))
     if decoder.attention not in SUPPORTED_ATTENTION:
         raise PruningError(
             f"attention implementation {decoder.attention!r} is not supported",
-            mend="load the model with attn_implementation " + ", ".join(SUPPORTED_ATTENTION),
+            hint="load the model with attn_implementation " + ", ".join(SUPPORTED_ATTENTION),
         )
     return decoder
 

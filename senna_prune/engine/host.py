@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from senna_prune.engine.vision import adapter_paths, senna_evidence
 from senna_prune.errors import InputError, PruningError
+from senna_prune.hosts.senna import adapter_paths, senna_evidence
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import VISION, VisionEvidence
 from senna_prune.pruning.pruner import Pruner
@@ -31,7 +31,7 @@ class HostInputs:
         self.is_senna = getattr(getattr(model, "config", None), "model_type", None) == "senna"
         if layouts is None and not self.is_senna:
             raise PruningError(
-                f"{type(model).__name__} does not tell where its visual tokens stand", mend="pass layouts= to prune()"
+                f"{type(model).__name__} does not tell where its visual tokens stand", hint="pass layouts= to prune()"
             )
         self.release()
 
@@ -76,7 +76,7 @@ class HostInputs:
             ends = width - ones.flip(1).argmax(dim=1)
             lengths, starts, last = torch.stack([ones.sum(dim=1), ones.argmax(dim=1), ends]).tolist()
             if any(n == 0 or start + n != end for start, n, end in zip(starts, lengths, last, strict=True)):
-                raise PruningError("the attention mask has a gap or an empty row", mend="pad on one side only")
+                raise PruningError("the attention mask has a gap or an empty row", hint="pad on one side only")
         if self.given_layouts is not None:
             layouts = self._expand(self.given_layouts, batch, "layouts")
         else:
@@ -98,7 +98,7 @@ class HostInputs:
 
     def _layouts_from_ids(self, lengths: list[int], starts: list[int]) -> list[TokenLayout]:
         if self.input_ids is None:
-            raise InputError("no input_ids to read the layout from", mend="pass layouts= to prune()")
+            raise InputError("no input_ids to read the layout from", hint="pass layouts= to prune()")
         config: Any = self.model.config
         rows = self.input_ids.cpu()
         return [

@@ -48,7 +48,7 @@ def attention_mask(
     """
     keys, padded = width + added, any(end - begin < width for begin, end in spans)
     if among_queries is not None and implementation.startswith("flash"):
-        raise PruningError("flash attention takes no tree mask", mend="read out with sdpa or eager attention")
+        raise PruningError("flash attention takes no tree mask", hint="read out with sdpa or eager attention")
     built_in = implementation.startswith("flash") or queries == 1 or (queries == keys and implementation == "sdpa")
     if built_in and among_queries is None and not padded:
         return None

@@ -53,11 +53,11 @@ class Observer:
         self.release()
         asks_text = {TEXT_ATTENTION, EMBEDDINGS} & self.pruner.needs and self.pruner.text_scope == "question"
         if asks_text and any(state.num_visual and not state.num_question for state in states):
-            raise PruningError("no text follows the last view", where="text_scope", mend="use text_scope all_text")
+            raise PruningError("no text follows the last view", where="text_scope", hint="use text_scope all_text")
         if VISION in self.pruner.needs and vision is None and any(state.num_visual for state in states):
             raise PruningError(
                 f"method {self.pruner.name!r} needs the vision tower's attention and got none",
-                mend="pass pixel_values to the model, or vision= to prune()",
+                hint="pass pixel_values to the model, or vision= to prune()",
             )
         self.vision = vision
         self.places = torch.arange(max(state.length for state in states), device=embeds.device)

@@ -56,7 +56,7 @@ def prune(
     """
     decoder = find_decoder(model)
     if is_pruned(decoder.module):
-        raise PruningError("this model is in a prune context already", mend="leave it before entering another")
+        raise PruningError("this model is in a prune context already", hint="leave it before entering another")
     prefill = Prefill(model, decoder, pruner, HostInputs(model, pruner, layouts, vision))
     with ExitStack() as stack:
         for handle in prefill.hooks():
@@ -104,7 +104,7 @@ class Prefill:
         tree = kwargs.pop("token_tree", None)
         cache = kwargs.get("past_key_values")
         if cache is not None and getattr(cache, "is_compileable", False):
-            raise PruningError("a static cache cannot hold layers of different lengths", mend="use a dynamic cache")
+            raise PruningError("a static cache cannot hold layers of different lengths", hint="use a dynamic cache")
         if cache is not None and cache.get_seq_length() > 0:
             self.running = False
             self.decode.begin(cache, tree)

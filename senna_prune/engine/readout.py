@@ -50,7 +50,7 @@ class AnswerTrie:
             raise InputError("a trie needs at least one answer and no empty ones")
         for one in rows:
             if sum(other[: len(one)] == one for other in rows) > 1:
-                raise InputError(f"answer {list(one)} begins another answer", mend="end every answer with a terminator")
+                raise InputError(f"answer {list(one)} begins another answer", hint="end every answer with a terminator")
         prefixes = sorted({row[:t] for row in rows for t in range(1, len(row))}, key=lambda p: (len(p), p))
         number = {(): 0} | {prefix: i + 1 for i, prefix in enumerate(prefixes)}
         visible = torch.tensor([[node[: len(other)] == other for other in prefixes] for node in prefixes])
@@ -131,7 +131,7 @@ def score_answers(model: nn.Module, cache: Any, prompt_logits: Tensor, trie: Ans
         trie: the answers, on the model's device.
     """
     if not is_pruned(find_decoder(model).module):
-        raise InputError("score_answers needs the prune context that made the cache", mend="call it inside prune()")
+        raise InputError("score_answers needs the prune context that made the cache", hint="call it inside prune()")
     host: Any = model
     batch, count = prompt_logits.shape[0], trie.nodes.shape[0]
     logits = prompt_logits[:, None]

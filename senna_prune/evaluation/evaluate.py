@@ -11,18 +11,18 @@ from rich.console import Console
 
 from senna_prune.config import EvaluationConfig, ScoringConfig
 from senna_prune.errors import RunError
-from senna_prune.evaluation.explain import explain
-from senna_prune.evaluation.processes import Processes
-from senna_prune.evaluation.progress import Meter, announce
-from senna_prune.evaluation.run_folder import RunFolder, RunInfo
-from senna_prune.evaluation.run_key import require_same_run, run_key, short_digest
-from senna_prune.evaluation.runner import Chunk, left_in, plan_of_work, run_tasks
-from senna_prune.evaluation.scoring import score
-from senna_prune.evaluation.show import show_results
-from senna_prune.evaluation.sweep import expand, planning_samples, require_images
-from senna_prune.evaluation.system import EvaluatedSystem
-from senna_prune.evaluation.timing import summarise_timing
-from senna_prune.planning.sample import PlanningSample
+from senna_prune.evaluation.report.explain import explain
+from senna_prune.evaluation.report.show import show_results
+from senna_prune.evaluation.run.processes import Processes
+from senna_prune.evaluation.run.progress import Meter, announce
+from senna_prune.evaluation.run.run_folder import RunFolder, RunInfo
+from senna_prune.evaluation.run.run_key import require_same_run, run_key, short_digest
+from senna_prune.evaluation.run.runner import Chunk, left_in, plan_of_work, run_tasks
+from senna_prune.evaluation.run.sweep import expand, planning_samples, require_images
+from senna_prune.evaluation.run.system import EvaluatedSystem
+from senna_prune.evaluation.score.latency import summarise_timing
+from senna_prune.evaluation.score.scoring import score
+from senna_prune.task.sample import PlanningSample
 
 
 def evaluate(
@@ -128,7 +128,7 @@ def finish(folder: RunFolder, info: RunInfo, samples: Sequence[PlanningSample], 
         raise RunError(
             f"{len(missing)} decisions are missing, first {missing[0]}",
             where=folder.path,
-            mend="run the same command again: another process has ended early",
+            hint="run the same command again: another process has ended early",
         )
     results = score((lines[key][0] for key in order), info.conditions, info.shape, scoring, complete=True)
     timing = summarise_timing({key: lines[key][1] for key in order}, info.conditions)

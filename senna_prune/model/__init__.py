@@ -5,8 +5,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.modeling import SennaForConditionalGeneration, SennaModel
 from senna_prune.model.processing import SennaProcessor
-from senna_prune.model.prompts import planning_prompt, planning_question
 from senna_prune.model.vision import SennaImageFeatures
+from senna_prune.task.prompts import planning_prompt, planning_question
 
 __all__ = [
     "SennaConfig",

@@ -17,7 +17,7 @@ from transformers import GenerationConfig, LlamaTokenizer
 from senna_prune.errors import CheckpointError, InputError
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.modeling import SennaForConditionalGeneration
-from senna_prune.model.packing import pack_linears
+from senna_prune.model.packed_linear import pack_linears
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.reference_format import MODEL_TYPE, open_reference
 from senna_prune.model.tensor_files import blaming, check_shapes, one_line, read_json, read_tensors, weight_files
@@ -52,7 +52,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"the tokenizer has {pieces} pieces, the model embeds {rows}",
                 where=self.folder,
-                mend="use the tokenizer that was saved with the weights",
+                hint="use the tokenizer that was saved with the weights",
             )
         fitting = SennaProcessor.for_config(self.config, self.processor.tokenizer)
         for field in ("image_size", "num_views", "num_view_tokens", "image_token_id"):
@@ -73,7 +73,7 @@ def open_checkpoint(source: str | Path, vision_tower: str | Path | None = None) 
     model_type = read_json(folder / "config.json").get("model_type")
     if model_type == SennaConfig.model_type:
         if vision_tower is not None:
-            raise CheckpointError("an imported checkpoint holds its tower", where=folder, mend="drop --vision-tower")
+            raise CheckpointError("an imported checkpoint holds its tower", where=folder, hint="drop --vision-tower")
         read_json(folder / "processor_config.json")
         with blaming(folder / "config.json"):
             config = SennaConfig.from_pretrained(folder)
@@ -88,7 +88,7 @@ def open_checkpoint(source: str | Path, vision_tower: str | Path | None = None) 
     raise CheckpointError(
         f"model_type {model_type!r} is not Senna",
         where=folder / "config.json",
-        mend=f"load a checkpoint of model_type {SennaConfig.model_type!r} or {MODEL_TYPE!r}",
+        hint=f"load a checkpoint of model_type {SennaConfig.model_type!r} or {MODEL_TYPE!r}",
     )
 
 
@@ -117,7 +117,7 @@ def load_senna(
         InputError: unknown dtype, device or attention implementation, or weights that cannot be packed.
     """
     if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
-        raise InputError(f"unknown dtype {dtype!r}", mend="use 'auto', 'float32', 'float16' or 'bfloat16'")
+        raise InputError(f"unknown dtype {dtype!r}", hint="use 'auto', 'float32', 'float16' or 'bfloat16'")
     checkpoint = open_checkpoint(source, vision_tower)
     checkpoint.check()
     try:
@@ -181,14 +181,14 @@ def _local_folder(source: str | Path) -> Path:
         raise CheckpointError(
             f"no folder of this name here, and the hub does not give it ({one_line(error)})",
             where=source,
-            mend="download the checkpoint where there is network and pass its folder",
+            hint="download the checkpoint where there is network and pass its folder",
         ) from error
 
 
 def _load_tokenizer(kind: Any, folder: Path, file: str) -> Any:
     """A tokenizer, or a processor with its tokenizer, that stands in `file`."""
     if not (folder / file).is_file():
-        raise CheckpointError(f"no {file}", where=folder, mend="copy it from where the checkpoint came from")
+        raise CheckpointError(f"no {file}", where=folder, hint="copy it from where the checkpoint came from")
     with blaming(folder / file):
         return kind.from_pretrained(folder)
 

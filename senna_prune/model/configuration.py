@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from transformers import CLIPVisionConfig, LlamaConfig, PretrainedConfig
 
+from senna_prune.cost import ModelShape
 from senna_prune.errors import CheckpointError
 
 
@@ -87,6 +88,28 @@ class SennaConfig(PretrainedConfig):
     def num_patches(self) -> int:
         """Patches per view, without the class token."""
         return (self.vision_config.image_size // self.vision_config.patch_size) ** 2
+
+
+def model_shape(config: SennaConfig, dtype: torch.dtype) -> ModelShape:
+    """The numbers of a configuration that decide its cost, when run in `dtype`."""
+    vision, text = config.vision_config, config.text_config
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return ModelShape(
+        views=config.num_views,
+        patches=config.num_patches,
+        patch_values=vision.num_channels * vision.patch_size**2,
+        vision_width=vision.hidden_size,
+        vision_mlp=vision.intermediate_size,
+        vision_layers=config.num_vision_layers,
+        view_tokens=config.num_view_tokens,
+        width=text.hidden_size,
+        mlp=text.intermediate_size,
+        layers=text.num_hidden_layers,
+        vocabulary=text.vocab_size,
+        query_width=text.num_attention_heads * head_size,
+        key_width=text.num_key_value_heads * head_size,
+        value_bytes=dtype.itemsize,
+    )
 
 
 def _part(name: str, value: Any, kind: type[PretrainedConfig]) -> PretrainedConfig:

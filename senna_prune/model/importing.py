@@ -32,7 +32,7 @@ def import_checkpoint(source: str | Path, destination: str | Path, vision_tower:
     """
     destination = Path(destination)
     if destination.exists():
-        raise CheckpointError("the destination exists", where=destination, mend="remove it or choose another")
+        raise CheckpointError("the destination exists", where=destination, hint="remove it or choose another")
     checkpoint = open_checkpoint(source, vision_tower)
     checkpoint.check()
     draft = destination.with_name(f".{destination.name}.part")
@@ -50,7 +50,7 @@ def import_checkpoint(source: str | Path, destination: str | Path, vision_tower:
         draft.rename(destination)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"the checkpoint cannot be written ({error})", where=destination, mend="check space and permissions"
+            f"the checkpoint cannot be written ({error})", where=destination, hint="check space and permissions"
         ) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)

@@ -96,7 +96,7 @@ class SennaModel(SennaPreTrainedModel):
         if pixel_values.ndim != 5 or tuple(pixel_values.shape[1:]) != expected:
             raise InputError(
                 f"pixel_values has shape {tuple(pixel_values.shape)}, expected {('batch', *expected)}",
-                mend="pass all views of every frame, as SennaProcessor does",
+                hint="pass all views of every frame, as SennaProcessor does",
             )
         frames = pixel_values.shape[:2]
         features, cls_attention, keys = self.get_vision_features(pixel_values.flatten(0, 1), output_evidence)
@@ -119,7 +119,7 @@ class SennaModel(SennaPreTrainedModel):
         if any(count != expected for count in found):
             raise InputError(
                 f"the rows of input_ids hold {found} image placeholders, but {expected} visual tokens each were given",
-                mend="pass pixel_values or image_features of every frame, and ids from SennaProcessor",
+                hint="pass pixel_values or image_features of every frame, and ids from SennaProcessor",
             )
         if image_features is None:
             return embeddings
@@ -153,7 +153,7 @@ class SennaModel(SennaPreTrainedModel):
             else:
                 inputs_embeds = self.embed(input_ids, image_features)
         elif pixel_values is not None or image_features is not None:
-            raise InputError("inputs_embeds already hold the visual tokens", mend="drop the image inputs")
+            raise InputError("inputs_embeds already hold the visual tokens", hint="drop the image inputs")
         return self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,

@@ -13,8 +13,9 @@ from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from senna_prune.errors import InputError
 from senna_prune.model.configuration import SennaConfig
-from senna_prune.model.images import AspectRatio, Picture, open_picture, to_pixel_values
-from senna_prune.model.prompts import IMAGE_MARKER
+from senna_prune.model.images import AspectRatio, to_pixel_values
+from senna_prune.pictures import Picture, open_picture
+from senna_prune.task.prompts import IMAGE_MARKER
 
 PaddingSide = Literal["left", "right"]
 
@@ -46,7 +47,7 @@ class SennaProcessor(ProcessorMixin):
     ) -> None:
         super().__init__(tokenizer, chat_template=chat_template)
         if image_aspect_ratio not in ("pad", "plain"):
-            raise InputError(f"unknown image_aspect_ratio {image_aspect_ratio!r}", mend="use 'pad' or 'plain'")
+            raise InputError(f"unknown image_aspect_ratio {image_aspect_ratio!r}", hint="use 'pad' or 'plain'")
         self.image_size = image_size
         self.image_aspect_ratio = image_aspect_ratio
         self.num_views = num_views
@@ -120,7 +121,7 @@ class SennaProcessor(ProcessorMixin):
             ids += self.tokenizer(chunk, add_special_tokens=False).input_ids
         limit = self.tokenizer.model_max_length
         if len(ids) > limit:
-            raise InputError(f"the prompt has {len(ids)} tokens, the limit is {limit}", mend="shorten the question")
+            raise InputError(f"the prompt has {len(ids)} tokens, the limit is {limit}", hint="shorten the question")
         return torch.tensor(ids)
 
     def encode_views(self, views: Sequence[Picture], names: Sequence[str] | None = None) -> Tensor:
@@ -158,7 +159,7 @@ class SennaProcessor(ProcessorMixin):
         if not rows:
             raise InputError("no prompts were given")
         if padding_side not in ("left", "right"):
-            raise InputError(f"unknown padding_side {padding_side!r}", mend="use 'left' or 'right'")
+            raise InputError(f"unknown padding_side {padding_side!r}", hint="use 'left' or 'right'")
         pad_id = self.tokenizer.pad_token_id
         if pad_id is None:
             pad_id = self.tokenizer.unk_token_id

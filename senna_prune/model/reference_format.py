@@ -106,7 +106,7 @@ def open_reference(folder: Path, tower: Path | None = None) -> ReferenceCheckpoi
                 f"no vision tower in the checkpoint, and mm_vision_tower {raw.get('mm_vision_tower')!r} is not a "
                 "folder here",
                 where=folder,
-                mend="pass --vision-tower with a folder of openai/clip-vit-large-patch14-336",
+                hint="pass --vision-tower with a folder of openai/clip-vit-large-patch14-336",
             )
         tower = named_tower
     with blaming(folder / "config.json"):
@@ -152,7 +152,7 @@ def _check_variant(raw: Mapping[str, Any], folder: Path) -> None:
             raise CheckpointError(
                 f"{key} is {raw.get(key)!r}, expected {value!r}",
                 where=folder / "config.json",
-                mend="load a Senna checkpoint",
+                hint="load a Senna checkpoint",
             )
     if raw.get("image_aspect_ratio") not in (None, "square", "pad"):
         raise CheckpointError(
@@ -184,7 +184,7 @@ def _vision_config(raw: Mapping[str, Any], tower: Path | None, folder: Path) -> 
         raise CheckpointError(
             f"the shape of the vision tower {raw.get('mm_vision_tower')!r} is unknown",
             where=folder / "config.json",
-            mend="pass --vision-tower with the folder of that CLIP model",
+            hint="pass --vision-tower with the folder of that CLIP model",
         )
     fields = read_json(tower / "config.json")
     if fields.get("model_type") == "clip":
@@ -203,6 +203,6 @@ def _num_view_tokens(shapes: Mapping[str, tuple[int, ...]], folder: Path) -> int
         raise CheckpointError(
             "the image adapter is missing (model.img_adapter.adapter.4.bias)",
             where=folder,
-            mend="load a Senna checkpoint; plain LLaVA has no adapter",
+            hint="load a Senna checkpoint; plain LLaVA has no adapter",
         )
     return shape[0]

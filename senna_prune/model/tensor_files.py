@@ -71,9 +71,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError("no such file", where=path, mend="point to a complete checkpoint folder") from error
+        raise CheckpointError("no such file", where=path, hint="point to a complete checkpoint folder") from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"not readable as JSON ({error})", where=path, mend="copy the file again") from error
+        raise CheckpointError(f"not readable as JSON ({error})", where=path, hint="copy the file again") from error
     if not isinstance(content, dict):
         raise CheckpointError("not a JSON object", where=path)
     return content
@@ -94,7 +94,7 @@ def weight_files(folder: Path) -> list[Path]:
         if found := sorted(folder.glob(shards)):
             return found
     raise CheckpointError(
-        "no weight files", where=folder, mend="expected model*.safetensors or pytorch_model*.bin with their index"
+        "no weight files", where=folder, hint="expected model*.safetensors or pytorch_model*.bin with their index"
     )
 
 
@@ -107,7 +107,7 @@ def _indexed(index: Path) -> list[Path]:
         raise CheckpointError(f"the index points outside its folder ({outside[0]})", where=index)
     if absent := [name for name in names if not (index.parent / name).is_file()]:
         raise CheckpointError(
-            f"{len(absent)} of {len(names)} shards are absent ({_listed(absent)})", where=index, mend="download them"
+            f"{len(absent)} of {len(names)} shards are absent ({_listed(absent)})", where=index, hint="download them"
         )
     return [index.parent / name for name in names]
 
@@ -124,7 +124,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         head = stream.read(16)
     if head.startswith(b"version https:"):
         raise CheckpointError(
-            "a Git LFS pointer, not the weights", where=path, mend="fetch the file with 'git lfs pull'"
+            "a Git LFS pointer, not the weights", where=path, hint="fetch the file with 'git lfs pull'"
         )
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_bin(path, is_zip=head.startswith(b"PK"))
 
@@ -148,7 +148,7 @@ def _read_bin(path: Path, is_zip: bool) -> dict[str, Tensor]:
                 f"the file holds pickled objects other than tensors ({culprit[0]}) and was not opened, as that could "
                 "run code",
                 where=path,
-                mend="convert it to safetensors where you trust its origin",
+                hint="convert it to safetensors where you trust its origin",
             ) from error
         raise _damaged(path, error) from error
     if not isinstance(content, dict):
@@ -158,7 +158,7 @@ def _read_bin(path: Path, is_zip: bool) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"entry {name!r} is a {type(value).__name__}, not a tensor",
                 where=path,
-                mend="save the model's state dict alone",
+                hint="save the model's state dict alone",
             )
     return content
 
@@ -166,7 +166,7 @@ def _read_bin(path: Path, is_zip: bool) -> dict[str, Tensor]:
 def _damaged(path: Path, reason: object) -> CheckpointError:
     lines = str(reason).strip().splitlines() or [type(reason).__name__]
     return CheckpointError(
-        f"truncated or damaged ({lines[0][:120]})", where=path, mend="download or copy the file again"
+        f"truncated or damaged ({lines[0][:120]})", where=path, hint="download or copy the file again"
     )
 
 
@@ -189,7 +189,7 @@ def check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tu
     if misshaped:
         complaints.append(f"{len(misshaped)} tensors have the wrong shape ({_listed(misshaped)})")
     if complaints:
-        raise CheckpointError("; ".join(complaints), where=where, mend="check that config and weights belong together")
+        raise CheckpointError("; ".join(complaints), where=where, hint="check that config and weights belong together")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from senna_prune.planning.labels import Path, Speed
+from senna_prune.task.labels import Path, Speed
 
 STEP_SECONDS = 0.5
 """Nominal time between keyframes; the labels use it in place of the time stamps, which differ by up to some 50 ms."""

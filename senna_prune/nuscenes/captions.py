@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from senna_prune.errors import ImageError, SampleError
+from senna_prune.files import Journal, read_lines
 from senna_prune.nuscenes.behaviour import VIEWS
 from senna_prune.nuscenes.scene_samples import CAPTION_KINDS
-from senna_prune.planning.files import accessing
-from senna_prune.planning.questions import IMAGE_PROMPT
-from senna_prune.planning.sample import PlanningSample
+from senna_prune.task.prompts import IMAGE_PROMPT
+from senna_prune.task.sample import PlanningSample
 
 
 class Captioner(Protocol):
@@ -35,29 +34,21 @@ class CaptionCache:
     An interrupted run goes on where it stopped: a line cut short is dropped when the file is opened.
 
     Raises:
-        SampleError: another line is not what this class writes, or the file cannot be written.
+        SampleError: a line is no caption; the file is then left as it is.
+        FileError: it cannot be written, or is no JSON Lines file.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._captions: dict[str, str] = {}
-        with accessing(self.path, "written"):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.open("ab").close()
-            self._read()
-
-    def _read(self) -> None:
-        text = self.path.read_bytes()
-        whole = text[: text.rfind(b"\n") + 1]
-        if len(whole) < len(text):
-            os.truncate(self.path, len(whole))
-        for number, line in enumerate(whole.splitlines(), start=1):
-            try:
-                record = json.loads(line)
+        # Read first: some other file named by mistake must not be opened for writing.
+        if self.path.exists() and not self.path.is_dir():
+            hint = "name a caption cache, or remove the line"
+            for where, record in read_lines(self.path, hint):
+                if not isinstance(record.get("key"), str) or not isinstance(record.get("caption"), str):
+                    raise SampleError("not a caption", where=where, hint=hint)
                 self._captions[record["key"]] = record["caption"]
-            except (ValueError, KeyError, TypeError) as error:
-                mend = "remove the line, or the file to caption anew"
-                raise SampleError("not a caption", where=f"{self.path}:{number}", mend=mend) from error
+        self._journal = Journal(self.path)
 
     def __len__(self) -> int:
         return len(self._captions)
@@ -70,10 +61,7 @@ class CaptionCache:
         return self._captions.get(key)
 
     def put(self, key: str, caption: str, images: Sequence[str]) -> None:
-        with accessing(self.path, "written"), self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps({"key": key, "images": list(images), "caption": caption}, ensure_ascii=False) + "\n")
-            out.flush()
-            os.fsync(out.fileno())
+        self._journal.append({"key": key, "images": list(images), "caption": caption})
         self._captions[key] = caption
 
 
@@ -103,8 +91,8 @@ def with_captions(
         if caption is None:
             for image in images:
                 if not (image_root / image).is_file():
-                    mend = "complete the download, or pass --require-images to leave such keyframes out"
-                    raise ImageError("the image to caption is missing", where=image_root / image, mend=mend)
+                    hint = "complete the download, or pass --require-images to leave such keyframes out"
+                    raise ImageError("the image to caption is missing", where=image_root / image, hint=hint)
             caption = captioner.caption([image_root / image for image in images], question).strip()
             cache.put(key, caption, images)
         yield replace(sample, answer=caption, source=f"{sample.source}/{captioner.name}")

@@ -9,14 +9,14 @@ from pathlib import Path
 from rich.console import Console
 
 from senna_prune.errors import ConfigError
+from senna_prune.files import check_output
 from senna_prune.nuscenes.benchmark import print_benchmark
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.nuscenes.reference_layout import read_reference
 from senna_prune.nuscenes.scene_samples import KINDS
 from senna_prune.nuscenes.summary import plot_summary, print_summary
-from senna_prune.planning.files import check_output
-from senna_prune.planning.labels import Convention
-from senna_prune.planning.sample import write_samples
+from senna_prune.task.labels import Convention
+from senna_prune.task.sample import write_samples
 
 SPEED_SOURCE_HELP = "auto: CAN bus where present, else a displacement that looks 0.5 s into the future; past does not"
 
@@ -57,7 +57,7 @@ def parse_convention(text: str) -> Convention:
     if "=" in text:
         halves = {name: value for name, _, value in (part.partition("=") for part in text.split(","))}
         if halves.keys() != {"cameras", "command"}:
-            raise ConfigError(f"not a convention: {text!r}", where="--convention", mend="write cameras=...,command=...")
+            raise ConfigError(f"not a convention: {text!r}", where="--convention", hint="write cameras=...,command=...")
     return Convention(**halves)  # type: ignore[arg-type]
 
 
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     for name in ("dataroot", "version"):
         if options[name] is None:
-            raise ConfigError(f"--{name} is missing", where="convert_nuscenes", mend=f"pass --{name}")
+            raise ConfigError(f"--{name} is missing", where="convert_nuscenes", hint=f"pass --{name}")
     options["convention"] = parse_convention(options["convention"] or "corrected")
     options["kinds"] = tuple(options["kinds"].split(","))
     settings = ConversionSettings(**options)

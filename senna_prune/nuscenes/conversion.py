@@ -17,16 +17,16 @@ from typing import Any, Literal, TypeVar
 from rich.progress import track
 
 from senna_prune.errors import ConfigError, TableError
+from senna_prune.files import check_output
 from senna_prune.nuscenes.captions import CaptionCache, Captioner, with_captions
+from senna_prune.nuscenes.conversion_counts import ConversionReport
 from senna_prune.nuscenes.ego_speed import SpeedSource, can_bus_speed
 from senna_prune.nuscenes.reference_layout import write_reference
-from senna_prune.nuscenes.report import ConversionReport
 from senna_prune.nuscenes.scene import Scene, read_scene
 from senna_prune.nuscenes.scene_samples import BOX_KINDS, CAPTION_KINDS, KINDS, Recipe, SceneResult, scene_samples
 from senna_prune.nuscenes.tables import BOX_TABLES, POSE_TABLES, KeyframeTables
-from senna_prune.planning.files import check_output
-from senna_prune.planning.labels import CORRECTED, Convention
-from senna_prune.planning.sample import PlanningSample, write_samples
+from senna_prune.task.labels import CORRECTED, Convention
+from senna_prune.task.sample import PlanningSample, write_samples
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -69,9 +69,9 @@ class ConversionSettings:
     def __post_init__(self) -> None:
         for kind in self.kinds or ("",):
             if kind not in KINDS:
-                raise ConfigError(f"unknown question kind {kind!r}", where="kinds", mend=f"use {', '.join(KINDS)}")
+                raise ConfigError(f"unknown question kind {kind!r}", where="kinds", hint=f"use {', '.join(KINDS)}")
         if self.workers < 1:
-            raise ConfigError(f"{self.workers} is no number of processes", where="workers", mend="use 1 or more")
+            raise ConfigError(f"{self.workers} is no number of processes", where="workers", hint="use 1 or more")
 
     @property
     def can_bus_folder(self) -> Path:
@@ -97,7 +97,7 @@ def convert(
     """
     captioned = sorted(CAPTION_KINDS & set(settings.kinds))
     if captioned and captioner is None:
-        raise ConfigError(f"{captioned[0]!r} questions need a captioner", where="kinds", mend="pass --captioner")
+        raise ConfigError(f"{captioned[0]!r} questions need a captioner", where="kinds", hint="pass --captioner")
     check_output(settings.out)
     cache = None
     if captioner is not None:
@@ -145,10 +145,10 @@ def read_scenes(
     """
     if settings.needs_boxes and not tables.sample_annotation:
         problem = f"{settings.version} has no annotations, which {' and '.join(sorted(BOX_KINDS))} questions need"
-        raise TableError(problem, where=tables.table_path("sample_annotation"), mend="ask for --kinds plan")
+        raise TableError(problem, where=tables.table_path("sample_annotation"), hint="ask for --kinds plan")
     if settings.speed_source == "can_bus" and not settings.can_bus_folder.is_dir():
-        mend = "unpack the CAN bus expansion there, or use --speed-source past"
-        raise TableError("no CAN bus messages", where=settings.can_bus_folder, mend=mend)
+        hint = "unpack the CAN bus expansion there, or use --speed-source past"
+        raise TableError("no CAN bus messages", where=settings.can_bus_folder, hint=hint)
     for record in records:
         scene = read_scene(tables, record, settings.needs_boxes)
         if settings.speed_source != "past":
@@ -171,8 +171,8 @@ def _results(scenes: Iterable[Scene], recipe: Recipe, workers: int) -> Iterator[
         with ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=quiet) as pool:
             yield from in_order(pool, work, scenes, ahead=2 * workers)
     except BrokenProcessPool as error:
-        mend = "use fewer workers; memory may have run out"
-        raise ConfigError("a worker process died", where="workers", mend=mend) from error
+        hint = "use fewer workers; memory may have run out"
+        raise ConfigError("a worker process died", where="workers", hint=hint) from error
 
 
 def in_order(pool: Executor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:

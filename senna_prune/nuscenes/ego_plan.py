@@ -13,8 +13,8 @@ from senna_prune.nuscenes.ego_speed import SpeedSource, shown_speeds
 from senna_prune.nuscenes.navigation import commands
 from senna_prune.nuscenes.questions import Question
 from senna_prune.nuscenes.scene import Scene
-from senna_prune.planning.labels import CameraOrder, Command, Path, Speed
-from senna_prune.planning.questions import plan_question
+from senna_prune.task.labels import CameraOrder, Command, Path, Speed
+from senna_prune.task.prompts import plan_question
 
 
 @dataclass(frozen=True, slots=True)

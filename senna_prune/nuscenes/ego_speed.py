@@ -43,7 +43,7 @@ def can_bus_speed(folder: Path, scene_name: str, timestamps: NDArray[np.int64]) 
         velocity = np.array([message["vel"][0] for message in messages], dtype=np.float64)
     except (OSError, ValueError, OverflowError, KeyError, TypeError, IndexError) as error:
         problem = f"not a list of CAN-bus poses with utime and vel ({error!r})"
-        raise TableError(problem, where=path, mend="unpack the CAN bus expansion again") from error
+        raise TableError(problem, where=path, hint="unpack the CAN bus expansion again") from error
     if not len(times):
         return None
     if velocity.ndim != 1 or not np.isfinite(velocity).all() or (np.diff(times) < 0).any():

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from senna_prune.nuscenes.scene import Scene
-from senna_prune.planning.labels import CameraOrder, Command
+from senna_prune.task.labels import CameraOrder, Command
 
 HORIZON_STEPS = 12
 """Keyframes ahead: 6 s. Where the scene ends before, its last keyframe stands in, under both conventions."""

@@ -1,6 +1,6 @@
 """The words of the reference's questions and answers. Byte for byte: the model was trained on them.
 
-The planning question stands in `planning.questions`, where the model finds it too.
+The planning question stands in `task.prompts`, where the model finds it too.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from senna_prune.planning.labels import Command, Path, Speed, plan_text
+from senna_prune.task.labels import Command, Path, Speed, plan_text
 
 VRU_QUESTION = (
     "Do you see any vulnerable road users within 20 meters ahead of you, "

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from senna_prune.errors import SampleError
+from senna_prune.files import accessing, digest, write_whole
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS
-from senna_prune.planning.files import accessing, write_text
-from senna_prune.planning.labels import CAMERAS, CameraOrder, Convention
-from senna_prune.planning.sample import PlanningSample, digest
+from senna_prune.task.labels import CAMERAS, CameraOrder, Convention
+from senna_prune.task.sample import PlanningSample
 
 KIND_PHRASES = {
     "plan": "what is your plan for the next three seconds",
@@ -50,7 +50,7 @@ def write_reference(
             before = ",\n"
         yield "\n]\n" if before == ",\n" else "[]\n"
 
-    write_text(path, pieces())
+    write_whole(path, pieces())
 
 
 def _to_reference(sample: PlanningSample, row: Mapping[str, Any], image_root: Path) -> dict[str, Any]:
@@ -113,8 +113,8 @@ def _from_reference(record: Any, where: str, command: CameraOrder, source: str) 
         if not all(isinstance(text, str) for text in (token, scene, question, answer)):
             raise TypeError("token, scene_token, question and answer must be texts")
     except (KeyError, TypeError, ValueError) as error:
-        mend = "pass a file of the Senna converter, with token, scene_token, images and conversations"
-        raise SampleError(f"not a record of the reference's layout ({error!r})", where=where, mend=mend) from error
+        hint = "pass a file of the Senna converter, with token, scene_token, images and conversations"
+        raise SampleError(f"not a record of the reference's layout ({error!r})", where=where, hint=hint) from error
     images = _images(paths, where)
     conventions = (Convention("upstream", command), Convention("corrected", command))
     convention = next((one for one in conventions if one.camera_order == tuple(images)), None)

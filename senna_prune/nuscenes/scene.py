@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from senna_prune.errors import TableError
 from senna_prune.nuscenes.geometry import Poses
-from senna_prune.planning.labels import CAMERAS
+from senna_prune.task.labels import CAMERAS
 
 if TYPE_CHECKING:
     from senna_prune.nuscenes.tables import KeyframeTables
@@ -180,7 +180,7 @@ def _numbers(records: list[dict[str, Any]], field: str, length: int, path: Path)
     for record in records:
         if not _is_vector(record[field], length):
             problem = f"{field} of {record['token']!r} is not {length} finite numbers"
-            raise TableError(problem, where=path, mend="unpack the metadata archive again")
+            raise TableError(problem, where=path, hint="unpack the metadata archive again")
     raise AssertionError("a vector was refused that is none too long, too short or not finite")
 
 

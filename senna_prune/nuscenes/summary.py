@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from senna_prune.nuscenes.report import ConversionReport
-from senna_prune.planning.files import accessing
-from senna_prune.planning.labels import Command, Speed
-from senna_prune.planning.labels import Path as PathLabel
+from senna_prune.files import accessing
+from senna_prune.nuscenes.conversion_counts import ConversionReport
+from senna_prune.task.labels import Command, Speed
+from senna_prune.task.labels import Path as PathLabel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from senna_prune.errors import TableError
-from senna_prune.planning.sample import digest
+from senna_prune.files import digest
 
 try:
     from nuscenes.nuscenes import NuScenes
     from nuscenes.utils.splits import create_splits_scenes, get_scenes_of_split
 except ModuleNotFoundError as error:
     raise TableError(
-        "the nuScenes devkit is not installed", where=error.name, mend='pip install "senna_prune[nuscenes]"'
+        "the nuScenes devkit is not installed", where=error.name, hint='pip install "senna_prune[nuscenes]"'
     ) from error
 
 POSE_TABLES = ("scene", "sample", "sensor", "calibrated_sensor", "sample_data", "ego_pose")
@@ -60,8 +60,8 @@ class KeyframeTables(NuScenes):
         self.dataroot, self.version, self.verbose = str(dataroot), version, False
         if not Path(self.table_root).is_dir():
             there = sorted(path.parent.name for path in Path(dataroot).glob("*/scene.json"))
-            mend = f"available here: {', '.join(there)}" if there else "pass the folder that holds v1.0-mini or alike"
-            raise TableError(f"unknown version {version!r}", where=dataroot, mend=mend)
+            hint = f"available here: {', '.join(there)}" if there else "pass the folder that holds v1.0-mini or alike"
+            raise TableError(f"unknown version {version!r}", where=dataroot, hint=hint)
         self.table_names = [*POSE_TABLES, *(BOX_TABLES if boxes else ())]
         self.sample_data: list[dict[str, Any]]
         self.sample_annotation: list[dict[str, Any]] = []
@@ -77,16 +77,16 @@ class KeyframeTables(NuScenes):
     def __load_table__(self, table_name: str) -> list[dict[str, Any]]:
         path = self.table_path(table_name)
         if not path.is_file():
-            raise TableError("the table is missing", where=path, mend="unpack the metadata archive of this version")
+            raise TableError("the table is missing", where=path, hint="unpack the metadata archive of this version")
         try:
             with path.open(encoding="utf-8") as stream:
                 table = json.load(stream)
         except OSError as error:
-            raise TableError(f"cannot be read ({error.strerror})", where=path, mend="check its permissions") from error
+            raise TableError(f"cannot be read ({error.strerror})", where=path, hint="check its permissions") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise TableError(f"not JSON ({error})", where=path, mend="unpack the metadata archive again") from error
+            raise TableError(f"not JSON ({error})", where=path, hint="unpack the metadata archive again") from error
         if not isinstance(table, list):
-            raise TableError("not a list of records", where=path, mend="unpack the metadata archive again")
+            raise TableError("not a list of records", where=path, hint="unpack the metadata archive again")
         for number, record in enumerate(table):
             if not isinstance(record, dict) or not FIELDS[table_name] <= record.keys():
                 lacks = sorted(FIELDS[table_name] - record.keys()) if isinstance(record, dict) else ["token"]
@@ -144,8 +144,8 @@ class KeyframeTables(NuScenes):
             return list(get_scenes_of_split(split, self))
         except (ValueError, AssertionError) as error:
             known = ", ".join(create_splits_scenes())
-            mend = f"use one of {known}, or a key of splits.json beside the tables"
-            raise TableError(f"unknown split {split!r}", where=self.table_root, mend=mend) from error
+            hint = f"use one of {known}, or a key of splits.json beside the tables"
+            raise TableError(f"unknown split {split!r}", where=self.table_root, hint=hint) from error
 
 
 def read_scene_file(path: Path | str) -> list[str]:

@@ -63,4 +63,4 @@ def _picture(path: Path) -> Image.Image:
         with Image.open(path) as picture:
             return picture.convert("RGB")
     except OSError as error:
-        raise ImageError(f"not a readable image ({error})", where=path, mend="download it again") from error
+        raise ImageError(f"not a readable image ({error})", where=path, hint="download it again") from error

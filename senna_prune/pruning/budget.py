@@ -8,35 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from senna_prune.cost import DecoderCost
 from senna_prune.errors import PruningError
 from senna_prune.pruning.interface import LayerPlan
 
 Accounting = Literal["entering", "published"]
 TOLERANCE = 0.005
 """A budget counts as met within this relative error."""
-
-
-@dataclass(frozen=True)
-class DecoderCost:
-    """Prefill cost of one decoder layer.
-
-    Attributes:
-        hidden: model width d.
-        intermediate: width m of the gated MLP.
-        text: text tokens that stand beside the visual ones.
-    """
-
-    hidden: int
-    intermediate: int
-    text: int
-
-    def layer(self, visual: float) -> float:
-        """Real FLOPs over n = text + visual tokens, 2 (4 n d^2 + 2 n^2 d + 3 n d m).
-
-        The papers count multiply-accumulates, half of it.
-        """
-        n, d, m = self.text + visual, self.hidden, self.intermediate
-        return 2.0 * (4 * n * d * d + 2 * n * n * d + 3 * n * d * m)
 
 
 @dataclass(frozen=True)
@@ -60,18 +38,18 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value) and self.value > 0):
-            raise PruningError(f"{self.value} is no budget", where=f"budget.{self.kind}", mend="give a number above 0")
+            raise PruningError(f"{self.value} is no budget", where=f"budget.{self.kind}", hint="give a number above 0")
         if self.kind in ("retention", "flops") and self.value > 1:
             raise PruningError(
-                f"{self.value} is above 1", where=f"budget.{self.kind}", mend="give a fraction in (0, 1]"
+                f"{self.value} is above 1", where=f"budget.{self.kind}", hint="give a fraction in (0, 1]"
             )
         if self.accounting not in ("entering", "published"):
             raise PruningError(
-                f"unknown accounting {self.accounting!r}", where="budget.accounting", mend="use entering or published"
+                f"unknown accounting {self.accounting!r}", where="budget.accounting", hint="use entering or published"
             )
         if self.accounting == "published" and self.kind == "flops":
             raise PruningError(
-                "no method publishes its own FLOPs counting", where="budget.accounting", mend="use entering with FLOPs"
+                "no method publishes its own FLOPs counting", where="budget.accounting", hint="use entering with FLOPs"
             )
 
     @classmethod
@@ -105,12 +83,12 @@ class Budget:
         for fraction, measured in sorted(profile.items()):
             points.append((max(measured, points[-1][0] if points else measured), fraction))
         if len(points) < 2:
-            raise PruningError("a profile needs two points", where="budget.profile", mend="measure more retentions")
+            raise PruningError("a profile needs two points", where="budget.profile", hint="measure more retentions")
         if time < points[0][0]:
             raise PruningError(
                 f"{time} ms is below the fastest measured point, {points[0][0]:g} ms at retention {points[0][1]:g}",
                 where="budget.milliseconds",
-                mend="raise the budget or measure lower retentions",
+                hint="raise the budget or measure lower retentions",
             )
         return cls("milliseconds", float(time), accounting, profile=tuple(points))
 

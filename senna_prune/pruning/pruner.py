@@ -72,7 +72,7 @@ class Pruner:
             raise PruningError(
                 f"{len(weights)} weights for {observation.num_views} views",
                 where="option view_weights",
-                mend="give one per view",
+                hint="give one per view",
             )
         score = self.scorer.score(observation)
         keep = select_top(

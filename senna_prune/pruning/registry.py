@@ -53,7 +53,7 @@ class Method(ABC):
         """
         if not holds:
             raise PruningError(
-                f"{getattr(self, option)!r} is out of range", where=f"option {option}", mend=f"give {rule}"
+                f"{getattr(self, option)!r} is out of range", where=f"option {option}", hint=f"give {rule}"
             )
 
     @abstractmethod
@@ -91,7 +91,7 @@ def make_pruner(
     """
     if budget.kind == "tokens" and budget.value > num_visual:
         raise PruningError(
-            f"{budget.value:g} tokens per layer, but a sample has {num_visual}", where="budget.tokens", mend="lower it"
+            f"{budget.value:g} tokens per layer, but a sample has {num_visual}", where="budget.tokens", hint="lower it"
         )
     kind = _method(name)
     method = kind(**_checked_options(name, kind, options))
@@ -141,14 +141,14 @@ def method_in(module: ModuleType) -> type[Method]:
     ]
     if len(found) != 1:
         raise PruningError(
-            f"{len(found)} subclasses of Method in one file", where=module.__name__, mend="define exactly one"
+            f"{len(found)} subclasses of Method in one file", where=module.__name__, hint="define exactly one"
         )
     return found[0]
 
 
 def _method(name: str) -> type[Method]:
     if name not in _methods():
-        raise PruningError(f"unknown pruning method {name!r}", where="method", mend=nearest_of(name, method_names()))
+        raise PruningError(f"unknown pruning method {name!r}", where="method", hint=nearest_of(name, method_names()))
     return _methods()[name]
 
 
@@ -158,11 +158,11 @@ def _checked_options(name: str, kind: type[Method], options: dict[str, Any]) -> 
     checked = {}
     for option, value in options.items():
         if option not in known:
-            raise PruningError(f"unknown option {option!r}", where=f"method {name}", mend=nearest_of(option, known))
+            raise PruningError(f"unknown option {option!r}", where=f"method {name}", hint=nearest_of(option, known))
         value = tuple(value) if isinstance(value, list) else value
         if not _fits(value, hints[option]):
             raise PruningError(
-                f"{value!r} is not {_spell(hints[option])}", where=f"method {name}, option {option}", mend="correct it"
+                f"{value!r} is not {_spell(hints[option])}", where=f"method {name}, option {option}", hint="correct it"
             )
         checked[option] = value
     return checked

@@ -64,7 +64,7 @@ class BudgetedSchedule(ABC):
             PruningError: the complexity is not finite.
         """
         if complexity is not None and not math.isfinite(complexity):
-            raise PruningError(f"the complexity is {complexity}", mend="load the model in bfloat16 or float32")
+            raise PruningError(f"the complexity is {complexity}", hint="load the model in bfloat16 or float32")
         if self.budget.mean_tokens(num_visual) >= num_visual and not self.fixed:
             plan, parameter = keep_all(num_visual, num_layers), "keeps all"
         else:

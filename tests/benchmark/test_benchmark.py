@@ -10,13 +10,13 @@ import torch
 
 from senna_prune.benchmark.clock import Operations, Times, interleave, peak_mebibytes
 from senna_prune.benchmark.floor import Hardware
-from senna_prune.benchmark.hosts import build_host
+from senna_prune.benchmark.models import build_host
 from senna_prune.benchmark.profile import asked_milliseconds, read_profile
 from senna_prune.benchmark.replay import Recorder, Replay
 from senna_prune.benchmark.settings import BenchmarkConfig, HostConfig
 from senna_prune.config import load_config
 from senna_prune.errors import ConfigError
-from senna_prune.planning.planner import pruner_for
+from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning import Budget
 from tools.benchmark import main
 

@@ -17,9 +17,9 @@ from senna_prune.engine import prune
 from senna_prune.engine.decoder import find_decoder
 from senna_prune.engine.probe import Probe
 from senna_prune.errors import InputError, PruningError
-from senna_prune.model.prompts import planning_prompt, planning_question
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, Observation
+from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.engine.policies import ScriptedPruner
 from tests.fakes import tiny_senna, tiny_views
 

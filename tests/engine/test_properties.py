@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from senna_prune.engine import PruneTrace, prune
-from senna_prune.model.prompts import planning_prompt
 from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
 from senna_prune.pruning.budget import TOLERANCE
+from senna_prune.task.prompts import planning_prompt
 from tests.fakes import tiny_senna, tiny_views
 
 few = settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

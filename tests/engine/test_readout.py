@@ -10,7 +10,7 @@ import torch
 from senna_prune.engine import prune
 from senna_prune.engine.readout import AnswerTrie, score_answers
 from senna_prune.errors import InputError
-from senna_prune.planning.labels import PLANS, plan_text
+from senna_prune.task.labels import PLANS, plan_text
 from tests.engine.policies import ScriptedPruner
 from tests.engine.test_prefill import EARLY, LATE, inputs_for
 from tests.fakes import tiny_senna

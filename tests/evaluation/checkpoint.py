@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from senna_prune.model.prompts import planning_question
-from senna_prune.planning.labels import CAMERAS, PLANS, plan_text
-from senna_prune.planning.sample import PlanningSample, write_samples
+from senna_prune.task.labels import CAMERAS, PLANS, plan_text
+from senna_prune.task.prompts import planning_question
+from senna_prune.task.sample import PlanningSample, write_samples
 from tests.fakes import tiny_senna, tiny_views
 
 

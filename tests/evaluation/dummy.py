@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from senna_prune.config import EvaluationConfig
+from senna_prune.cost import ModelShape
 from senna_prune.errors import ImageError
-from senna_prune.evaluation.cost import ModelShape
-from senna_prune.evaluation.records import Condition, Decision, Trace
-from senna_prune.evaluation.system import Appearance, ResolvedSchedule
-from senna_prune.planning.labels import CAMERAS, PLANS, plan_text
-from senna_prune.planning.sample import PlanningSample, write_samples
+from senna_prune.evaluation.run.records import Condition, Decision, Trace
+from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
+from senna_prune.task.labels import CAMERAS, PLANS, plan_text
+from senna_prune.task.sample import PlanningSample, write_samples
 
 SHAPE = ModelShape(
     views=6,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
+from senna_prune.cli import guarded
 from senna_prune.config import EvaluationConfig, load_config
-from senna_prune.evaluation.cli import guarded
 from senna_prune.evaluation.evaluate import evaluate
 from tests.evaluation.dummy import DummySystem
 

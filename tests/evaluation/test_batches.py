@@ -11,16 +11,16 @@ import pytest
 
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import ImageError, InputError, RunError
-from senna_prune.evaluation import run_key
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.files import Journal, read_lines
-from senna_prune.evaluation.processes import Processes
-from senna_prune.evaluation.records import Condition, Decision
-from senna_prune.evaluation.run_folder import RunFolder
-from senna_prune.evaluation.runner import plan_of_work, run_tasks
-from senna_prune.evaluation.senna_system import SennaSystem
-from senna_prune.evaluation.sweep import expand, planning_samples
-from senna_prune.planning.sample import PlanningSample
+from senna_prune.evaluation.run import run_key
+from senna_prune.evaluation.run.processes import Processes
+from senna_prune.evaluation.run.records import Condition, Decision
+from senna_prune.evaluation.run.run_folder import RunFolder
+from senna_prune.evaluation.run.runner import plan_of_work, run_tasks
+from senna_prune.evaluation.run.senna_system import SennaSystem
+from senna_prune.evaluation.run.sweep import expand, planning_samples
+from senna_prune.files import Journal, read_lines
+from senna_prune.task.sample import PlanningSample
 from tests.conftest import ROOT
 from tests.evaluation.dummy import DummySystem, make_planning_set
 from tests.evaluation.kill_and_resume import result_files

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from senna_prune.evaluation.metrics import agree, is_correct, majority_answer, planning_metrics
+from senna_prune.evaluation.score.metrics import agree, is_correct, majority_answer, planning_metrics
 
 TRUTHS = ["KEEP, STRAIGHT"] * 4 + ["STOP, STRAIGHT"] * 2 + ["KEEP, LEFT_TURN"] * 2
 ANSWERS = [

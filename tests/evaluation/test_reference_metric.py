@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from senna_prune.evaluation.reference_metric import ReferenceScore, reference_correct
+from senna_prune.evaluation.score.reference_metric import ReferenceScore, reference_correct
 from tests.conftest import golden_cases
 
 CASES = [

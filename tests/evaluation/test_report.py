@@ -13,11 +13,11 @@ from PIL import Image
 
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import ConfigError, RunError
-from senna_prune.evaluation.browser import choose_samples
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.files import read_lines
-from senna_prune.evaluation.report import write_report
-from senna_prune.evaluation.run_folder import RunFolder
+from senna_prune.evaluation.report.browser import choose_samples
+from senna_prune.evaluation.report.write import write_report
+from senna_prune.evaluation.run.run_folder import RunFolder
+from senna_prune.files import read_lines
 from tests.evaluation.dummy import DummySystem, make_planning_set
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

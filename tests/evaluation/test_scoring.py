@@ -11,14 +11,14 @@ from dataclasses import replace
 import pytest
 
 from senna_prune.config import ScoringConfig
+from senna_prune.cost import decision_flops, kv_bytes
 from senna_prune.errors import RunError
-from senna_prune.evaluation.cost import decision_flops, kv_bytes
-from senna_prune.evaluation.metrics import majority_answer
-from senna_prune.evaluation.paper import TABLE3, table3_rows
-from senna_prune.evaluation.records import Condition, Record, Trace
-from senna_prune.evaluation.scoring import score
-from senna_prune.evaluation.table import FULL, csv_text, markdown_table, table_rows
-from senna_prune.evaluation.timing import summarise_timing
+from senna_prune.evaluation.report.paper import TABLE3, table3_rows
+from senna_prune.evaluation.report.table import FULL, csv_text, markdown_table, table_rows
+from senna_prune.evaluation.run.records import Condition, Record, Trace
+from senna_prune.evaluation.score.latency import summarise_timing
+from senna_prune.evaluation.score.metrics import majority_answer
+from senna_prune.evaluation.score.scoring import score
 from tests.evaluation.dummy import SHAPE
 
 NONE = Condition("none", "none")
@@ -243,7 +243,12 @@ def test_timing_percentiles_by_hand() -> None:
     assert summary["peak_bytes"] is None
 
 
+TORCH_FREE = ("score.metrics", "score.scoring", "report.show", "report.write")
+
+
 def test_scoring_and_reporting_need_no_torch() -> None:
-    modules = ", ".join(f"senna_prune.evaluation.{name}" for name in ("metrics", "scoring", "show", "report"))
+    modules = ", ".join(
+        f"senna_prune.evaluation.{name}" for name in ("score.metrics", "score.scoring", "report.show", "report.write")
+    )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from senna_prune.config import EvaluationConfig, load_config
+from senna_prune.cost import DecoderCost, decoder_flops, kv_bytes, projection_flops
 from senna_prune.engine import prune
 from senna_prune.errors import CheckpointError, PruningError
-from senna_prune.evaluation.cost import decoder_flops, kv_bytes, projection_flops
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.files import read_lines
-from senna_prune.evaluation.records import Condition, Decision
-from senna_prune.evaluation.senna_system import SennaSystem, sample_seed
-from senna_prune.evaluation.sweep import planning_samples
-from senna_prune.model.prompts import planning_prompt
-from senna_prune.planning.planner import pruner_for
-from senna_prune.planning.sample import PlanningSample
-from senna_prune.pruning.budget import Budget, DecoderCost
+from senna_prune.evaluation.run.records import Condition, Decision
+from senna_prune.evaluation.run.senna_system import SennaSystem, sample_seed
+from senna_prune.evaluation.run.sweep import planning_samples
+from senna_prune.files import read_lines
+from senna_prune.planner.planner import pruner_for
+from senna_prune.pruning.budget import Budget
+from senna_prune.task.prompts import planning_prompt
+from senna_prune.task.sample import PlanningSample
 from tests.evaluation.checkpoint import write_checkpoint, write_planning_set
 
 METHODS = "none,autoprune,fastervlm,sparsevlm,random,blind"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from senna_prune.errors import RunError
-from senna_prune.evaluation.statistics import SceneBootstrap, holm, mcnemar, wilson
+from senna_prune.evaluation.score.statistics import SceneBootstrap, holm, mcnemar, wilson
 
 
 def outcomes(pattern: str) -> dict[str, bool]:

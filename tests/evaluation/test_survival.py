@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 
 from senna_prune.config import EvaluationConfig, load_config
-from senna_prune.errors import ImageError, RunError
-from senna_prune.evaluation import run_key
+from senna_prune.errors import FileError, ImageError, RunError
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.files import read_lines
-from senna_prune.evaluation.processes import Processes
-from senna_prune.evaluation.records import Condition, Decision
-from senna_prune.evaluation.run_folder import RunFolder
-from senna_prune.evaluation.run_key import code_version
-from senna_prune.planning.sample import PlanningSample
+from senna_prune.evaluation.run import run_key
+from senna_prune.evaluation.run.processes import Processes
+from senna_prune.evaluation.run.records import Condition, Decision
+from senna_prune.evaluation.run.run_folder import RunFolder
+from senna_prune.evaluation.run.run_key import code_version
+from senna_prune.files import read_lines
+from senna_prune.task.sample import PlanningSample
 from tests.conftest import ROOT
 from tests.evaluation.dummy import DummySystem, make_planning_set
 from tests.evaluation.kill_and_resume import kill_and_resume, result_files
@@ -209,7 +209,7 @@ def test_full_disk_is_one_line_and_loses_nothing(data: Path, tmp_path: Path, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full_after_fifteen)
-        with pytest.raises(RunError, match=r"process-000\.jsonl: cannot be written \(No space left on device\)"):
+        with pytest.raises(FileError, match=r"process-000\.jsonl: cannot be written \(No space left on device\)"):
             run(data, tmp_path / "run")
     system = run(data, tmp_path / "run")
     assert 0 < len(system.decided) < 60
@@ -218,7 +218,7 @@ def test_full_disk_is_one_line_and_loses_nothing(data: Path, tmp_path: Path, mon
 
 def test_unwritable_output(data: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    with pytest.raises(RunError, match=r"cannot be written \(Not a directory\)"):
+    with pytest.raises(FileError, match=r"cannot be written \(Not a directory\)"):
         run(data, tmp_path / "file" / "run")
 
 
@@ -299,7 +299,7 @@ def test_two_processes_give_the_files_of_one(data: Path, tmp_path: Path) -> None
 
 def test_code_version_follows_the_sources() -> None:
     assert run_key.short_digest({"a": 1}) != run_key.short_digest({"a": 2})
-    versions = {code_version([name]) for name in ("evaluation/cost.py", "evaluation/metrics.py", "planning")}
+    versions = {code_version([name]) for name in ("cost.py", "evaluation/score/metrics.py", "planner")}
     assert len(versions) == 3
 
 

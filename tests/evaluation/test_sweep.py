@@ -9,9 +9,9 @@ import pytest
 
 from senna_prune.config import DataConfig, EvaluationConfig, PruningConfig, load_config
 from senna_prune.errors import ConfigError, PruningError
-from senna_prune.evaluation.processes import Processes
-from senna_prune.evaluation.runner import plan_of_work
-from senna_prune.evaluation.sweep import expand, planning_samples
+from senna_prune.evaluation.run.processes import Processes
+from senna_prune.evaluation.run.runner import plan_of_work
+from senna_prune.evaluation.run.sweep import expand, planning_samples
 from tests.evaluation.dummy import make_planning_set
 
 

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from senna_prune.model import SennaForConditionalGeneration, SennaProcessor, planning_prompt, planning_question
 from senna_prune.model.checkpoint import load_senna
-from senna_prune.model.images import open_picture, to_pixel_values
+from senna_prune.model.images import to_pixel_values
+from senna_prune.pictures import open_picture
 from tests.conftest import golden_cases, shared_path
 from tests.model.reference import copy_folder
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from senna_prune.model.images import MEAN, PAD_COLOUR, STD, open_picture, to_pixel_values
+from senna_prune.model.images import MEAN, PAD_COLOUR, STD, to_pixel_values
+from senna_prune.pictures import open_picture
 
 
 def denormalised(values: torch.Tensor) -> np.ndarray:

@@ -11,9 +11,10 @@ from transformers import AutoProcessor
 
 from senna_prune.errors import InputError
 from senna_prune.model import SennaProcessor, planning_prompt, planning_question
-from senna_prune.model.images import open_picture, to_pixel_values
+from senna_prune.model.images import to_pixel_values
 from senna_prune.model.processing import PaddingSide
 from senna_prune.model.token_layout import TokenLayout
+from senna_prune.pictures import open_picture
 from tests.fakes import tiny_config, tiny_senna, tiny_tokenizer, tiny_views
 
 PROMPT = planning_prompt(planning_question(6, "go straight"))

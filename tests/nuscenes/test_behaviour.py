@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from senna_prune.nuscenes.behaviour import VIEWS, path_labels, speed_labels, view_numbers
-from senna_prune.planning.labels import Path as PathLabel
-from senna_prune.planning.labels import Speed
+from senna_prune.task.labels import Path as PathLabel
+from senna_prune.task.labels import Speed
 from tests.conftest import golden_cases
 
 SPEED_NAMES = {

@@ -9,7 +9,7 @@ import pytest
 from senna_prune.errors import ImageError, SampleError
 from senna_prune.nuscenes.captions import CaptionCache
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
-from senna_prune.planning.sample import PlanningSample, read_samples
+from senna_prune.task.sample import PlanningSample, read_samples
 from tests.nuscenes.tiny_tables import VERSION, straight, write_tables
 
 KINDS = ("traffic_light", "description", "explanation", "plan")

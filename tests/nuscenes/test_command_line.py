@@ -12,8 +12,8 @@ from senna_prune.nuscenes.benchmark import REFERENCE_RATE, estimate_memory, keyf
 from senna_prune.nuscenes.command_line import main, parse_convention
 from senna_prune.nuscenes.conversion import ConversionSettings
 from senna_prune.nuscenes.tables import KeyframeTables
-from senna_prune.planning.labels import Convention
-from senna_prune.planning.sample import read_samples
+from senna_prune.task.labels import Convention
+from senna_prune.task.sample import read_samples
 from tests.conftest import ROOT, shared_path
 from tests.nuscenes.tiny_tables import VERSION, arc, straight, write_tables
 from tools import convert_nuscenes

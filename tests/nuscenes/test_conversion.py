@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from senna_prune.errors import ConfigError, SampleError, TableError
-from senna_prune.model.prompts import planning_question
+from senna_prune.errors import ConfigError, FileError, TableError
 from senna_prune.nuscenes.conversion import ConversionSettings, convert, in_order
-from senna_prune.planning.labels import CAMERAS, Convention
-from senna_prune.planning.sample import PlanningSample, read_samples
+from senna_prune.task.labels import CAMERAS, Convention
+from senna_prune.task.prompts import planning_question
+from senna_prune.task.sample import PlanningSample, read_samples
 from tests.conftest import shared_path
 from tests.nuscenes.tiny_tables import START, STEP, VERSION, arc, edit, straight, write_tables
 
@@ -185,7 +185,7 @@ def test_a_place_that_cannot_be_written_is_named_before_the_tables_are_read(
 ) -> None:
     (settings.out.parent / "set.jsonl").touch()
     place = settings.out.parent / name
-    with pytest.raises(SampleError, match="cannot be written"):
+    with pytest.raises(FileError, match="cannot be written"):
         convert(replace(settings, dataroot=Path("absent"), out=place))
 
 

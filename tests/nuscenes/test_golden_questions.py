@@ -13,8 +13,8 @@ import pytest
 from senna_prune.nuscenes.scene import read_scene
 from senna_prune.nuscenes.scene_samples import Recipe, scene_samples
 from senna_prune.nuscenes.tables import KeyframeTables
-from senna_prune.planning.labels import Convention
-from senna_prune.planning.sample import PlanningSample
+from senna_prune.task.labels import Convention
+from senna_prune.task.sample import PlanningSample
 from tests.conftest import golden_cases, shared_path
 
 UPSTREAM = Convention("upstream", "upstream")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from senna_prune.nuscenes.navigation import command_of, commands, lidar_future
-from senna_prune.planning.labels import Command
+from senna_prune.task.labels import Command
 from tests.nuscenes.tiny_tables import Place, arc, make_scene, straight
 
 

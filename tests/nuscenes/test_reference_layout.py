@@ -10,8 +10,8 @@ import pytest
 from senna_prune.errors import SampleError
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.nuscenes.reference_layout import read_reference
-from senna_prune.planning.labels import Convention
-from senna_prune.planning.sample import read_samples
+from senna_prune.task.labels import Convention
+from senna_prune.task.sample import read_samples
 from tests.nuscenes.tiny_tables import VERSION, straight, write_tables
 
 UPSTREAM = Convention("upstream", "upstream")

@@ -12,7 +12,7 @@ import numpy as np
 
 from senna_prune.nuscenes.geometry import Poses
 from senna_prune.nuscenes.scene import Scene
-from senna_prune.planning.labels import CAMERAS
+from senna_prune.task.labels import CAMERAS
 
 Place = tuple[float, float, float]
 """x, y in metres and yaw in degrees, in the global frame."""

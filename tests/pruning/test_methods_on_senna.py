@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from senna_prune.engine import prune
-from senna_prune.model.prompts import planning_prompt, planning_question
 from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
+from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.fakes import tiny_senna, tiny_views
 from tests.pruning.scenes import BUDGETED
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from senna_prune.evaluation.cli import INTERRUPTED, guarded
+from senna_prune.cli import INTERRUPTED, guarded
 from tests.conftest import shared_path
 from tests.evaluation.checkpoint import write_checkpoint, write_planning_set
 from tools import eval_planning, report
@@ -175,8 +175,8 @@ def test_changed_settings_are_refused(pristine: Path, finished: Path, capsys: py
     ("spoil", "message"),
     [
         (lambda run: (run / "run.json").unlink(), "no run here (run.json is absent)"),
-        (lambda run: (run / "run.json").write_text("{"), "run.json: not readable"),
-        (lambda run: (run / "run.json").write_text("[]"), "run.json: not readable"),
+        (lambda run: (run / "run.json").write_text("{"), "run.json: not JSON"),
+        (lambda run: (run / "run.json").write_text("[]"), "run.json: not a JSON object"),
         (lambda run: (run / "decisions.jsonl").write_text('{"a":\n{}\n'), "decisions.jsonl:1: not JSON"),
         (lambda run: (run / "decisions.jsonl").write_text("{}\n"), "decisions.jsonl:1: schema version None"),
         (lambda run: (run / "decisions.jsonl").write_text(""), "nothing is decided yet"),

@@ -36,7 +36,7 @@ class FastV(Method):
             raise PruningError(
                 "a decoder of one layer has no attention to cut by",
                 where="method fastv",
-                mend="take a method that cuts before the decoder",
+                hint="take a method that cuts before the decoder",
             )
         layer = max(round(host.num_layers / 16), 1) if self.layer is None else self.layer
         self.require(layer < host.num_layers, "layer", f"a layer below {host.num_layers}")

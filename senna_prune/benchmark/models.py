@@ -1,0 +1,227 @@
+"""What is timed: a Senna (a checkpoint, or random weights of a stated shape) and one prompt for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from senna_prune.benchmark.settings import BenchmarkConfig, HostConfig
+from senna_prune.engine import PruneTrace, prune
+from senna_prune.engine.readout import AnswerTrie, score_answers
+from senna_prune.hosts.senna import adapter_paths, senna_evidence
+from senna_prune.model.checkpoint import load_senna
+from senna_prune.model.configuration import SennaConfig
+from senna_prune.model.images import to_pixel_values
+from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImageFeatures
+from senna_prune.model.packed_linear import pack_linears
+from senna_prune.model.token_layout import TokenLayout
+from senna_prune.pictures import open_picture
+from senna_prune.planner.planner import plan_trie
+from senna_prune.pruning import Pruner
+from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.task.labels import PLANS, Command
+from senna_prune.task.prompts import planning_prompt, planning_question
+
+# Pieces per word as Llama's tokenizer spells them, give or take one; random weights have no tokenizer of their own.
+_PIECES = {"KEEP": 3, "ACCELERATE": 4, "DECELERATE": 5, "STOP": 2, "STRAIGHT": 4}
+_PIECES |= {"RIGHT": 1, "LEFT": 2, "_": 1, "TURN": 2, "CHANGE": 3}
+
+
+@dataclass
+class BenchHost:
+    """A model and inputs, on their device.
+
+    Attributes:
+        input_ids: one prompt with placeholders, (length,).
+        pixel_values: (views, 3, H, W), or None without a vision tower worth timing.
+        features: visual tokens and evidence of that frame.
+        trie: the 20 answers.
+        pictures: the frame before preprocessing.
+    """
+
+    model: SennaForConditionalGeneration
+    input_ids: Tensor
+    pixel_values: Tensor | None
+    features: SennaImageFeatures
+    trie: AnswerTrie
+    pictures: list[np.ndarray]
+
+    @property
+    def config(self) -> SennaConfig:
+        return self.model.config
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @cached_property
+    def evidence(self) -> list[VisionEvidence]:
+        return senna_evidence(self.features, adapter_paths(self.model))
+
+    @cached_property
+    def layout(self) -> TokenLayout:
+        ids = self.input_ids.cpu()
+        return TokenLayout.from_ids(ids, self.config.image_token_id, self.config.num_view_tokens)
+
+    def inputs(self, batch: int = 1) -> dict[str, Tensor]:
+        """Arguments of `forward` and `generate` for the frame, repeated `batch` times."""
+        return {
+            "input_ids": self.input_ids.expand(batch, -1),
+            "image_features": self.features.tokens.expand(batch, -1, -1, -1),
+        }
+
+    def context(self, pruner: Pruner | Any, batch: int = 1) -> Any:
+        """The `prune` context of this prompt."""
+        return prune(self.model, pruner, layouts=[self.layout] * batch, vision=self.evidence * batch)
+
+    def preprocess(self) -> None:
+        size = self.config.vision_config.image_size
+        torch.stack([to_pixel_values(open_picture(p), size, "pad") for p in self.pictures])
+
+    @torch.inference_mode()
+    def see(self, evidence: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        assert self.pixel_values is not None
+        return self.model.model.get_vision_features(self.pixel_values, evidence)
+
+    @torch.inference_mode()
+    def adapt(self, patches: Tensor) -> Tensor:
+        return self.model.model.adapt(patches)
+
+    @torch.inference_mode()
+    def prefill(self, pruner: Pruner | Any | None, batch: int = 1) -> PruneTrace | None:
+        """The prompt through the decoder, up to the logits of the first new token."""
+        if pruner is None:
+            self.model(**self.inputs(batch), use_cache=True, logits_to_keep=1)
+            return None
+        with self.context(pruner, batch) as trace:
+            self.model(**self.inputs(batch), use_cache=True, logits_to_keep=1)
+        return trace
+
+    @torch.inference_mode()
+    def generate(self, pruner: Pruner | None, new_tokens: int) -> None:
+        """A plan by transformers' own greedy `generate`."""
+        model: Any = self.model
+        arguments = self.inputs() | {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
+        if pruner is None:
+            model.generate(**arguments)
+            return
+        with self.context(pruner):
+            model.generate(**arguments)
+
+    @torch.inference_mode()
+    def one_pass(self, pruner: Pruner) -> None:
+        """A plan by one pass over the answer trie."""
+        with self.context(pruner):
+            out = self.model(**self.inputs(), use_cache=True, logits_to_keep=1)
+            score_answers(self.model, out.past_key_values, out.logits[:, -1], self.trie).most_probable()
+
+    def attend_with(self, implementation: str) -> None:
+        """Switch the attention implementation of the whole model."""
+        if str(self.model.config._attn_implementation) != implementation:
+            self.model.set_attn_implementation(implementation)
+
+
+def build_host(config: BenchmarkConfig, device: torch.device, packed: bool = False) -> BenchHost:
+    """The host of a benchmark, in evaluation mode on `device`; `packed`: with the same weights in oneDNN's layout.
+
+    Raises:
+        InputError: these weights cannot be packed.
+    """
+    dtype, generator = getattr(torch, config.dtype), np.random.default_rng(0)
+    pictures = [generator.integers(0, 256, (*config.images, 3), dtype=np.uint8) for _ in range(6)]
+    if config.host.checkpoint:
+        model, processor = load_senna(config.host.checkpoint, config.dtype, str(device))
+        prompt = planning_prompt(planning_question(6.0, Command.STRAIGHT.value))
+        ids, trie = processor.encode_prompt(prompt), plan_trie(processor)
+    else:
+        model = random_senna(config.host, device, dtype)
+        ids, trie = _random_prompt(model.config, config.host.text_tokens), _random_trie(model.config)
+    model = model.eval()
+    if packed:
+        pack_linears(model, model.model.img_adapter)
+    size, pixels = model.config.vision_config.image_size, None
+    if model.config.num_vision_layers:
+        pixels = torch.stack([to_pixel_values(open_picture(p), size, "pad") for p in pictures]).to(device, dtype)
+        with torch.inference_mode():
+            features = model.get_image_features(pixels[None], output_evidence=True)
+    else:
+        features = _random_features(model.config, device, dtype)
+    return BenchHost(model, ids.to(device), pixels, features, trie.to(device), pictures)
+
+
+def random_senna(host: HostConfig, device: torch.device, dtype: torch.dtype) -> SennaForConditionalGeneration:
+    """Random weights of the stated shape, made on the device."""
+    config = SennaConfig(
+        vision_config={
+            "hidden_size": host.vision_hidden,
+            "intermediate_size": host.vision_mlp,
+            # The feature layer is the one before the last, as in Senna.
+            "num_hidden_layers": host.vision_layers,
+            "num_attention_heads": host.vision_heads,
+            "image_size": host.image_size,
+            "patch_size": host.patch,
+        },
+        text_config={
+            "hidden_size": host.hidden,
+            "intermediate_size": host.mlp,
+            "num_hidden_layers": host.layers,
+            "num_attention_heads": host.heads,
+            "num_key_value_heads": host.heads,
+            "vocab_size": host.vocabulary,
+            "max_position_embeddings": 4096,
+            "pad_token_id": 0,
+        },
+        num_view_tokens=host.view_tokens,
+        vision_feature_layer=-2 if host.vision_layers else 0,
+    )
+    torch.manual_seed(0)
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            return SennaForConditionalGeneration._from_config(config, attn_implementation="sdpa")
+    finally:
+        torch.set_default_dtype(default)
+
+
+def _random_features(config: SennaConfig, device: torch.device, dtype: torch.dtype) -> SennaImageFeatures:
+    frames, width = (1, config.num_views), config.text_config.hidden_size
+    return SennaImageFeatures(
+        tokens=(0.02 * torch.randn(*frames, config.num_view_tokens, width, device=device)).to(dtype),
+        cls_attention=torch.rand(*frames, config.num_patches, device=device),
+        keys=torch.randn(*frames, config.num_patches, 64, device=device),
+    )
+
+
+def _random_prompt(config: SennaConfig, text_tokens: int) -> Tensor:
+    """Random text around six runs of placeholders: a head, five short labels, and half of the text behind the views."""
+    generator = torch.Generator().manual_seed(0)
+    text = torch.randint(3, config.text_config.vocab_size, (text_tokens,), generator=generator)
+    label, question = 8, text_tokens // 2
+    head = text_tokens - question - label * (config.num_views - 1)
+    view = torch.full((config.num_view_tokens,), config.image_token_id)
+    parts, used = [text[:head], view], head
+    for _ in range(config.num_views - 1):
+        parts += [text[used : used + label], view]
+        used += label
+    return torch.cat([*parts, text[used:]])
+
+
+def _random_trie(config: SennaConfig) -> AnswerTrie:
+    """The 20 answers with the branching and about the length they have under Llama's tokenizer."""
+    numbers: dict[tuple[str, int], int] = {}
+
+    def spell(word: str) -> list[int]:
+        return [numbers.setdefault((word, i), 3 + len(numbers)) for i in range(_PIECES[word])]
+
+    answers = []
+    for speed, path in PLANS:
+        tail, *rest = path.value.split("_")
+        ids = [*spell(speed.value), 3, *spell(tail), *[i for word in rest for i in (*spell("_"), *spell(word))]]
+        answers.append([i % config.text_config.vocab_size for i in ids])
+    return AnswerTrie.build(answers)

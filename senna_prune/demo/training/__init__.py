@@ -1,0 +1,1 @@
+"""Trains the small Senna of the demo from scratch."""

@@ -1,0 +1,111 @@
+"""Stage 1: supervised pre-training of the vision side on what each synthetic picture shows.
+
+The tower, the projector and the adapter learn to see before the decoder learns to read; the heads are thrown away.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from senna_prune.demo.world.rig import HEIGHT, WIDTH
+from senna_prune.demo.world.street import Side, Street
+from senna_prune.model.modeling import SennaModel
+
+ATTRIBUTES = (
+    "city",
+    "red",
+    "green",
+    "following",
+    "braking",
+    "truck",
+    "barrier",
+    "pedestrian",
+    "side street",
+    "crossing pedestrian",
+    "vehicle beside",
+    "ambulance",
+)
+
+NOT_ASKED = -1.0
+
+
+def picture_attributes(street: Street) -> np.ndarray:
+    """What the six pictures show, shape (6, attributes): 1, 0, or `NOT_ASKED` where a camera does not decide it."""
+    front = {name: street.ahead == name for name in ("following", "braking", "truck", "barrier")}
+    front |= {"red": street.light == "red", "green": street.light == "green", "pedestrian": street.pedestrian}
+    views = [
+        front,
+        _front_corner(street.left),
+        _front_corner(street.right),
+        {"vehicle beside": street.left.vehicle == "behind"},
+        {"vehicle beside": street.right.vehicle == "behind"},
+        {"ambulance": street.ambulance},
+    ]
+    table = np.full((len(views), len(ATTRIBUTES)), NOT_ASKED, dtype=np.float32)
+    for row, view in zip(table, views, strict=True):
+        row[ATTRIBUTES.index("city")] = street.road == "city"
+        for name, value in view.items():
+            row[ATTRIBUTES.index(name)] = value
+    return table
+
+
+def _front_corner(side: Side) -> dict[str, bool]:
+    return {
+        "side street": side.street,
+        "crossing pedestrian": side.pedestrian,
+        "vehicle beside": side.vehicle == "front",
+    }
+
+
+class AttributeHead(nn.Module):
+    """Reads all attributes off one view's tokens: (N, T, D) -> (N, attributes) logits."""
+
+    def __init__(self, num_tokens: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.linear = nn.Linear(num_tokens * width, len(ATTRIBUTES))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.linear(self.norm(tokens).flatten(1))
+
+
+def attribute_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
+    """Binary cross entropy over what was asked, and the share of right answers.
+
+    Args:
+        logits: shape (N, attributes). targets: the same, with `NOT_ASKED`.
+    """
+    asked = targets != NOT_ASKED
+    loss = nn.functional.binary_cross_entropy_with_logits(logits.float()[asked], targets[asked])
+    right = ((logits > 0) == (targets > 0.5))[asked].float().mean()
+    return loss, float(right)
+
+
+@torch.no_grad()
+def initialise_adapter(model: SennaModel) -> None:
+    """Start the adapter as pooling over a grid of places in the picture, instead of as noise over all patches.
+
+    The first Linear averages patches around the points of a grid within the picture's content rows with Gaussian
+    weights; the other two begin near the identity.
+    """
+    config = model.config
+    side = config.vision_config.image_size // config.vision_config.patch_size
+    first, second, third = (layer for layer in model.img_adapter.adapter if isinstance(layer, nn.Linear))
+    rows = max(1, round((config.num_view_tokens * HEIGHT / WIDTH / 1.5) ** 0.5))
+    while config.num_view_tokens % rows:
+        rows -= 1
+    columns = config.num_view_tokens // rows
+    content = side * HEIGHT / WIDTH
+    y = (side - content) / 2 + content * (torch.arange(rows) + 0.5) / rows
+    x = side * (torch.arange(columns) + 0.5) / columns
+    grid = torch.cartesian_prod(y, x)
+    patches = torch.cartesian_prod(torch.arange(side) + 0.5, torch.arange(side) + 0.5)
+    spread = 0.5 * max(content / rows, side / columns)
+    weights = torch.exp(-(torch.cdist(grid, patches) ** 2) / (2 * spread**2))
+    first.weight.copy_(weights / weights.sum(dim=1, keepdim=True))
+    for layer in (second, third):
+        layer.weight.copy_(torch.eye(config.num_view_tokens) + 0.02 * torch.randn_like(layer.weight.float()))
+    for layer in (first, second, third):
+        layer.bias.zero_()

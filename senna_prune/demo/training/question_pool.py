@@ -1,0 +1,103 @@
+"""What the driver is asked in training: plans in long and short words, and what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from senna_prune.demo.world.sampling import CITY_SPEEDS, HIGHWAY_SPEEDS, sample_question
+from senna_prune.demo.world.street import Ahead, Plan, Street, expert_plan
+from senna_prune.task.labels import PLANS, Command, plan_text
+from senna_prune.task.prompts import IMAGE_PROMPT, planning_question
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A user turn, with its six image markers, and the answer to learn."""
+
+    text: str
+    answer: str
+
+
+_AHEAD_WORDS: dict[Ahead, str] = {
+    "nothing": "nothing",
+    "following": "car",
+    "braking": "braking car",
+    "truck": "truck",
+    "barrier": "barrier",
+}
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _free_lanes(street: Street) -> str:
+    sides = (("left", street.left), ("right", street.right))
+    return " and ".join(name for name, side in sides if side.vehicle == "none") or "none"
+
+
+PERCEPTION: tuple[tuple[str, Callable[[Street], str]], ...] = (
+    ("Is the traffic light red, green or none?", lambda street: street.light),
+    ("What is ahead of you in your lane?", lambda street: _AHEAD_WORDS[street.ahead]),
+    ("Is a pedestrian on the road ahead?", lambda street: _yes(street.pedestrian)),
+    ("Is an ambulance behind you?", lambda street: _yes(street.ambulance)),
+    ("Is a vehicle beside you on the left?", lambda street: _yes(street.left.vehicle != "none")),
+    ("Is a vehicle beside you on the right?", lambda street: _yes(street.right.vehicle != "none")),
+    ("Does a street open on the left?", lambda street: _yes(street.left.street)),
+    ("Does a street open on the right?", lambda street: _yes(street.right.street)),
+    ("Is somebody at the crossing on the left?", lambda street: _yes(street.left.pedestrian)),
+    ("Is somebody at the crossing on the right?", lambda street: _yes(street.right.pedestrian)),
+    ("Are you in a city or on a highway?", lambda street: street.road),
+    ("Which lanes beside you are free?", _free_lanes),
+)
+
+
+def short_planning_question(speed: float, command: str) -> str:
+    """The planning question in few words: cheap practice of the rule."""
+    return f"{IMAGE_PROMPT}Speed {int(speed)} m/s, command '{command}'. Your plan?"
+
+
+def sample_questions(
+    rng: np.random.Generator, street: Street, num_long: int, num_short: int, num_perception: int
+) -> list[Question]:
+    """Different questions about one street; plans with speeds and commands that the street allows."""
+    plans = _sample_plans(rng, street, num_long + num_short)
+    questions = []
+    for number, (speed, command, plan) in enumerate(plans):
+        ask = planning_question if number < num_long else short_planning_question
+        questions.append(Question(ask(speed, command.value), plan_text(*plan)))
+    for number in rng.choice(len(PERCEPTION), size=num_perception, replace=False):
+        text, answer = PERCEPTION[int(number)]
+        questions.append(Question(IMAGE_PROMPT + text, answer(street)))
+    return questions
+
+
+def _sample_plans(rng: np.random.Generator, street: Street, count: int) -> list[tuple[float, Command, Plan]]:
+    """Prefers speeds and commands that lead to different plans: each then depends on what is seen."""
+    drawn = []
+    for _ in range(3 * count):
+        speed, command = sample_question(rng, street)
+        drawn.append((speed, command, expert_plan(street, speed, command)))
+    seen: dict[Plan, int] = {}
+    ranked = []
+    for order, (speed, command, plan) in enumerate(drawn):
+        seen[plan] = seen.get(plan, 0) + 1
+        ranked.append((seen[plan], order, speed, command, plan))
+    chosen = [(speed, command, plan) for _, _, speed, command, plan in sorted(ranked)[:count]]
+    return [chosen[int(number)] for number in rng.permutation(count)]
+
+
+def all_texts() -> Iterator[str]:
+    """Every text of training, for the tokenizer."""
+    for command in Command:
+        for speed in sorted({0, 1, *CITY_SPEEDS, *HIGHWAY_SPEEDS, *range(31)}):
+            yield planning_question(speed, command.value)
+            yield short_planning_question(speed, command.value)
+    for plan in PLANS:
+        yield from [plan_text(*plan)] * 20
+    for text, _ in PERCEPTION:
+        yield from [text] * 20
+    yield from ["red", "green", "none", *_AHEAD_WORDS.values(), "yes", "no", "city", "highway", "left and right"] * 20

@@ -1,0 +1,71 @@
+"""One whole demo scene from one seed: situation, drive, pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from senna_prune.demo.world.layout import Layout, lay_out
+from senna_prune.demo.world.rendering import visible_pixels
+from senna_prune.demo.world.rig import RIG
+from senna_prune.demo.world.rollout import roll_out
+from senna_prune.demo.world.sampling import Situation, sample_situation
+from senna_prune.demo.world.street import Street
+from senna_prune.task.labels import Command
+
+MIN_EVIDENCE_PIXELS = 60
+"""Pixels of a picture in which every deciding object must show, in the camera it is meant for."""
+
+_OTHER_WORDING = {
+    Command.LEFT: Command.STRAIGHT_LEFT,
+    Command.RIGHT: Command.STRAIGHT_RIGHT,
+    Command.STRAIGHT_LEFT: Command.LEFT,
+    Command.STRAIGHT_RIGHT: Command.RIGHT,
+}
+
+
+@dataclass(frozen=True)
+class DemoScene:
+    """A situation, how it looks and how it goes on.
+
+    Attributes:
+        poses: ego poses (x, y, heading) at the keyframes of `rollout`, shape (14, 3).
+    """
+
+    situation: Situation
+    layout: Layout
+    poses: np.ndarray
+
+
+def scene_rng(world_seed: int, number: int) -> np.random.Generator:
+    """Independent randomness of one scene: scene `number` looks the same however many others are made."""
+    return np.random.default_rng((world_seed, number))
+
+
+def make_scene(rng: np.random.Generator) -> DemoScene:
+    """A scene whose drive shows the expert's plan and whose evidence can be seen."""
+    while True:
+        situation = sample_situation(rng)
+        situations = [situation]
+        if situation.command in _OTHER_WORDING:
+            situations.append(replace(situation, command=_OTHER_WORDING[situation.command]))
+        for candidate in situations:
+            poses = roll_out(candidate, rng)
+            if poses is not None:
+                return DemoScene(candidate, furnish(candidate.street, rng), poses)
+
+
+def furnish(street: Street, rng: np.random.Generator) -> Layout:
+    """Lay a street out, again and again until every deciding object is really visible."""
+    while True:
+        layout = lay_out(street, rng)
+        if not hidden_evidence(layout):
+            return layout
+
+
+def hidden_evidence(layout: Layout) -> list[str]:
+    """Deciding objects that their camera shows in fewer than `MIN_EVIDENCE_PIXELS` pixels."""
+    cameras = {camera.channel: camera for camera in RIG if camera.channel in layout.evidence.values()}
+    counts = {channel: visible_pixels(layout.mesh, camera) for channel, camera in cameras.items()}
+    return [name for name, channel in layout.evidence.items() if counts[channel].get(name, 0) < MIN_EVIDENCE_PIXELS]

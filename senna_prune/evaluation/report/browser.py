@@ -1,0 +1,111 @@
+"""Data of the report's sample browser: pictures, question, truth, every answer, and which tokens were kept."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from senna_prune.evaluation.run.records import UNPRUNED, Condition, Record
+from senna_prune.evaluation.run.run_folder import Lines
+from senna_prune.evaluation.score.metrics import agree, is_correct, read_plan
+from senna_prune.task.labels import VIEW_LABELS
+from senna_prune.task.sample import PlanningSample
+
+PICTURE_WIDTH = 400
+"""Pixels; six of them stand side by side or in two rows on a laptop screen."""
+
+
+def choose_samples(samples: Sequence[PlanningSample], lines: Lines, limit: int) -> list[PlanningSample]:
+    """At most `limit` samples, in their order: first those whose kept tokens were recorded, then those of which
+    pruning changed the answer, then the rest."""
+
+    of_sample: dict[str, list[Record]] = {}
+    for (key, _), (record, _) in lines.items():
+        of_sample.setdefault(key, []).append(record)
+
+    def rank(sample: PlanningSample) -> tuple[bool, bool]:
+        records = of_sample[sample.key]
+        recorded = any(record.trace and record.trace.depths for record in records)
+        return not recorded, not _changed(records)
+
+    candidates = [sample for sample in samples if sample.key in of_sample]
+    chosen = {sample.key for sample in sorted(candidates, key=rank)[:limit]}
+    return [sample for sample in candidates if sample.key in chosen]
+
+
+def browser_data(
+    samples: Sequence[PlanningSample],
+    lines: Lines,
+    conditions: Sequence[Condition],
+    image_root: Path,
+    protocol: str,
+) -> list[dict[str, Any]]:
+    """One entry per sample, as plain JSON values."""
+    return [_entry(sample, lines, conditions, image_root, protocol) for sample in samples]
+
+
+def _entry(
+    sample: PlanningSample, lines: Lines, conditions: Sequence[Condition], image_root: Path, protocol: str
+) -> dict[str, Any]:
+    records = [lines[sample.key, c.id][0] for c in conditions if (sample.key, c.id) in lines]
+    speed, path = read_plan(sample.answer)
+    unpruned = next((record.answer for record in records if record.condition == UNPRUNED), None)
+    return {
+        "key": sample.key,
+        "scene": sample.scene,
+        "convention": sample.convention.name,
+        "question": sample.question.rpartition("<image>")[2].strip(),
+        "truth": sample.answer.strip(),
+        "speed": speed,
+        "path": path,
+        "changed": _changed(records),
+        "views": [
+            {"label": label, "camera": camera, "picture": thumbnail(image_root / path)}
+            for label, camera, path in zip(
+                VIEW_LABELS, sample.convention.camera_order, sample.view_paths(), strict=True
+            )
+        ],
+        "answers": [_answer(record, unpruned, protocol) for record in records],
+    }
+
+
+def _answer(record: Record, unpruned: str | None, protocol: str) -> dict[str, Any]:
+    trace = record.trace
+    return {
+        "condition": record.condition,
+        "answer": record.answer,
+        "error": record.error["message"] if record.error else None,
+        "correct": is_correct(record.truth, record.answer, protocol),
+        "changed": record.answer is not None and unpruned is not None and not agree(record.answer, unpruned),
+        "entering": trace.entering if trace else None,
+        "depths": trace.depths if trace else None,
+        "complexity": trace.complexity if trace else None,
+    }
+
+
+def _changed(records: Sequence[Record]) -> bool:
+    answers = {record.condition: record.answer for record in records if record.answer is not None}
+    unpruned = answers.get(UNPRUNED)
+    return unpruned is not None and any(not agree(answer, unpruned) for answer in answers.values())
+
+
+def thumbnail(path: Path) -> dict[str, Any] | None:
+    """Width, height and data URI of a small JPEG; None if the picture is gone or broken."""
+    try:
+        with Image.open(path) as picture:
+            small = picture.convert("RGB")
+            small.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
+        return None
+    out = io.BytesIO()
+    small.save(out, "JPEG", quality=70, optimize=True)
+    return {"width": small.width, "height": small.height, "uri": data_uri(out.getvalue(), "image/jpeg")}
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

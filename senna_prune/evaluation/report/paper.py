@@ -1,0 +1,39 @@
+"""The published ratios, to lay beside measured ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from senna_prune.evaluation.report.table import hundredths, with_interval
+
+TABLE3: dict[str, dict[float, float]] = {
+    "fastervlm": {0.2: 0.5505, 0.25: 0.5281, 0.3: 0.4719, 0.35: 0.4550, 0.4: 0.4943},
+    "sparsevlm": {0.2: 0.8429, 0.25: 0.9383, 0.3: 0.9552, 0.35: 0.9776, 0.4: 1.0113},
+    "pyramiddrop": {0.2: 0.9494, 0.25: 0.9889, 0.3: 0.9607, 0.35: 0.9829, 0.4: 1.0055},
+    "autoprune": {0.2: 0.9663, 0.25: 1.1123, 0.3: 1.0675, 0.35: 1.0506, 0.4: 1.0451},
+}
+"""AutoPrune paper, Table 3: planning accuracy relative to the unpruned model, by method and retention."""
+
+CAPTION = (
+    "Ratio to unpruned in %, here and as published (AutoPrune paper, Table 3: the released Senna on its own data, "
+    "differences of a few samples in 178, no intervals): another model and other data, unless you evaluated the "
+    "released Senna-7B weights on nuScenes val."
+)
+
+
+def table3_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Rows of a results group that the paper also has, as text; empty if there are none."""
+    laid: list[dict[str, str]] = []
+    for row in rows:
+        published = TABLE3.get(row["method"], {}).get(row["retention"] or 0.0)
+        if published is not None:
+            laid.append(
+                {
+                    "method": row["label"],
+                    "retention %": f"{100 * row['retention']:g}",
+                    "ratio % here [95 %]": with_interval(row["ratio"], row["ratio_interval"]),
+                    "ratio % published": hundredths(published, 2),
+                }
+            )
+    return laid

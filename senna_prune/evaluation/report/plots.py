@@ -1,0 +1,194 @@
+"""Plots of a run: drawn once, as PNG for documents and as SVG whose text takes the colour of the page around it."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from senna_prune.evaluation.run.records import MAJORITY, RANDOM, UNPRUNED, Record
+from senna_prune.evaluation.score.metrics import NOT_PARSED, PATHS, SPEEDS
+from senna_prune.task.labels import VIEW_LABELS
+
+CONTROLS = (RANDOM, "uniform")
+COLOURS = ("#3b82d6", "#e0762f", "#3a9d5d", "#c8528a", "#8a6fd1", "#a8862a", "#d64545", "#2fa3a3")
+"""Readable on white and on near-black."""
+MARKERS = "osD^vP*X"
+GREY = "#8a8a8a"
+INK = "#123457"
+"""Stands for `currentColor` while matplotlib, which does not know it, draws."""
+MAX_CURVES = 300
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "senna_prune",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": GREY,
+    "grid.alpha": 0.25,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+}
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+@mpl.rc_context(STYLE)
+def to_png(figure: Figure) -> bytes:
+    """PNG on white."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=144, facecolor="white", metadata={"Software": None})
+    return out.getvalue()
+
+
+@mpl.rc_context(STYLE)
+def to_svg(figure: Figure, title: str) -> str:
+    """SVG element to stand inside an HTML page, transparent, with the page's own text colour."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(title)}"', 1)
+
+
+def new_figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(**grid)
+
+
+@mpl.rc_context(STYLE)
+def accuracy_by_retention(rows: Rows, num_visual: int) -> Figure:
+    """Planning accuracy with its 95 % interval against the measured share of tokens entering a layer; rows of which no
+    decision left a trace stand at the share that was asked for."""
+    figure, axes = new_figure(7.5, 4.2)
+    for number, (label, points) in enumerate(_by_label(rows).items()):
+        shares = [r["cost"]["tokens_entering"] / num_visual if r["cost"] else r["retention"] for r in points]
+        x = 100 * np.array(shares)
+        y = np.array([100 * row["accuracy"] for row in points])
+        bounds = np.array([[100 * b for b in row["accuracy_interval"] or (row["accuracy"],) * 2] for row in points])
+        # A small offset keeps intervals at the same retention apart.
+        shift = 0.25 * (number - len(_by_label(rows)) / 2)
+        axes.errorbar(x + shift, y, np.abs(bounds - y[:, None]).T, capsize=2, elinewidth=0.8, **_line(number, label))
+    for row in rows:
+        if row["retention"] is None:
+            style = {UNPRUNED: "-", MAJORITY: ":"}.get(row["label"], "--")
+            axes.axhline(100 * row["accuracy"], linestyle=style, color=GREY, linewidth=1.2, label=row["label"])
+    axes.set(xlabel="visual tokens entering a layer, % (mean over layers)", ylabel="planning accuracy, %")
+    _legend(axes)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def accuracy_by_time(rows: Rows, timing: Mapping[str, Any]) -> Figure:
+    """Planning accuracy against the measured median time of a decision."""
+    figure, axes = new_figure(7.5, 4.2)
+    timed = [row for row in rows if row["row"] in timing["rows"]]
+    unbudgeted = [row for row in timed if row["retention"] is None]
+    groups = [*_by_label(timed).items(), *((row["label"], [row]) for row in unbudgeted)]
+    for number, (label, points) in enumerate(groups):
+        x = [timing["rows"][row["row"]]["p50"]["total"] for row in points]
+        axes.plot(x, [100 * row["accuracy"] for row in points], **_line(number, label))
+        for row, at in zip(points, x, strict=True):
+            if row["retention"] is not None:
+                text = f"{100 * row['retention']:g}"
+                axes.annotate(text, (at, 100 * row["accuracy"]), (4, 3), textcoords="offset points", fontsize=7)
+    axes.set(xlabel="measured time per decision, ms (median; everything included)", ylabel="planning accuracy, %")
+    _legend(axes)
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def retention_curves(records: Sequence[Record], num_visual: int) -> Figure:
+    """One curve per sample: share of tokens entering each layer, coloured by the measured complexity (the paper's
+    Figure 2 on this data)."""
+    figure, axes = new_figure(7.5, 4.2)
+    step = -(-len(records) // MAX_CURVES)
+    shown = sorted(records[::step], key=lambda record: record.trace.complexity)  # type: ignore[union-attr, arg-type, return-value]
+    values = [record.trace.complexity for record in shown if record.trace]
+    scale = mpl.colors.Normalize(min(values), max(values))  # type: ignore[type-var]
+    colours = mpl.colormaps["plasma"]
+    for record, value in zip(shown, values, strict=True):
+        shares = [100 * count / num_visual for count in record.trace.entering]  # type: ignore[union-attr]
+        axes.plot(shares, color=colours(0.9 * scale(value)), linewidth=0.8, alpha=0.7)  # type: ignore[arg-type]
+    bar = figure.colorbar(mpl.cm.ScalarMappable(scale, _cut(colours)), ax=axes)
+    bar.set_label("mutual information")
+    axes.set(xlabel="decoder layer", ylabel="visual tokens entering it, %", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def tokens_per_camera(records_by_row: Mapping[str, Sequence[Record]], view_tokens: int) -> Figure:
+    """Mean share of each camera's tokens that enters each layer, one panel per method."""
+    count = len(records_by_row)
+    columns = min(4, count)
+    lines = -(-count // columns)
+    figure, grid = new_figure(max(8, 2.7 * columns + 1), 2 * lines + 0.6, nrows=lines, ncols=columns, squeeze=False)
+    image: Any = None
+    for axes, (name, records) in zip(grid.flat, records_by_row.items(), strict=False):
+        mean = np.mean([record.trace.per_view for record in records if record.trace], axis=0).T
+        image = axes.imshow(100 * mean / view_tokens, aspect="auto", cmap="viridis", vmin=0, vmax=100)
+        axes.set_title(name, fontsize=9)
+        axes.set_yticks(range(mean.shape[0]), VIEW_LABELS[: mean.shape[0]], fontsize=7)
+        axes.set_xlabel("layer", fontsize=8)
+        axes.grid(False)
+    for axes in list(grid.flat)[count:]:
+        axes.set_axis_off()
+    figure.colorbar(image, ax=grid, label="tokens entering, %")
+    return figure
+
+
+@mpl.rc_context(STYLE)
+def confusion_matrices(rows: Rows) -> Figure:
+    """Speed and path confusion, a line of two panels per row; cells hold counts, colours shares of the true class."""
+    figure, grid = new_figure(9.5, 3.4 * len(rows), nrows=len(rows), ncols=2, squeeze=False)
+    for line, row in zip(grid, rows, strict=True):
+        for axes, half, names in zip(line, ("speed", "path"), (SPEEDS, PATHS), strict=True):
+            counts = np.array(row[f"{half}_confusion"])
+            shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+            axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+            for (i, j), value in np.ndenumerate(counts):
+                if value:
+                    # On a cell of its own colour, page-coloured text would vanish in one of the themes.
+                    axes.text(j, i, value, ha="center", va="center", color="white" if shares[i, j] > 0.5 else "black")
+            axes.set_xticks(range(len(names) + 1), [*names, NOT_PARSED], rotation=30, ha="right", fontsize=7)
+            axes.set_yticks(range(len(names)), names, fontsize=7)
+            axes.set_title(f"{row['row']}: {half} (rows true, columns answered)", fontsize=9)
+            axes.grid(False)
+    return figure
+
+
+def _by_label(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
+    labels: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row["retention"] is not None:
+            labels.setdefault(row["label"], []).append(row)
+    return {label: sorted(points, key=lambda row: row["retention"]) for label, points in labels.items()}
+
+
+def _line(number: int, label: str) -> dict[str, Any]:
+    colour = GREY if label in (*CONTROLS, UNPRUNED, "blind") else COLOURS[number % len(COLOURS)]
+    return {
+        "color": colour,
+        "marker": MARKERS[number % len(MARKERS)],
+        "linestyle": "--" if label in CONTROLS else "-",
+        "markersize": 5,
+        "linewidth": 1.4,
+        "label": label,
+    }
+
+
+def _legend(axes: Axes) -> None:
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
+
+
+def _cut(colours: Any) -> Any:
+    # The last tenth of the map is too pale on white.
+    return mpl.colors.ListedColormap(colours(np.linspace(0, 0.9, 256)))

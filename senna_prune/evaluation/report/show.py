@@ -1,0 +1,36 @@
+"""Print a run's results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from senna_prune.evaluation.report.paper import CAPTION, table3_rows
+from senna_prune.evaluation.report.table import NARROW, NOTES, WIDE, WIDE_COLUMNS, table_rows, terminal_table
+from senna_prune.evaluation.run.progress import counted
+from senna_prune.evaluation.run.run_folder import RunFolder
+
+
+def show_results(folder: RunFolder, console: Console) -> None:
+    """The table of every convention and, where the paper has the same rows, its ratios beside ours."""
+    info, results, timing = folder.read_info(), folder.read_json("results.json"), folder.read_json("timing.json")
+    for group in results["groups"]:
+        title = f"{info.name}: {describe_group(group, results)}"
+        columns = WIDE if console.width >= WIDE_COLUMNS else NARROW
+        console.print(terminal_table(title, table_rows(group, timing), columns))
+        if laid := table3_rows(group["rows"]):
+            console.print(terminal_table("Beside the paper", laid, tuple(laid[0])))
+            console.print(CAPTION, highlight=False, markup=False)
+    for note in NOTES:
+        console.print(note, highlight=False, markup=False)
+    console.print(f"Files: {folder.path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def describe_group(group: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """One line that no table should go without: how many samples, of what convention, scored how."""
+    failed = f", {group['failed']} with unusable pictures ({results['on_error']})" if group["failed"] else ""
+    partial = "PARTIAL, " if results["status"] == "partial" else ""
+    size = f"{counted(group['samples'], 'sample')} of {counted(group['scenes'], 'scene')}"
+    return f"{partial}{size}, convention {group['convention']}, protocol {results['protocol']}{failed}"

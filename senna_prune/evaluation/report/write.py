@@ -1,0 +1,207 @@
+"""A run's report, from its lines alone: `report.html` (self-contained), `report.md`, `results.csv` and PNG plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from senna_prune.config import ScoringConfig
+from senna_prune.errors import ConfigError, RunError
+from senna_prune.evaluation.report import plots
+from senna_prune.evaluation.report.browser import browser_data, choose_samples
+from senna_prune.evaluation.report.paper import CAPTION, table3_rows
+from senna_prune.evaluation.report.show import describe_group
+from senna_prune.evaluation.report.table import FULL, NOTES, csv_text, markdown_table, table_rows
+from senna_prune.evaluation.run.records import UNPRUNED, Record
+from senna_prune.evaluation.run.run_folder import Lines, RunFolder, RunInfo
+from senna_prune.evaluation.score.latency import summarise_timing
+from senna_prune.evaluation.score.scoring import score
+from senna_prune.files import accessing, write_whole
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure: file name without ending, title, the figure, and whether it needs the page's whole width."""
+
+    name: str
+    title: str
+    figure: Figure
+    wide: bool = False
+
+
+def write_report(
+    path: Path,
+    out: Path | None = None,
+    protocol: str | None = None,
+    samples: int = 40,
+    image_root: Path | None = None,
+) -> Path:
+    """Score a run anew from its lines and report it; a partial run is reported as far as it goes.
+
+    Args:
+        path: the run folder.
+        out: where the report goes; the run folder itself if absent.
+        protocol: score by this protocol instead of the run's own.
+        samples: pictures of at most so many samples go into the page.
+        image_root: folder of the pictures; the run's own if absent.
+
+    Returns:
+        Path of `report.html`.
+
+    Raises:
+        RunError: no run there, nothing decided yet, or the report cannot be written.
+        ConfigError: a negative number of samples, or an `image_root` that is no folder.
+    """
+    if samples < 0:
+        raise ConfigError("a count cannot be negative", where="samples")
+    if image_root is not None and not image_root.is_dir():
+        raise ConfigError("no such folder", where=image_root, hint="name the folder the pictures lie in")
+    folder, out = RunFolder(path), out or path
+    info = folder.read_info()
+    pictures = image_root or Path(info.settings["data"]["image_root"])
+    lines = folder.read_lines()
+    if not lines:
+        raise RunError("nothing is decided yet", where=path, hint="let the evaluation go on")
+    scoring = ScoringConfig(**info.settings["scoring"])
+    if protocol:
+        scoring = replace(scoring, protocol=protocol)
+    records = [record for record, _ in lines.values()]
+    results = score(records, info.conditions, info.shape, scoring, complete=info.status == "complete")
+    timing = summarise_timing({key: entry for key, (_, entry) in lines.items()}, info.conditions)
+    drawn = [draw_plots(group, timing, lines, info) for group in results["groups"]]
+    with accessing(out, "written"):
+        (out / "plots").mkdir(parents=True, exist_ok=True)
+    for plot in (plot for group in drawn for plot in group):
+        write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
+    write_whole(out / "results.csv", csv_text(results, timing))
+    write_whole(out / "report.md", markdown_report(info, results, timing, drawn))
+    write_whole(out / "report.html", html_report(folder, info, results, timing, drawn, lines, samples, pictures))
+    return out / "report.html"
+
+
+def draw_plots(group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines, info: RunInfo) -> list[Plot]:
+    """The plots of one convention; those without data are left out."""
+    rows, suffix = group["rows"], group["convention"].replace("=", "-").replace(",", "-")
+    by_row: dict[str, list[Record]] = {}
+    row_of = {condition.id: condition.row for condition in info.conditions}
+    for record, _ in lines.values():
+        if record.trace and record.convention == group["convention"]:
+            by_row.setdefault(row_of[record.condition], []).append(record)
+    drawn: list[Plot] = []
+    budgeted = [row for row in rows if row["retention"] is not None]
+    if budgeted:
+        figure = plots.accuracy_by_retention(rows, info.shape.num_visual)
+        drawn.append(Plot("accuracy_by_retention", "Accuracy against retention", figure))
+    if timing["rows"]:
+        drawn.append(Plot("accuracy_by_time", "Accuracy against measured time", plots.accuracy_by_time(rows, timing)))
+    adaptive = [row for row in budgeted if row["cost"] and row["cost"]["complexity"]]
+    if adaptive:
+        name = _middle(adaptive)["row"]
+        curves = plots.retention_curves(by_row[name], info.shape.num_visual)
+        drawn.append(Plot("retention_curves", f"Retention curves of {name}, one per sample", curves))
+    shown = [row["row"] for row in _one_retention(budgeted) if row["row"] in by_row]
+    if shown:
+        cameras = plots.tokens_per_camera({name: by_row[name] for name in shown}, info.shape.view_tokens)
+        drawn.append(Plot("tokens_per_camera", "Tokens per camera and layer", cameras, wide=True))
+    compared = [row for row in rows if row["row"] == UNPRUNED] + ([_middle(adaptive or budgeted)] if budgeted else [])
+    drawn.append(Plot("confusion", "Confusion matrices", plots.confusion_matrices(compared), wide=True))
+    return [replace(plot, name=f"{plot.name}_{suffix}") for plot in drawn]
+
+
+def _one_retention(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Rows of every method at the middle retention."""
+    return [row for row in rows if row["retention"] == _middle(rows)["retention"]] if rows else []
+
+
+def _middle(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return sorted(rows, key=lambda row: row["retention"])[(len(rows) - 1) // 2]
+
+
+def markdown_report(
+    info: RunInfo, results: Mapping[str, Any], timing: Mapping[str, Any], drawn: Sequence[Sequence[Plot]]
+) -> str:
+    """The report as Markdown."""
+    parts = [f"# {info.name}\n"]
+    for group, figures in zip(results["groups"], drawn, strict=True):
+        parts.append(f"{describe_group(group, results)}.\n")
+        parts.append(markdown_table(table_rows(group, timing), FULL))
+        parts += [f"{note}\n" for note in NOTES]
+        if laid := table3_rows(group["rows"]):
+            parts += ["## Beside the paper\n", f"{CAPTION}\n", markdown_table(laid, tuple(laid[0]))]
+        parts += [f"## {plot.title}\n\n![{plot.title}](plots/{plot.name}.png)\n" for plot in figures]
+        parts += ["## As the released script prints it (unpruned)\n", f"```\n{_reference(group)}\n```\n"]
+    return "\n".join(parts)
+
+
+def html_report(
+    folder: RunFolder,
+    info: RunInfo,
+    results: Mapping[str, Any],
+    timing: Mapping[str, Any],
+    drawn: Sequence[Sequence[Plot]],
+    lines: Lines,
+    limit: int,
+    image_root: Path,
+) -> str:
+    """The report as one page that loads nothing."""
+    chosen = choose_samples(folder.read_samples(), lines, limit)
+    appearance = folder.path / "appearance.json"
+    data = {
+        "appearance": folder.read_json("appearance.json") if appearance.exists() else None,
+        "layers": info.shape.layers,
+        "conditions": [condition.id for condition in info.conditions],
+        "preferred": _preferred(info, lines),
+        "samples": browser_data(chosen, lines, info.conditions, image_root, results["protocol"]),
+    }
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("report.html.j2").render(
+        info=info,
+        results=results,
+        groups=[
+            {
+                "description": describe_group(group, results),
+                "failure": group["first_failure"],
+                "table": table_rows(group, timing),
+                "paper": table3_rows(group["rows"]),
+                "classes": [(row["row"], row["classes"]) for row in group["rows"]],
+                "comparisons": [(row["row"], c) for row in group["rows"] for c in row["comparisons"]],
+                "plots": [(plot, Markup(plots.to_svg(plot.figure, plot.title))) for plot in figures],
+                "reference": _reference(group),
+                "stages": [
+                    (row["row"], timing["rows"][row["row"]]) for row in group["rows"] if row["row"] in timing["rows"]
+                ],
+            }
+            for group, figures in zip(results["groups"], drawn, strict=True)
+        ],
+        columns=FULL,
+        notes=NOTES,
+        caption=CAPTION,
+        css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        js=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        # A closing tag inside a string would end the script element.
+        data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
+    )
+
+
+def _preferred(info: RunInfo, lines: Lines) -> str:
+    """Condition whose tokens the browser shows first: one that adapts to the sample, else one that prunes at all."""
+    adapting = {
+        record.condition for record, _ in lines.values() if record.trace and record.trace.complexity is not None
+    }
+    best = max(info.conditions, key=lambda condition: (condition.id in adapting, condition.retention is not None))
+    return best.id
+
+
+def _reference(group: Mapping[str, Any]) -> str:
+    return str(next(row for row in group["rows"] if row["row"] == UNPRUNED)["reference"]["summary"])

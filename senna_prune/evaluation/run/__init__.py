@@ -1,0 +1,1 @@
+"""Samples x conditions -> one JSON line per decision."""

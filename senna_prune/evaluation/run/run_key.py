@@ -1,0 +1,112 @@
+"""What makes two runs the same run: settings, checkpoint, planning set and code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import senna_prune
+from senna_prune.config import EvaluationConfig
+from senna_prune.errors import RunError, SampleError
+from senna_prune.files import digest
+
+PATHS = ("output", "data.planning_set", "data.image_root", "model.path", "model.vision_tower")
+"""Settings outside the key, so that a data set may move: checkpoint and planning set are digested instead; pictures are
+known by their names in the planning set alone."""
+
+PRESENTATION = ("name", "scoring.")
+"""Settings that no decision depends on: a run may be scored anew under others."""
+
+DECIDING_PACKAGES = (
+    "evaluation/run/records.py",
+    "evaluation/run/runner.py",
+    "evaluation/run/senna_system.py",
+    "task",
+    "model",
+    "pruning",
+    "hosts",
+    "engine",
+    "planner",
+    "pictures.py",
+)
+"""Code that a decision depends on; a change elsewhere does not make lines stale."""
+
+
+def run_key(config: EvaluationConfig, checkpoint: str) -> dict[str, Any]:
+    """Everything that a decision depends on, as flat names and JSON values.
+
+    Raises:
+        SampleError: a planning set is absent.
+    """
+    for path in config.data.planning_set:
+        if not Path(path).is_file():
+            raise SampleError("no such planning set", where=path, hint="write one with tools/convert_nuscenes.py")
+    settings = {
+        name: value for name, value in flat(asdict(config)) if name not in PATHS and not name.startswith(PRESENTATION)
+    }
+    return {
+        **settings,
+        "model.device": device_type(config.model.device),
+        "torch": version("torch"),
+        "transformers": version("transformers"),
+        "checkpoint": checkpoint,
+        "planning_set": [digest(path) for path in config.data.planning_set],
+        "code": code_version(),
+    }
+
+
+def device_type(device: str) -> str:
+    """`cpu` or `cuda`: what a setting stands for on this machine."""
+    if device != "auto":
+        return device.partition(":")[0]
+    from senna_prune.devices import find_device  # needs torch; scoring and reports read keys without it
+
+    return find_device(device, "model.device").type
+
+
+def short_digest(key: Mapping[str, Any]) -> str:
+    """Eight hex digits that name a run folder."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def require_same_run(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> None:
+    """Refuse to continue another run, naming the fields that differ."""
+    names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+    if names:
+        changes = [f"{name} was {_brief(old.get(name))}, is {_brief(new.get(name))}" for name in names[:4]]
+        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+        raise RunError(
+            f"the folder holds another run: {'; '.join(changes)}{more}",
+            where=folder,
+            hint="choose another output= or delete the folder",
+        )
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted names and values."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def code_version(packages: Sequence[str] = DECIDING_PACKAGES) -> str:
+    """Version of the package and a digest of the sources that decisions depend on."""
+    root = Path(senna_prune.__file__).parent
+    sha = hashlib.sha256()
+    for name in packages:
+        path = root / name
+        for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            sha.update(source.relative_to(root).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
+    return f"{senna_prune.__version__}+{sha.hexdigest()[:12]}"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,181 @@
+"""The evaluated system that matters: a Senna checkpoint behind `Planner`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import cast
+
+import torch
+
+from senna_prune.config import EvaluationConfig
+from senna_prune.cost import ModelShape
+from senna_prune.devices import find_device
+from senna_prune.engine.trace import SampleTrace
+from senna_prune.evaluation.run.records import Condition, Decision, Trace, rounded
+from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
+from senna_prune.hosts.senna import adapter_paths
+from senna_prune.model.checkpoint import Checkpoint, checkpoint_digest, load_senna, open_checkpoint
+from senna_prune.model.configuration import model_shape
+from senna_prune.planner.plan import EncodedFrame, LoadedFrame
+from senna_prune.planner.planner import Planner
+from senna_prune.pruning.budget import Accounting, Budget
+from senna_prune.pruning.pruner import Pruner
+from senna_prune.pruning.registry import make_pruner
+from senna_prune.task.labels import Readout
+from senna_prune.task.prompts import planning_prompt
+from senna_prune.task.sample import PlanningSample
+
+TYPICAL_COMPLEXITY = 0.5
+"""Stands in for the measured one where a schedule is explained before any sample is seen."""
+
+Encoded = tuple[PlanningSample, EncodedFrame]
+
+
+class SennaSystem:
+    """See `EvaluatedSystem`. Opens the checkpoint without its weights; `load` brings them in.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be opened.
+    """
+
+    def __init__(self, config: EvaluationConfig) -> None:
+        self.config = config
+        self._planner: Planner | None = None
+        self._pruners: dict[str, Pruner] = {}
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        return open_checkpoint(self.config.model.path, self.config.model.vision_tower)
+
+    @cached_property
+    def shape(self) -> ModelShape:
+        config = self.checkpoint.config
+        dtype = config.dtype if self.config.model.dtype == "auto" else getattr(torch, self.config.model.dtype)
+        return model_shape(config, dtype if isinstance(dtype, torch.dtype) else torch.float32)
+
+    def digest(self) -> str:
+        folders = [self.config.model.path, *filter(None, [self.config.model.vision_tower])]
+        digests = [checkpoint_digest(folder) for folder in folders]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
+
+    def resolve(self, condition: Condition, sample: PlanningSample) -> ResolvedSchedule:
+        pruner = self._pruner(condition)
+        ids = self.checkpoint.processor.encode_prompt(planning_prompt(sample.question))
+        assumed = TYPICAL_COMPLEXITY if pruner.complexity else None
+        resolution = pruner.resolve(self.shape.num_visual, self.shape.layers, assumed)
+        tokens = resolution.plan.tokens
+        depends = f"shown for complexity {assumed:g}; every sample gets its own" if assumed is not None else ""
+        return ResolvedSchedule(
+            entering=tokens[:-1],
+            after=tokens[1:],
+            text=len(ids) - self.shape.num_visual,
+            parameter=resolution.parameter,
+            note="; ".join(part for part in (resolution.note, depends) if part),
+        )
+
+    def load(self) -> None:
+        model = self.config.model
+        device = find_device(model.device, "model.device")
+        senna, processor = load_senna(
+            model.path, model.dtype, str(device), model.attn_implementation, model.vision_tower, model.packed
+        )
+        self._planner = Planner(
+            senna,
+            processor,
+            readout=cast(Readout, self.config.readout.mode),
+            max_new_tokens=self.config.readout.max_new_tokens,
+        )
+
+    @property
+    def planner(self) -> Planner:
+        assert self._planner is not None, "load() comes first"
+        return self._planner
+
+    def appearance(self) -> Appearance:
+        padded = self.planner.processor.image_aspect_ratio == "pad"
+        return Appearance(adapter_paths(self.planner.model).tolist(), padded)
+
+    def prepare(self, sample: PlanningSample) -> tuple[PlanningSample, LoadedFrame]:
+        root = Path(self.config.data.image_root)
+        return sample, self.planner.load([root / path for path in sample.view_paths()], sample.question)
+
+    def encode(self, prepared: Sequence[tuple[PlanningSample, LoadedFrame]]) -> list[Encoded]:
+        frames = self.planner.see([frame for _, frame in prepared])
+        return [(sample, frame) for (sample, _), frame in zip(prepared, frames, strict=True)]
+
+    def decide(self, encoded: Sequence[Encoded], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
+        if condition.seed is None:
+            frames = [frame for _, frame in encoded]
+            return self._decide_together(frames, self._pruner(condition), depths)
+        # Every sample has a draw of its own, so a pruner of its own.
+        return [
+            decision
+            for (sample, frame), wanted in zip(encoded, depths, strict=True)
+            for decision in self._decide_together([frame], self._pruner(condition, sample), [wanted])
+        ]
+
+    def _decide_together(
+        self, frames: Sequence[EncodedFrame], pruner: Pruner, depths: Sequence[bool]
+    ) -> list[Decision]:
+        cuda = self.planner.model.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        plans = self.planner.decide_batch(frames, pruner)
+        peak = torch.cuda.max_memory_allocated() if cuda else None
+        return [
+            Decision(
+                answer=plan.text,
+                trace=plain_trace(plan.trace, wanted),
+                readout_positions=plan.readout_positions,
+                distribution=tuple(rounded(p) for p in plan.distribution.values()) if plan.distribution else None,
+                milliseconds=asdict(plan.timing),
+                peak_bytes=peak,
+            )
+            for plan, wanted in zip(plans, depths, strict=True)
+        ]
+
+    def _pruner(self, condition: Condition, sample: PlanningSample | None = None) -> Pruner:
+        if condition.seed is not None:
+            # A method draws by its seed alone; every sample gets a draw of its own, whatever ran before it.
+            seed = sample_seed(condition.seed, sample.key) if sample else condition.seed
+            return self._make_pruner(condition, seed=seed)
+        if condition.id not in self._pruners:
+            self._pruners[condition.id] = self._make_pruner(condition)
+        return self._pruners[condition.id]
+
+    def _make_pruner(self, condition: Condition, **seed: int) -> Pruner:
+        return make_pruner(
+            condition.method,
+            Budget.retention(condition.retention or 1.0, cast(Accounting, self.config.pruning.accounting)),
+            num_layers=self.shape.layers,
+            num_heads=self.checkpoint.config.text_config.num_attention_heads,
+            num_visual=self.shape.num_visual,
+            **condition.options,
+            **seed,
+        )
+
+
+def sample_seed(seed: int, key: str) -> int:
+    """A seed per sample, the same in any order of samples and number of processes."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:4], "big")
+
+
+def plain_trace(trace: SampleTrace, depths: bool) -> Trace:
+    """A trace as plain numbers."""
+    entered = [0] * trace.num_visual
+    if depths:
+        for kept in trace.kept():
+            for index in kept:
+                entered[index] += 1
+    return Trace(
+        entering=trace.entering,
+        after=trace.after,
+        text=trace.num_text,
+        per_view=tuple(tuple(row) for row in trace.per_view()),
+        complexity=None if trace.complexity is None else rounded(trace.complexity),
+        depths=tuple(entered) if depths else None,
+    )

@@ -1,0 +1,82 @@
+"""What can be evaluated: anything with these few methods. Tests evaluate a dummy, `senna_system` wraps the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from senna_prune.cost import ModelShape
+from senna_prune.evaluation.run.records import Condition, Decision
+from senna_prune.task.sample import PlanningSample
+
+
+@dataclass(frozen=True)
+class ResolvedSchedule:
+    """What a condition will do, as far as it is known before any sample is seen.
+
+    Attributes:
+        entering, after: visual tokens entering and after each layer.
+        text: text tokens beside them.
+        parameter: the free parameter that was solved for, in words.
+        note: why the budget is missed, if it is, or what the schedule still depends on.
+    """
+
+    entering: tuple[int, ...]
+    after: tuple[int, ...]
+    text: int
+    parameter: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """How to draw visual tokens back onto a picture.
+
+    Attributes:
+        paths: share of each patch in each token of a view, shape (view_tokens, patches), rows summing to 1.
+        padded: pictures were centred on a square before they were cut into patches.
+    """
+
+    paths: Sequence[Sequence[float]]
+    padded: bool
+
+
+class EvaluatedSystem(Protocol):
+    """A system that decides planning samples. Everything before `load` must be cheap."""
+
+    @property
+    def shape(self) -> ModelShape:
+        """Numbers that decide the cost."""
+        ...
+
+    def digest(self) -> str:
+        """Digest of the weights and of everything else in the checkpoint."""
+        ...
+
+    def resolve(self, condition: Condition, sample: PlanningSample) -> ResolvedSchedule:
+        """The schedule of a condition on a sample like this one; `PruningError` if it cannot be built."""
+        ...
+
+    def load(self) -> None:
+        """Get ready to decide."""
+        ...
+
+    def appearance(self) -> Appearance | None:
+        """For pictures of kept tokens; None if there is nothing to draw."""
+        ...
+
+    def prepare(self, sample: PlanningSample) -> Any:
+        """What a sample needs before any model, pictures above all; `ImageError` if one is unusable.
+
+        Called in a background thread, one sample at a time, while the model decides others.
+        """
+        ...
+
+    def encode(self, prepared: Sequence[Any]) -> Any:
+        """Whatever all conditions share for samples that are decided together."""
+        ...
+
+    def decide(self, encoded: Any, condition: Condition, depths: Sequence[bool]) -> list[Decision]:
+        """Decide encoded samples under one condition; `depths` asks for each one's `Trace.depths`."""
+        ...

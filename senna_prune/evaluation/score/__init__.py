@@ -1,0 +1,1 @@
+"""Decision lines -> numbers: metrics, statistics and cost."""

@@ -1,0 +1,40 @@
+"""Measured time and memory of a run. They differ from run to run, so they are kept apart from its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from senna_prune.evaluation.run.records import SCHEMA_VERSION, Condition
+
+
+def summarise_timing(
+    timing: Mapping[tuple[str, str], Mapping[str, Any]], conditions: Sequence[Condition]
+) -> dict[str, Any]:
+    """p50 and p95 in milliseconds of every stage and of their sum, and peak memory, by row.
+
+    Args:
+        timing: by (sample key, condition id): `milliseconds` by stage and `peak_bytes`.
+        conditions: of the run; seeds of a row are pooled.
+    """
+    row_of = {condition.id: condition.row for condition in conditions}
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for (_, condition), entry in timing.items():
+        if entry.get("milliseconds"):
+            rows.setdefault(row_of[condition], []).append(entry)
+    return {"schema": SCHEMA_VERSION, "rows": {row: _summary(rows[row]) for row in row_of.values() if row in rows}}
+
+
+def _summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    stages = sorted({stage for entry in entries for stage in entry["milliseconds"]})
+    columns = {stage: [float(entry["milliseconds"].get(stage, 0.0)) for entry in entries] for stage in stages}
+    columns["total"] = [sum(entry["milliseconds"].values()) for entry in entries]
+    peaks = [entry["peak_bytes"] for entry in entries if entry.get("peak_bytes") is not None]
+    return {
+        "count": len(entries),
+        "p50": {stage: round(float(np.quantile(values, 0.5)), 4) for stage, values in columns.items()},
+        "p95": {stage: round(float(np.quantile(values, 0.95)), 4) for stage, values in columns.items()},
+        "peak_bytes": max(peaks) if peaks else None,
+    }

@@ -1,0 +1,329 @@
+"""Safe reading and writing: files appear whole or not at all, journals survive a crash, outside JSON is checked.
+
+Every failure of the file system becomes one typed line that names the path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from senna_prune.errors import FileError, SennaPruneError
+
+MAX_JSON_BYTES = 64 << 20
+"""Largest JSON file that is read, unless the caller allows more."""
+_STREAMS = ("/dev/stdout", "/dev/null")
+"""The only devices that may be written to."""
+
+
+@contextmanager
+def accessing(
+    path: Path | str,
+    what: Literal["read", "written"],
+    hint: str | None = None,
+    error: type[SennaPruneError] = FileError,
+) -> Iterator[None]:
+    """Turn a failure of the file system inside into one that names the path.
+
+    Args:
+        path: the file or folder.
+        what: what was tried.
+        hint: what the user can do; a general advice if absent.
+        error: type to raise.
+
+    Raises:
+        FileError: the path cannot be read or written.
+    """
+    if hint is None:
+        hint = (
+            "check its permissions" if what == "read" else "check permissions and free space, or choose another place"
+        )
+    try:
+        if "\0" in str(path):
+            raise OSError("the name holds a NUL character")
+        yield
+    except (OSError, UnicodeEncodeError) as failure:
+        reason = getattr(failure, "strerror", None) or failure
+        raise error(f"cannot be {what} ({reason})", where=path, hint=hint) from failure
+
+
+def open_regular(path: Path | str, hint: str | None = None, error: type[SennaPruneError] = FileError) -> IO[bytes]:
+    """Open an ordinary file for reading. A FIFO or device, which could block for ever, is refused.
+
+    Raises:
+        FileError: it is absent, unreadable, or no ordinary file.
+    """
+    with accessing(path, "read", hint, error):
+        # O_NONBLOCK: opening a FIFO without a writer would wait.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            mode = os.fstat(descriptor).st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(21, "a folder stands there")
+            if not stat.S_ISREG(mode):
+                raise OSError("it is no ordinary file")
+            return os.fdopen(descriptor, "rb")
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+
+def read_bytes(
+    path: Path | str, limit: int = MAX_JSON_BYTES, hint: str | None = None, error: type[SennaPruneError] = FileError
+) -> bytes:
+    """The content of an ordinary file of at most `limit` bytes; raises as `open_regular`, and for larger ones."""
+    with open_regular(path, hint, error) as stream, accessing(path, "read", hint, error):
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise error(f"larger than {limit >> 20} MiB", where=path, hint="check that this is the right file")
+    return content
+
+
+def digest(path: Path | str) -> str:
+    """SHA-256 of a file, first 16 hex digits."""
+    sha = hashlib.sha256()
+    with open_regular(path) as stream, accessing(path, "read"):
+        while block := stream.read(1 << 20):
+            sha.update(block)
+    return sha.hexdigest()[:16]
+
+
+def confined(root: Path | str, name: str, error: type[SennaPruneError] = FileError) -> Path:
+    """`root / name` for a name that comes from a file: it may not be absolute or lead out of `root` by `..`.
+
+    Symbolic links inside `root` are followed: whoever made the root put them there.
+
+    Raises:
+        FileError: the name leads elsewhere.
+    """
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or "\0" in name:
+        hint = "use paths relative to the image root, without '..'"
+        raise error("the path leads out of its root", where=name, hint=hint)
+    return Path(root) / path
+
+
+# Writing
+
+
+def check_output(path: Path | str) -> None:
+    """Make sure that a file can be written at a path, and make its folder, before anything is computed for it.
+
+    Raises:
+        FileError: it cannot, or a folder, device or FIFO stands there.
+    """
+    if str(path) in _STREAMS:
+        return
+    target = _target(path)
+    with accessing(path, "written"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = _draft(target)
+        draft.open("ab").close()
+        draft.unlink()
+
+
+def write_whole(path: Path | str, content: str | bytes | Iterable[str], hint: str | None = None) -> int:
+    """Write a file atomically: it is complete and on disk before the old one is gone, and no draft of it stays.
+
+    A symbolic link is written through: the file it points to is replaced. `/dev/stdout` and `/dev/null` take the
+    content as it comes.
+
+    Args:
+        path: the file; its folder is made.
+        content: all of it, or pieces of text that are written as they come.
+        hint: what the user can do when writing fails.
+
+    Returns:
+        The number of pieces.
+
+    Raises:
+        FileError: the file cannot be written; what stood there before is untouched.
+    """
+    pieces: Iterable[str | bytes] = [content] if isinstance(content, str | bytes) else content
+    if str(path) in _STREAMS:
+        return _write_stream(str(path), pieces)
+    check_output(path)
+    target = _target(path)
+    draft, count = _draft(target), 0
+    with accessing(path, "written", hint):
+        out = draft.open("wb")
+    try:
+        for piece in pieces:  # not under `accessing`: what makes the pieces may fail for reasons of its own
+            with accessing(path, "written", hint):
+                out.write(piece.encode() if isinstance(piece, str) else piece)
+            count += 1
+        with accessing(path, "written", hint):
+            out.flush()
+            os.fsync(out.fileno())
+            out.close()
+            draft.replace(target)
+            _sync_folder(target.parent)
+    finally:
+        with suppress(OSError):
+            out.close()
+        with suppress(OSError):
+            draft.unlink()
+    return count
+
+
+def write_json(path: Path | str, record: Any, hint: str | None = None) -> None:
+    """Write a record as indented JSON with sorted keys, atomically; raises as `write_whole` does."""
+    write_whole(path, json.dumps(record, indent=1, sort_keys=True) + "\n", hint)
+
+
+def _write_stream(path: str, pieces: Iterable[str | bytes]) -> int:
+    count = 0
+    for piece in pieces:
+        if path == "/dev/stdout":
+            sys.stdout.write(piece if isinstance(piece, str) else piece.decode())
+        count += 1
+    return count
+
+
+def _target(path: Path | str) -> Path:
+    """The ordinary file behind a path, which need not exist yet."""
+    with accessing(path, "written"):
+        target = Path(os.path.realpath(path))
+        if target.is_dir():
+            raise FileError("cannot be written (a folder stands there)", where=path, hint="name a file")
+        if target.is_symlink() or (target.exists() and not target.is_file()):
+            raise FileError("cannot be written (it is no ordinary file)", where=path, hint="name an ordinary file")
+    return target
+
+
+def _draft(path: Path) -> Path:
+    # Names have at most 255 bytes.
+    return path.with_name(os.fsdecode(os.fsencode(path.name)[:250]) + ".part")
+
+
+def _sync_folder(folder: Path) -> None:
+    # The rename itself must reach the disk.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# JSON from outside
+
+
+def decode_json(
+    text: bytes | str,
+    where: object,
+    kind: type | tuple[type, ...] = dict,
+    hint: str | None = None,
+    error: type[SennaPruneError] = FileError,
+) -> Any:
+    """Decode JSON that somebody else may have written.
+
+    Args:
+        text: the document.
+        where: file or line, for messages.
+        kind: Python type the document must have: `dict` for an object, `list` for an array.
+        hint: what the user can do.
+        error: type to raise.
+
+    Raises:
+        FileError: not UTF-8, not JSON, nested too deeply, an integer of thousands of digits, or of another type.
+    """
+    try:
+        record = json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+    except RecursionError as failure:
+        raise error("not JSON (nested too deeply)", where=where, hint=hint) from failure
+    except ValueError as failure:
+        reason = failure.msg if isinstance(failure, json.JSONDecodeError) else " ".join(str(failure).split())[:120]
+        raise error(f"not JSON ({reason})", where=where, hint=hint) from failure
+    if not isinstance(record, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wanted = " or ".join(_JSON_NAMES.get(one, one.__name__) for one in kinds)
+        raise error(f"not a JSON {wanted}", where=where, hint=hint)
+    return record
+
+
+_JSON_NAMES: dict[type, str] = {dict: "object", list: "array"}
+
+
+def read_json(
+    path: Path | str,
+    kind: type | tuple[type, ...] = dict,
+    limit: int = MAX_JSON_BYTES,
+    hint: str | None = None,
+    error: type[SennaPruneError] = FileError,
+) -> Any:
+    """Read a JSON file that somebody else may have written; raises as `read_bytes` and `decode_json` do."""
+    return decode_json(read_bytes(path, limit, hint, error), path, kind, hint, error)
+
+
+# Journals
+
+
+def to_line(record: Any) -> str:
+    """One JSON line. The same record gives the same bytes; they are ASCII, so any text can be written."""
+    return json.dumps(record, separators=(",", ":"), sort_keys=True, allow_nan=False) + "\n"
+
+
+class Journal:
+    """Append-only JSON Lines file; `append` returns once the line is on disk.
+
+    A line that a crash has cut short is removed when the file is opened again.
+
+    Raises:
+        FileError: the file cannot be written, or its last line is no beginning of a JSON object: then it is some other
+            file, and nothing of it is changed.
+    """
+
+    def __init__(self, path: Path, hint: str | None = None) -> None:
+        self.path, self.hint = path, hint
+        _target(path)
+        with accessing(path, "written", hint):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream: IO[bytes] = path.open("ab")
+            content = path.read_bytes()
+            whole = _whole_lines(content)
+            torn = content[len(whole) :]
+            if torn.strip(b"\0") and not torn.startswith(b"{"):
+                self._stream.close()
+                raise FileError("its last line is no JSON", where=path, hint="name a file that this program wrote")
+            os.truncate(path, len(whole))
+            _sync_folder(path.parent)
+
+    def append(self, record: Any) -> None:
+        """Raises FileError when the disk is full or gone."""
+        with accessing(self.path, "written", self.hint):
+            self._stream.write(to_line(record).encode())
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+
+    def close(self) -> None:
+        with accessing(self.path, "written", self.hint):
+            self._stream.close()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def read_lines(path: Path, hint: str | None = "delete that line and run again") -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, record) of every whole line of a journal; a torn last line is left out.
+
+    Raises:
+        FileError: a line before the last is not a JSON object, or the file cannot be read.
+    """
+    with open_regular(path) as stream, accessing(path, "read"):
+        content = stream.read()
+    for number, line in enumerate(_whole_lines(content).splitlines(), start=1):
+        yield f"{path}:{number}", decode_json(line, f"{path}:{number}", hint=hint)
+
+
+def _whole_lines(content: bytes) -> bytes:
+    return content[: content.rfind(b"\n") + 1]

@@ -1,0 +1,1 @@
+"""From six camera pictures, ego speed and a navigation command to a driving plan."""

@@ -1,0 +1,1 @@
+"""The task itself, without torch: cameras, plans, commands, prompts, the typed sample, and answers read from text."""

@@ -1,0 +1,183 @@
+"""`PlanningSample`: the one typed record that conversion writes and evaluation reads, and its JSON Lines form."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path as FilePath
+from typing import Any
+
+from senna_prune.errors import SampleError
+from senna_prune.files import accessing, decode_json, open_regular, write_whole
+from senna_prune.task.labels import CAMERAS, CORRECTED, Convention
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningSample:
+    """One question about one keyframe.
+
+    Attributes:
+        token: nuScenes sample token.
+        scene: scene name, e.g. `scene-0061`; the cluster of the statistics.
+        timestamp: microseconds.
+        kind: `plan`, `vru`, `motion`, `traffic_light`, `description` or `explanation`.
+        images: six image paths by camera channel, relative to the image root.
+        question: user turn with six `<image>` markers, as the model is asked.
+        answer: reference answer.
+        speed: displayed ego speed in m/s, None where the question has none.
+        command: navigation command, None where the question has none.
+        convention: camera order and navigation command convention.
+        index: counts questions of one kind about one keyframe (motion questions are asked per view).
+        trajectory: future ego positions every 0.5 s, lidar frame at the keyframe (x right, y forward), metres.
+        source: digest of the tables the sample was made from. Where a speed is shown `/can_bus`, `/displacement` (which
+            looks 0.5 s into the future) or `/past` follows, and where a captioner answered its name.
+    """
+
+    token: str
+    scene: str
+    timestamp: int
+    kind: str
+    images: Mapping[str, str]
+    question: str
+    answer: str
+    speed: float | None = None
+    command: str | None = None
+    convention: Convention = CORRECTED
+    index: int = 0
+    trajectory: tuple[tuple[float, float], ...] | None = None
+    source: str = ""
+
+    @property
+    def key(self) -> str:
+        """Unique within a planning set."""
+        return f"{self.token}/{self.kind}/{self.index}/{self.convention.name}"
+
+    def view_paths(self) -> tuple[str, ...]:
+        """The six image paths in the order of the prompt's labels, under this sample's convention."""
+        return tuple(self.images[camera] for camera in self.convention.camera_order)
+
+    def to_dict(self) -> dict[str, Any]:
+        record: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        record["images"] = dict(self.images)
+        record["convention"] = self.convention.to_dict()
+        return {"schema": SCHEMA_VERSION, **record}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], where: str = "planning set") -> PlanningSample:
+        """Build a sample from one decoded JSON line.
+
+        Raises:
+            SampleError: a field is missing, unknown or of the wrong type.
+        """
+        values = dict(record)
+        schema = values.pop("schema", None)
+        if schema != SCHEMA_VERSION:
+            raise SampleError(
+                f"schema version {schema!r}, expected {SCHEMA_VERSION}", where=where, hint="convert the set again"
+            )
+        known = {f.name for f in fields(cls)}
+        required = {"token", "scene", "timestamp", "kind", "images", "question", "answer"}
+        if missing := sorted(required - values.keys()):
+            raise SampleError(f"field {missing[0]!r} is missing", where=where, hint="convert the set again")
+        if unknown := sorted(values.keys() - known):
+            raise SampleError(f"unknown field {unknown[0]!r}", where=where, hint="convert the set again")
+        for name, (accepts, wanted) in _TYPES.items():
+            if name in values and not accepts(values[name]):
+                raise SampleError(f"{name} is {_brief(values[name])}, not {wanted}", where=where)
+        if sorted(values["images"]) != sorted(CAMERAS):
+            raise SampleError("images must name exactly the six cameras " + ", ".join(CAMERAS), where=where)
+        if values["question"].count("<image>") != len(CAMERAS):
+            raise SampleError("the question must hold six <image> markers", where=where)
+        try:
+            values["convention"] = Convention(**values.get("convention", {}))
+        except (TypeError, ValueError) as error:
+            raise SampleError(f"not a convention ({error})", where=where, hint="convert the set again") from error
+        if values.get("trajectory") is not None:
+            values["trajectory"] = tuple((float(x), float(y)) for x, y in values["trajectory"])
+        return cls(**values)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    """Refuses NaN, infinities and integers that no float holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _are_images(value: object) -> bool:
+    return isinstance(value, dict) and all(_is_text(path) and path for path in value.values())
+
+
+def _is_trajectory(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(point, list | tuple) and len(point) == 2 and all(map(_is_number, point)) for point in value
+    )
+
+
+_TYPES: dict[str, tuple[Callable[[object], bool], str]] = {
+    **dict.fromkeys(("token", "scene", "kind", "question", "answer", "source"), (_is_text, "a text")),
+    **dict.fromkeys(("timestamp", "index"), (_is_whole, "a whole number")),
+    "images": (_are_images, "an image path by camera"),
+    "speed": (lambda value: value is None or _is_number(value), "a number or null"),
+    "command": (lambda value: value is None or _is_text(value), "a text or null"),
+    "convention": (lambda value: isinstance(value, dict), "an object"),
+    "trajectory": (lambda value: value is None or _is_trajectory(value), "a list of [x, y] or null"),
+}
+"""What a decoded field must be, and how to say so."""
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def write_samples(path: FilePath | str, samples: Iterable[PlanningSample]) -> int:
+    """Write samples as JSON Lines, atomically. Returns their number.
+
+    Raises:
+        FileError: the file cannot be written.
+    """
+    return write_whole(path, (json.dumps(sample.to_dict(), ensure_ascii=False) + "\n" for sample in samples))
+
+
+def iter_samples(path: FilePath | str) -> Iterator[PlanningSample]:
+    """Read a planning set line by line.
+
+    Raises:
+        SampleError: the file is absent, or a line is not a valid sample (named by its number).
+        FileError: the file cannot be read.
+    """
+    if not FilePath(path).exists():
+        raise SampleError("no such planning set", where=path, hint="write one with tools/convert_nuscenes.py")
+    with open_regular(path) as lines, accessing(path, "read"):
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                yield _sample_of(line, f"{path}:{number}")
+
+
+def _sample_of(line: bytes, where: str) -> PlanningSample:
+    record = decode_json(line, where, hint="convert the set again", error=SampleError)
+    return PlanningSample.from_dict(record, where=where)
+
+
+def read_samples(path: FilePath | str) -> list[PlanningSample]:
+    """All samples of a planning set; refuses an empty set and duplicate keys."""
+    samples = list(iter_samples(path))
+    if not samples:
+        raise SampleError("the planning set is empty", where=path, hint="convert it again")
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.key in seen:
+            raise SampleError(f"sample {sample.key} stands twice", where=path, hint="convert it again")
+        seen.add(sample.key)
+    return samples

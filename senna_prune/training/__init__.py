@@ -1,1 +1,0 @@
-"""Trains the small Senna of the demo from scratch. Evaluation never imports this package."""

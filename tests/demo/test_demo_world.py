@@ -1,0 +1,213 @@
+"""The demo world: its rule, its pictures, its drives and its tables."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path as FilePath
+
+import numpy as np
+import pytest
+
+from senna_prune.demo.world.bundle import make_bundle_world
+from senna_prune.demo.world.layout import lay_out
+from senna_prune.demo.world.rendering import render, visible_pixels
+from senna_prune.demo.world.rig import HEIGHT, RIG, WIDTH
+from senna_prune.demo.world.rollout import RENDERED, read_plan, read_speed
+from senna_prune.demo.world.sampling import PLAN_WEIGHTS, sample_question, sample_street
+from senna_prune.demo.world.scenes import MIN_EVIDENCE_PIXELS, make_scene, scene_rng
+from senna_prune.demo.world.street import Side, Street, expert_plan
+from senna_prune.demo.world.writing import VERSION, write_world
+from senna_prune.nuscenes.conversion import ConversionSettings, convert
+from senna_prune.task.labels import CORRECTED, Command, Convention, Path, Speed, plan_text
+from senna_prune.task.sample import read_samples
+
+CITY, HIGHWAY = Street("city"), Street("highway")
+BEHIND, FRONT = Side(vehicle="behind"), Side(vehicle="front")
+MIRRORED_COMMAND = {
+    Command.STRAIGHT: Command.STRAIGHT,
+    Command.LEFT: Command.RIGHT,
+    Command.RIGHT: Command.LEFT,
+    Command.STRAIGHT_LEFT: Command.STRAIGHT_RIGHT,
+    Command.STRAIGHT_RIGHT: Command.STRAIGHT_LEFT,
+}
+MIRRORED_PATH = {
+    Path.STRAIGHT: Path.STRAIGHT,
+    Path.LEFT_TURN: Path.RIGHT_TURN,
+    Path.RIGHT_TURN: Path.LEFT_TURN,
+    Path.LEFT_CHANGE: Path.RIGHT_CHANGE,
+    Path.RIGHT_CHANGE: Path.LEFT_CHANGE,
+}
+
+
+@pytest.mark.parametrize(
+    ("street", "speed", "command", "plan"),
+    [
+        (CITY, 8.0, Command.STRAIGHT, (Speed.ACCELERATE, Path.STRAIGHT)),
+        (replace(CITY, ahead="following"), 8.0, Command.STRAIGHT, (Speed.KEEP, Path.STRAIGHT)),
+        (replace(CITY, light="red"), 8.0, Command.STRAIGHT, (Speed.DECELERATE, Path.STRAIGHT)),
+        (replace(CITY, light="red"), 0.5, Command.LEFT, (Speed.STOP, Path.STRAIGHT)),
+        (replace(CITY, light="green"), 0.5, Command.STRAIGHT, (Speed.ACCELERATE, Path.STRAIGHT)),
+        (replace(CITY, ambulance=True), 6.0, Command.STRAIGHT, (Speed.DECELERATE, Path.STRAIGHT)),
+        (replace(CITY, left=Side(street=True)), 6.0, Command.LEFT, (Speed.ACCELERATE, Path.LEFT_TURN)),
+        (replace(CITY, left=Side(street=True)), 6.0, Command.RIGHT, (Speed.ACCELERATE, Path.STRAIGHT)),
+        (replace(CITY, right=Side(True, True)), 6.0, Command.RIGHT, (Speed.DECELERATE, Path.RIGHT_TURN)),
+        (replace(CITY, right=Side(True, False, "behind")), 6.0, Command.RIGHT, (Speed.DECELERATE, Path.STRAIGHT)),
+        (replace(HIGHWAY, ahead="truck", left=BEHIND), 20.0, Command.STRAIGHT, (Speed.KEEP, Path.RIGHT_CHANGE)),
+        (replace(HIGHWAY, ambulance=True, right=FRONT), 20.0, Command.STRAIGHT, (Speed.ACCELERATE, Path.LEFT_CHANGE)),
+        (
+            replace(HIGHWAY, ahead="barrier", left=FRONT, right=BEHIND),
+            20.0,
+            Command.STRAIGHT,
+            (Speed.DECELERATE, Path.STRAIGHT),
+        ),
+    ],
+)
+def test_expert_rule(street: Street, speed: float, command: Command, plan: tuple[Speed, Path]) -> None:
+    assert expert_plan(street, speed, command) == plan
+
+
+def test_expert_is_mirror_symmetric() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        street = sample_street(rng)
+        speed, command = sample_question(rng, street)
+        pace, path = expert_plan(street, speed, command)
+        mirrored = replace(street, left=street.right, right=street.left)
+        assert expert_plan(mirrored, speed, MIRRORED_COMMAND[command]) == (pace, MIRRORED_PATH[path])
+
+
+def test_no_cause_is_rare() -> None:
+    rng = np.random.default_rng(1)
+    streets = [sample_street(rng) for _ in range(2000)]
+    causes = Counter()
+    for street in streets:
+        causes.update({f"light {street.light}": 1, f"ahead {street.ahead}": 1, f"road {street.road}": 1})
+        causes.update({"pedestrian": street.pedestrian, "ambulance": street.ambulance})
+        causes.update({"side street": street.left.street, "crossing": street.left.pedestrian})
+        causes.update({f"vehicle {street.left.vehicle}": 1})
+    assert min(causes.values()) / len(streets) > 0.06, causes
+
+
+def test_majority_and_blind_guesses_are_poor() -> None:
+    """What can be guessed from speed and command alone, by the best rule there is."""
+    scenes = [make_scene(scene_rng(7, number)).situation for number in range(250)]
+    plans = Counter(situation.plan for situation in scenes)
+    assert max(plans.values()) / len(scenes) <= 0.35
+    assert set(plans) == set(PLAN_WEIGHTS)
+    by_question: dict[tuple[bool, Command], Counter] = {}
+    for situation in scenes:
+        by_question.setdefault((situation.speed < 2, situation.command), Counter())[situation.plan] += 1
+    assert sum(max(counts.values()) for counts in by_question.values()) / len(scenes) <= 0.5
+
+
+def test_drives_show_what_the_expert_means() -> None:
+    for number in range(60):
+        scene = make_scene(scene_rng(8, number))
+        situation = scene.situation
+        assert read_plan(scene.poses) == situation.plan
+        assert read_speed(scene.poses) == int(situation.speed)
+        assert not scene.poses[RENDERED].any()
+
+
+def test_evidence_is_visible_in_its_camera() -> None:
+    cameras = {camera.channel: camera for camera in RIG}
+    used = set()
+    for number in range(30):
+        layout = make_scene(scene_rng(9, number)).layout
+        for name, channel in layout.evidence.items():
+            used.add(channel)
+            assert visible_pixels(layout.mesh, cameras[channel])[name] >= MIN_EVIDENCE_PIXELS
+    assert used == set(cameras)
+
+
+def test_pictures_change_with_what_decides() -> None:
+    """Same decoration, another light: the front picture differs, the back one does not."""
+    red, green = (lay_out(replace(CITY, light=light), np.random.default_rng(3)) for light in ("red", "green"))
+    red_pictures, green_pictures = render(red.mesh, red.light), render(green.mesh, green.light)
+    assert red_pictures.shape == (6, HEIGHT, WIDTH, 3)
+    assert (red_pictures[0] != green_pictures[0]).any()
+    assert (red_pictures[5] == green_pictures[5]).all()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+    folder = tmp_path_factory.mktemp("world")
+    assert make_bundle_world(folder, num_scenes=24) == 24
+    return folder
+
+
+def test_world_is_deterministic(world: FilePath, tmp_path: FilePath) -> None:
+    make_bundle_world(tmp_path, num_scenes=24)
+    names = sorted(path.relative_to(world) for path in world.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
+    for name in names:
+        assert (
+            hashlib.sha256((world / name).read_bytes()).digest()
+            == hashlib.sha256((tmp_path / name).read_bytes()).digest()
+        )
+
+
+def test_converter_reads_the_expert_back(world: FilePath) -> None:
+    samples = read_samples(world / "planning_set.jsonl")
+    assert len(samples) == 24
+    for number, sample in enumerate(samples):
+        situation = make_scene(scene_rng(1, number)).situation
+        assert sample.answer.strip() == plan_text(*situation.plan)
+        assert (sample.command, sample.speed) == (situation.command.value, int(situation.speed))
+        assert sample.convention == CORRECTED
+        assert all((world / path).is_file() for path in sample.view_paths())
+
+
+def test_other_convention_and_kinds_convert_too(world: FilePath, tmp_path: FilePath) -> None:
+    settings = ConversionSettings(
+        dataroot=world,
+        version=VERSION,
+        out=tmp_path / "upstream.jsonl",
+        kinds=("plan", "vru"),
+        convention=Convention("upstream", "upstream"),
+        require_images=True,
+    )
+    report = convert(settings)
+    assert report.samples["plan"] == report.samples["vru"] == 24
+
+
+def test_stock_devkit_opens_and_draws(world: FilePath, tmp_path: FilePath) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from nuscenes.nuscenes import NuScenes
+
+    tables = NuScenes(version=VERSION, dataroot=str(world), verbose=False)
+    assert len(tables.scene) == 24
+    boxed = next(sample for sample in tables.sample if sample["anns"])
+    tables.render_sample(boxed["token"], out_path=str(tmp_path / "drawn.png"), verbose=False)
+    assert (tmp_path / "drawn.png").stat().st_size > 10_000
+
+
+def test_boxes_stand_where_they_are_drawn(world: FilePath) -> None:
+    """The devkit projects every pedestrian ahead into the front camera near the picture's middle."""
+    from nuscenes.nuscenes import NuScenes
+    from nuscenes.utils.geometry_utils import view_points
+
+    tables = NuScenes(version=VERSION, dataroot=str(world), verbose=False)
+    checked = 0
+    for number in range(24):
+        scene = make_scene(scene_rng(1, number))
+        sample = tables.get("sample", f"s{number:04d}k{RENDERED:02d}")
+        _, boxes, intrinsic = tables.get_sample_data(sample["data"]["CAM_FRONT"])
+        for thing in scene.layout.things:
+            ahead, left, _ = thing.centre
+            if ahead > 5 and abs(left) < 2:
+                expected = WIDTH / 2 - 126.6 * left / (ahead - 1.7)
+                columns = [float(view_points(box.center[:, None], intrinsic, normalize=True)[0, 0]) for box in boxes]
+                assert min(abs(column - expected) for column in columns) < 0.5
+                checked += 1
+    assert checked > 3
+
+
+def test_more_scenes_do_not_change_the_first(world: FilePath, tmp_path: FilePath) -> None:
+    write_world(tmp_path, 2, 1)
+    name = "samples/CAM_FRONT/demo-0001__CAM_FRONT.jpg"
+    assert (tmp_path / name).read_bytes() == (world / name).read_bytes()

@@ -1,0 +1,175 @@
+"""Planning sets on disk: what is refused, where it is named, and what stays behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from senna_prune.errors import FileError, SampleError
+from senna_prune.files import digest
+from senna_prune.task.labels import CAMERAS, Convention
+from senna_prune.task.prompts import IMAGE_PROMPT, plan_question
+from senna_prune.task.sample import PlanningSample, iter_samples, read_samples, write_samples
+from tests.conftest import ROOT
+
+SAMPLE = PlanningSample(
+    token="token",
+    scene="scene-0001",
+    timestamp=1,
+    kind="plan",
+    images={camera: f"samples/{camera}/0.jpg" for camera in CAMERAS},
+    question=IMAGE_PROMPT + plan_question(3.0, "go straight"),
+    answer="KEEP, STRAIGHT\n",
+    speed=3.0,
+    command="go straight",
+    convention=Convention("upstream", "corrected"),
+    trajectory=((0.0, 1.5), (0.5, 3.0)),
+    source="0123/can_bus",
+)
+
+
+def decoded() -> dict[str, Any]:
+    record: dict[str, Any] = json.loads(json.dumps(SAMPLE.to_dict()))
+    return record
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    bare = replace(SAMPLE, token="other", speed=None, command=None, trajectory=None)
+    assert write_samples(tmp_path / "new" / "set.jsonl", iter([SAMPLE, bare])) == 2
+    assert read_samples(tmp_path / "new" / "set.jsonl") == [SAMPLE, bare]
+    assert PlanningSample.from_dict(SAMPLE.to_dict()) == SAMPLE
+
+
+SPOILT: list[tuple[dict[str, Any], str]] = [
+    *[({name: None}, f"{name} is None, not a text") for name in ("token", "scene", "kind", "question", "answer")],
+    ({"token": 7}, "token is 7, not a text"),
+    ({"source": 7}, "source is 7, not a text"),
+    ({"timestamp": 1.5}, "timestamp is 1.5, not a whole number"),
+    ({"timestamp": True}, "timestamp is True"),
+    ({"index": "0"}, "index is '0'"),
+    ({"index": None}, "index is None"),
+    ({"speed": "3"}, "speed is '3', not a number or null"),
+    ({"speed": True}, "speed is True"),
+    ({"speed": float("nan")}, "speed is nan"),
+    ({"speed": 10**400}, "speed is 1000"),
+    ({"command": 1}, "command is 1, not a text or null"),
+    ({"images": dict.fromkeys(CAMERAS)}, "not an image path by camera"),
+    ({"images": dict.fromkeys(CAMERAS, "")}, "not an image path by camera"),
+    ({"images": list(CAMERAS)}, "not an image path by camera"),
+    ({"images": {"CAM_FRONT": "a.jpg"}}, "exactly the six cameras"),
+    ({"question": "How are you?"}, "six <image> markers"),
+    ({"convention": {"camera": "upstream"}}, "not a convention"),
+    ({"convention": {"cameras": "mirrored"}}, "not a convention"),
+    ({"convention": None}, "convention is None, not an object"),
+    ({"trajectory": [1, 2]}, "not a list of"),
+    ({"trajectory": [[1, 2, 3]]}, "not a list of"),
+    ({"trajectory": [["a", "b"]]}, "not a list of"),
+    ({"trajectory": "there"}, "not a list of"),
+    ({"schema": 0}, "schema version 0, expected 1"),
+    ({"colour": "red"}, "unknown field 'colour'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "problem"), SPOILT, ids=lambda value: None if isinstance(value, str) else str(value)[:40]
+)
+def test_spoilt_fields_are_named_with_their_line(tmp_path: Path, spoilt: dict[str, Any], problem: str) -> None:
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps(decoded()) + "\n\n" + json.dumps({**decoded(), **spoilt}) + "\n")
+    with pytest.raises(SampleError) as caught:
+        list(iter_samples(path))
+    assert str(caught.value).startswith(f"{path}:3: ")
+    assert problem in str(caught.value)
+
+
+@pytest.mark.parametrize("junk", [b"\xff\xfe\x00\x01", b"{", b"[]", b"[" * 100_000, b"1" * 5000])
+def test_lines_that_are_no_records_are_named(tmp_path: Path, junk: bytes) -> None:
+    path = tmp_path / "set.jsonl"
+    path.write_bytes(json.dumps(decoded()).encode() + b"\n" + junk + b"\n")
+    with pytest.raises(SampleError, match=r"set\.jsonl:2: not"):
+        list(iter_samples(path))
+
+
+def test_a_missing_field(tmp_path: Path) -> None:
+    record = decoded()
+    del record["answer"]
+    with pytest.raises(SampleError, match="here: field 'answer' is missing"):
+        PlanningSample.from_dict(record, where="here")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SampleError, match="no such planning set"):
+        read_samples(tmp_path / "absent")
+    for read in (digest, read_samples):
+        with pytest.raises(FileError, match="cannot be read"):
+            read(tmp_path)
+    write_samples(tmp_path / "set.jsonl", [SAMPLE])
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(FileError, match=r"set\.jsonl: cannot be read \(Permission denied\)"):
+        read_samples(tmp_path / "set.jsonl")
+
+
+def never() -> Iterator[PlanningSample]:
+    raise AssertionError("the place is to be checked before the samples are made")
+    yield SAMPLE
+
+
+@pytest.mark.parametrize("place", [".", "folder", "file/set.jsonl"])
+def test_places_that_cannot_be_written(tmp_path: Path, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="cannot be written"):
+        write_samples(tmp_path / place, never())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_the_root_folder_is_no_file() -> None:
+    with pytest.raises(FileError, match="a folder stands there"):
+        write_samples("/", never())
+
+
+def test_a_failing_source_of_samples_keeps_its_own_error(tmp_path: Path) -> None:
+    def broken() -> Iterator[PlanningSample]:
+        yield SAMPLE
+        raise ConnectionError("the captioner is away")
+
+    with pytest.raises(ConnectionError):
+        write_samples(tmp_path / "set.jsonl", broken())
+    assert not list(tmp_path.iterdir())
+
+
+FILL = """
+import resource, sys
+from senna_prune.errors import FileError
+from senna_prune.task.sample import write_samples
+from tests.task.test_sample import SAMPLE
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    write_samples(sys.argv[1], [SAMPLE] * int(sys.argv[2]))
+except FileError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on file sizes here")
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    for count in (3, 1000):  # the first fails on closing, the second while writing
+        command = [sys.executable, "-c", FILL, str(tmp_path / "set.jsonl"), str(count)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"{tmp_path}/set.jsonl: cannot be written (File too large)")
+        assert done.stderr.count("\n") == 1
+        assert not list(tmp_path.iterdir())
