@@ -17,29 +17,36 @@ PAD_COLOUR = (122, 116, 104)
 """`MEAN` in 8 bit, rounded down."""
 
 
+_PIXEL_VALUES = (
+    (np.arange(256)[:, None] * (1 / 255)).astype(np.float32) - np.array(MEAN, dtype=np.float32)
+) / np.array(STD, dtype=np.float32)
+"""Pixel value of every 8-bit number, by channel, shape (256, 3): looking it up is the same as computing it."""
+
+
 def to_pixel_values(picture: Image.Image, size: int, aspect_ratio: AspectRatio) -> Tensor:
     """Pixel values of shape (3, size, size), float32.
 
     `pad` centres the picture on a square of `PAD_COLOUR` and resizes that; `plain` resizes the shorter side and crops
     the centre. Both as the reference's CLIPImageProcessor does, rounding to 8 bit after the resize.
     """
-    if aspect_ratio == "pad":
-        picture = _expand_to_square(picture).resize((size, size), Image.Resampling.BICUBIC)
-    else:
-        picture = _crop_centre(picture, size)
-    scaled = (np.asarray(picture) * (1 / 255)).astype(np.float32)
-    normalised = (scaled - np.array(MEAN, dtype=np.float32)) / np.array(STD, dtype=np.float32)
-    return torch.from_numpy(normalised.transpose(2, 0, 1).copy())
+    small = _pad_and_resize(picture, size) if aspect_ratio == "pad" else _crop_centre(picture, size)
+    values = np.empty((3, size, size), dtype=np.float32)
+    for channel, band in enumerate(small.split()):
+        np.take(_PIXEL_VALUES[:, channel], np.asarray(band), out=values[channel], mode="clip")
+    return torch.from_numpy(values)
 
 
-def _expand_to_square(picture: Image.Image) -> Image.Image:
+def _pad_and_resize(picture: Image.Image, size: int) -> Image.Image:
     width, height = picture.size
-    if width == height:
-        return picture
     side = max(width, height)
-    square = Image.new("RGB", (side, side), PAD_COLOUR)
-    square.paste(picture, ((side - width) // 2, (side - height) // 2))
-    return square
+    canvas, left = side, (side - width) // 2
+    if width > height:
+        # Pillow resizes along rows first, then along columns, and a row of one colour keeps it. Resizing along rows
+        # before padding gives the same bytes and leaves out the rows of padding.
+        picture, canvas = picture.resize((size, height), Image.Resampling.BICUBIC), size
+    square = Image.new("RGB", (canvas, side), PAD_COLOUR)
+    square.paste(picture, (left, (side - height) // 2))
+    return square.resize((size, size), Image.Resampling.BICUBIC)
 
 
 def _crop_centre(picture: Image.Image, size: int) -> Image.Image:

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from senna_prune.model.images import MEAN, PAD_COLOUR, STD, to_pixel_values
@@ -36,6 +38,22 @@ def test_pad_of_a_tall_picture() -> None:
     values = denormalised(to_pixel_values(Image.fromarray(np.zeros((60, 20, 3), dtype=np.uint8)), 60, "pad"))
     np.testing.assert_allclose(values[:, :20], np.broadcast_to(PAD_COLOUR, (60, 20, 3)), atol=1e-3)
     np.testing.assert_allclose(values[:, 20:40], 0, atol=1e-3)
+
+
+@given(
+    width=st.integers(1, 400), height=st.integers(1, 400), size=st.sampled_from([14, 56, 336]), seed=st.integers(0, 9)
+)
+@settings(max_examples=60, deadline=None)
+def test_pad_is_bit_for_bit_padding_then_resizing(width: int, height: int, size: int, seed: int) -> None:
+    """The shortcut for wide pictures and the table of pixel values change nothing."""
+    array = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), PAD_COLOUR)
+    square.paste(Image.fromarray(array), ((side - width) // 2, (side - height) // 2))
+    resized = np.asarray(square.resize((size, size), Image.Resampling.BICUBIC))
+    plain = ((resized * (1 / 255)).astype(np.float32) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    values = to_pixel_values(Image.fromarray(array), size, "pad")
+    assert torch.equal(values, torch.from_numpy(plain.transpose(2, 0, 1).copy()))
 
 
 def test_plain_crops_the_centre() -> None:
