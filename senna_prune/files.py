@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -54,7 +55,7 @@ def accessing(
         raise error(f"cannot be {what} ({reason})", where=path, hint=hint) from failure
 
 
-def open_regular(path: Path | str, hint: str | None = None, error: type[SennaPruneError] = FileError) -> IO[bytes]:
+def open_regular(path: Path | str, hint: str | None = None, error: type[SennaPruneError] = FileError) -> BufferedReader:
     """Open an ordinary file for reading. A FIFO or device, which could block for ever, is refused.
 
     Raises:
@@ -88,11 +89,8 @@ def read_bytes(
 
 def digest(path: Path | str) -> str:
     """SHA-256 of a file, first 16 hex digits."""
-    sha = hashlib.sha256()
     with open_regular(path) as stream, accessing(path, "read"):
-        while block := stream.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()[:16]
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def confined(root: Path | str, name: str, error: type[SennaPruneError] = FileError) -> Path:

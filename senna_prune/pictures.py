@@ -25,7 +25,7 @@ MAX_SIDE = 8192
 MAX_ASPECT = 8
 """Longer by shorter side."""
 
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 """What cameras and their tools write. Pillow knows more, some of which run other programs (EPS) or hide that they hold
 more than 8 bits (JPEG 2000)."""
 _DEEP_MODES = ("I", "F")
@@ -89,10 +89,11 @@ def read_picture(path: str | PathLike[str]) -> bytes:
     Raises:
         ImageError: there is no such file, it is no ordinary file, or cannot be read.
     """
-    with accessing(path, "read", "check the image root", ImageError):
-        if not Path(path).exists():
-            raise ImageError("no such image file", where=path, hint="check the image root")
-    return read_bytes(Path(path), MAX_FILE_BYTES, "check the image root", ImageError)
+    path, hint = Path(path), "check the image root"
+    with accessing(path, "read", hint, ImageError):
+        if not path.exists():
+            raise ImageError("no such image file", where=path, hint=hint)
+    return read_bytes(path, MAX_FILE_BYTES, hint, ImageError)
 
 
 def _from_bytes(content: bytes, where: str) -> Image.Image:
