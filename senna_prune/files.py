@@ -44,7 +44,9 @@ def accessing(
     """
     if hint is None:
         hint = (
-            "check its permissions" if what == "read" else "check permissions and free space, or choose another place"
+            "check its path and permissions"
+            if what == "read"
+            else "check permissions and free space, or choose another place"
         )
     try:
         if "\0" in str(path):

@@ -238,6 +238,9 @@ def _load_tokenizer(kind: Any, folder: Path, file: str) -> PreTrainedTokenizerBa
             where=folder / "tokenizer_config.json",
             hint="copy the tokenizer's files from where the checkpoint came from",
         )
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or not limit >= 1:
+        raise CheckpointError(f"model_max_length is {limit!r}", where=folder / "tokenizer_config.json")
     return tokenizer
 
 

@@ -93,8 +93,8 @@ class SennaConfig(PretrainedConfig):
                 where="config.json",
             )
         super().__post_init__(**kwargs)
-        if not isinstance(self.dtype, torch.dtype | None):
-            raise CheckpointError(f"dtype {self.dtype!r} is not one of torch's", where="config.json")
+        if self.dtype is not None and not (isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point):
+            raise CheckpointError(f"dtype {self.dtype!r} is no floating-point type of torch's", where="config.json")
 
     @property
     def num_vision_layers(self) -> int:

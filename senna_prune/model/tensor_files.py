@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from senna_prune.errors import CheckpointError, SennaPruneError
-from senna_prune.files import open_regular, read_json
+from senna_prune.files import accessing, open_regular, read_json
 
 NUM_NAMED = 10
 """How many tensors of each kind an error names before it only counts them."""
@@ -95,7 +95,9 @@ def _indexed(index: Path) -> list[Path]:
     names = sorted(set(weight_map.values()))
     if outside := [name for name in names if Path(name).name != name]:
         raise CheckpointError(f"the index points outside its folder ({outside[0]})", where=index)
-    if absent := [name for name in names if not (index.parent / name).is_file()]:
+    with accessing(index, "read", error=CheckpointError):
+        absent = [name for name in names if not (index.parent / name).is_file()]
+    if absent:
         raise CheckpointError(
             f"{len(absent)} of {len(names)} shards are absent ({_listed(absent)})", where=index, hint="download them"
         )
