@@ -120,10 +120,10 @@ def _check_size(width: int, height: int, where: str) -> None:
     short, long = sorted((width, height))
     if short == 0:
         raise ImageError(f"the picture is empty ({width}x{height})", where=where)
-    if width * height > MAX_PIXELS or long > MAX_SIDE:
-        raise ImageError(f"the picture is too large ({width}x{height})", where=where, hint="scale it down first")
     if long > MAX_ASPECT * short:
         raise ImageError(f"{width}x{height} is no shape of a camera picture", where=where, hint="crop it first")
+    if width * height > MAX_PIXELS or long > MAX_SIDE:
+        raise ImageError(f"the picture is too large ({width}x{height})", where=where, hint="scale it down first")
 
 
 def _is_deep(picture: Image.Image) -> bool:

@@ -130,10 +130,12 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_bin(path: Path, is_zip: bool) -> dict[str, Tensor]:
-    if is_zip and not zipfile.is_zipfile(path):
-        raise _damaged(path, "its end is missing")
     try:
+        if is_zip and not zipfile.is_zipfile(path):
+            raise _damaged(path, "its end is missing")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    except SennaPruneError:
+        raise
     except (*UNUSABLE, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, EOFError, MemoryError) as error:
         if culprit := re.search(r"GLOBAL (\S+)|Unsupported (operand|class|global) \S+", str(error)):
             raise CheckpointError(
