@@ -51,8 +51,8 @@ class Checkpoint:
         with both.
 
         Raises:
-            CheckpointError: missing, extra or wrongly shaped tensors, or of a type that no weights have; a tokenizer or
-                processor of another model.
+            CheckpointError: tensors are missing, superfluous, of the wrong shape or of a type that no weights have; the
+                tokenizer or processor belongs to another model.
         """
         with blaming(self.folder / "config.json"), torch.device("meta"):
             model = SennaForConditionalGeneration(self.config)
@@ -208,17 +208,23 @@ def _local_folder(source: str | Path) -> Path:
     if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
         raise CheckpointError("no such checkpoint folder", where=source)
     try:
-        return Path(snapshot_download(source, allow_patterns=list(_HASHED)))
+        folder = Path(snapshot_download(source, allow_patterns=list(_HASHED)))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"no folder of this name here, and the hub does not give it ({one_line(error)})",
             where=source,
             hint="download the checkpoint where there is network and pass its folder",
         ) from error
+    _check_files(folder)
+    return folder
 
 
 def _check_files(folder: Path) -> None:
-    """Refuse what transformers, which reads the folder after us, could not read: pipes, dangling links, odd JSON."""
+    """Refuse a folder with a file that transformers, which opens what it finds there, would fail over or wait for.
+
+    Raises:
+        CheckpointError: a file is a pipe, a dangling link or unreadable, or its JSON is broken.
+    """
     for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
         if path.suffix == ".json":
             read_json(path, (dict, list), error=CheckpointError)

@@ -140,7 +140,7 @@ def _part(name: str, value: Any, kind: type[PretrainedConfig]) -> PretrainedConf
 
 
 def _check_numbers(name: str, fields: Mapping[str, Any]) -> None:
-    """Refuse numbers no model has, before anything is built or allocated by them.
+    """Refuse numbers that no model of this kind has, before anything is built or allocated with them.
 
     Raises:
         CheckpointError: names the field.
@@ -153,17 +153,19 @@ def _check_numbers(name: str, fields: Mapping[str, Any]) -> None:
             raise CheckpointError(f"{field} is {value!r}, not a whole number", where="config.json")
         if not low <= value <= high:
             raise CheckpointError(f"{field} of {name} is {value}, not in {low}..{high}", where="config.json")
-    for whole, part in (("num_attention_heads", "num_key_value_heads"), ("image_size", "patch_size")):
-        large, small = fields.get(whole), fields.get(part)
-        if large is not None and small is not None and (small > large or (part.endswith("heads") and large % small)):
-            raise CheckpointError(f"{part} {small} does not go into {whole} {large}", where="config.json")
+    heads, shared = fields.get("num_attention_heads"), fields.get("num_key_value_heads")
+    if heads and shared and heads % shared:
+        raise CheckpointError(f"num_attention_heads {heads} is no multiple of {shared}", where="config.json")
+    side, patch = fields.get("image_size"), fields.get("patch_size")
+    if side and patch and patch > side:
+        raise CheckpointError(f"patch_size {patch} is larger than image_size {side}", where="config.json")
     for field, number in _floats(fields):
         if not math.isfinite(number) or (field in _POSITIVE and number <= 0):
             raise CheckpointError(f"{field} of {name} is {number}", where="config.json", hint="copy the file again")
 
 
 def _floats(value: object, field: str = "") -> Iterator[tuple[str, float]]:
-    """Every number that need not be whole, however deep it stands, with the field it stands in."""
+    """The floating-point numbers at any depth, each with the name of its field."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from _floats(inner, str(key))

@@ -146,7 +146,7 @@ def _tower_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_variant(raw: Mapping[str, Any], folder: Path) -> None:
-    """Refuse what the released model is not, rather than compute something else."""
+    """Refuse variants of LLaVA that our model does not compute."""
     for key, value in (("mm_projector_type", "mlp2x_gelu"), ("mm_vision_select_feature", "patch")):
         if raw.get(key, value) != value:
             raise CheckpointError(
@@ -198,7 +198,7 @@ def _vision_config(raw: Mapping[str, Any], tower: Path | None, folder: Path) -> 
 
 
 def _num_view_tokens(shapes: Mapping[str, tuple[int, ...]], folder: Path) -> int:
-    """Read off the adapter's last layer: the released config does not say it."""
+    """From the shape of the adapter's last layer; the released configuration does not hold it."""
     shape = shapes.get("model.img_adapter.adapter.4.bias")
     if shape is None or len(shape) != 1:
         raise CheckpointError(

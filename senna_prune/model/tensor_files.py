@@ -1,4 +1,4 @@
-"""Weight files of a checkpoint folder: found, opened without unpickling, compared by name and shape."""
+"""Weight files of a checkpoint folder: found, opened without unpickling, compared with the model tensor by tensor."""
 
 from __future__ import annotations
 
@@ -27,7 +27,6 @@ _LAYOUTS = (
     ("pytorch_model.bin.index.json", "pytorch_model.bin", "pytorch_model-*.bin"),
 )
 
-
 UNUSABLE = (
     ImportError,
     OSError,
@@ -40,15 +39,15 @@ UNUSABLE = (
     AssertionError,
     StrictDataclassError,
 )
-"""What transformers and torch raise over a bad file: they check little, so nearly anything."""
+"""What transformers and torch raise over a bad file: they check little, so it is nearly every built-in error."""
 
 
 @contextmanager
 def blaming(where: object) -> Iterator[None]:
-    """Whatever transformers or torch make of a bad file, the user hears which file it was.
+    """Turn any error that transformers or torch raise over a bad file into one that names the file.
 
     Raises:
-        CheckpointError: names `where`.
+        CheckpointError: instead of it; `where` is the file.
     """
     try:
         yield

@@ -166,7 +166,7 @@ CASES: dict[str, tuple[str, Break, str]] = {
     "patch beyond the picture": (
         OURS,
         fields("config.json", "vision_config", patch_size=57),
-        "patch_size 57 does not go into image_size 56",
+        "patch_size 57 is larger than image_size 56",
     ),
     "no heads": (RELEASED, fields("config.json", num_attention_heads=0), "num_attention_heads of text_config is 0"),
     "absurd width": (RELEASED, fields("config.json", hidden_size=10**15), "hidden_size of text_config is 10"),
