@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test style bench clean
+.PHONY: demo test test-portable style bench clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: setup.cfg constraints.txt
@@ -23,6 +23,20 @@ style: $(VENV)/.installed  ## lint, format and types
 
 test: style  ## lint, types and the fast tests
 	$(PY) -m pytest -q $(ARGS)
+
+# Tests that compare numbers, under every instruction set of ATen and oneDNN that this processor has, with 1 and 2 threads.
+NUMBERS := tests/model tests/engine tests/planner tests/pruning \
+	tests/evaluation/test_batches.py tests/evaluation/test_senna_system.py
+ATEN ?= default avx2 native
+ONEDNN ?= AVX2 DEFAULT
+THREADS ?= 1 2
+
+test-portable: $(VENV)/.installed  ## the tests that compare numbers, on every instruction set; e.g. ATEN=avx2 THREADS=1
+	@for aten in $(ATEN); do for onednn in $(ONEDNN); do for threads in $(THREADS); do \
+		set -- ONEDNN_MAX_CPU_ISA=$$onednn OMP_NUM_THREADS=$$threads; \
+		test $$aten = native || set -- "$$@" ATEN_CPU_CAPABILITY=$$aten; \
+		echo "$$@"; env "$$@" $(PY) -m pytest -q $(NUMBERS) || exit 1; \
+	done; done; done
 
 bench: $(VENV)/.installed  ## time pruning on the CPU decoder
 	$(PY) tools/benchmark.py --config configs/benchmark/cpu_decoder.yaml $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -10,17 +11,21 @@ from senna_prune.errors import SennaPruneError
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells report it."""
-
-
 KEPT = "every finished decision is kept, run the same command again to go on"
 
 
 def guarded(action: Callable[[], object], interrupted: str = KEPT) -> int:
     """Run a tool: 0 when it worked, 2 and one line on standard error for a mistake the user can correct.
 
+    What the streams cannot encode, such as file names that are no text, is printed escaped.
+
     Args:
+        action: the tool. It should also import what takes long: Ctrl-C during an import is then one line too.
         interrupted: what Ctrl-C left behind, said after it.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         action()
         sys.stdout.flush()

@@ -50,7 +50,8 @@ class ModelConfig:
         dtype: `float32`, `bfloat16`, `float16`, or `auto`: as stored.
         device: `auto` (CUDA where present), `cpu`, `cuda`, `cuda:1`, ...
         attn_implementation: `sdpa`, `eager`, `flash_attention_2`, ...
-        packed: lay weights out anew for fast products on an x86 CPU; another run than without, as last digits differ.
+        packed: lay weights out anew for fast products on an x86 CPU. They equal the plain products to rounding, which
+            may decide between tokens or answers whose scores are as good as equal: it is another run than without.
     """
 
     path: str = "data/demo/model"

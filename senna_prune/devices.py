@@ -29,5 +29,10 @@ def find_device(name: str, where: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise InputError(f"there is no {name}, only {count} CUDA devices", where=where, hint="use a lower number")
+    if device.type not in ("cpu", "cuda"):
+        try:
+            torch.ones(1, device=device).item()
+        except (RuntimeError, AssertionError, ImportError) as error:
+            raise InputError(f"{name} computes nothing here", where=where, hint="use cpu or auto") from error
     # Every process of a launch has made one device its own.
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device

@@ -12,6 +12,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -43,7 +44,9 @@ def accessing(
     """
     if hint is None:
         hint = (
-            "check its permissions" if what == "read" else "check permissions and free space, or choose another place"
+            "check its path and permissions"
+            if what == "read"
+            else "check permissions and free space, or choose another place"
         )
     try:
         if "\0" in str(path):
@@ -54,7 +57,7 @@ def accessing(
         raise error(f"cannot be {what} ({reason})", where=path, hint=hint) from failure
 
 
-def open_regular(path: Path | str, hint: str | None = None, error: type[SennaPruneError] = FileError) -> IO[bytes]:
+def open_regular(path: Path | str, hint: str | None = None, error: type[SennaPruneError] = FileError) -> BufferedReader:
     """Open an ordinary file for reading. A FIFO or device, which could block for ever, is refused.
 
     Raises:
@@ -88,11 +91,8 @@ def read_bytes(
 
 def digest(path: Path | str) -> str:
     """SHA-256 of a file, first 16 hex digits."""
-    sha = hashlib.sha256()
     with open_regular(path) as stream, accessing(path, "read"):
-        while block := stream.read(1 << 20):
-            sha.update(block)
-    return sha.hexdigest()[:16]
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def confined(root: Path | str, name: str, error: type[SennaPruneError] = FileError) -> Path:
@@ -124,9 +124,8 @@ def check_output(path: Path | str) -> None:
     target = _target(path)
     with accessing(path, "written"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft = _draft(target)
-        draft.open("ab").close()
-        draft.unlink()
+        _open_draft(target).close()
+        _draft(target).unlink()
 
 
 def write_whole(path: Path | str, content: str | bytes | Iterable[str], hint: str | None = None) -> int:
@@ -153,7 +152,7 @@ def write_whole(path: Path | str, content: str | bytes | Iterable[str], hint: st
     target = _target(path)
     draft, count = _draft(target), 0
     with accessing(path, "written", hint):
-        out = draft.open("wb")
+        out = _open_draft(target)
     try:
         for piece in pieces:  # not under `accessing`: what makes the pieces may fail for reasons of its own
             with accessing(path, "written", hint):
@@ -201,6 +200,13 @@ def _target(path: Path | str) -> Path:
 def _draft(path: Path) -> Path:
     # Names have at most 255 bytes.
     return path.with_name(os.fsdecode(os.fsencode(path.name)[:250]) + ".part")
+
+
+def _open_draft(path: Path) -> IO[bytes]:
+    """A new draft. What a killed run left is removed, not written into: it might be a link to somewhere else."""
+    draft = _draft(path)
+    draft.unlink(missing_ok=True)
+    return draft.open("xb")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -276,8 +282,8 @@ class Journal:
     A line that a crash has cut short is removed when the file is opened again.
 
     Raises:
-        FileError: the file cannot be written, or its last line is no beginning of a JSON object: then it is some other
-            file, and nothing of it is changed.
+        FileError: the file cannot be written, or its first or last line is no beginning of a JSON object: then it is
+            some other file, and nothing of it is changed.
     """
 
     def __init__(self, path: Path, hint: str | None = None) -> None:
@@ -289,10 +295,11 @@ class Journal:
             content = path.read_bytes()
             whole = _whole_lines(content)
             torn = content[len(whole) :]
-            if torn.strip(b"\0") and not torn.startswith(b"{"):
+            if any(part.strip(b"\0") and not part.startswith(b"{") for part in (whole, torn)):
                 self._stream.close()
-                raise FileError("its last line is no JSON", where=path, hint="name a file that this program wrote")
-            os.truncate(path, len(whole))
+                raise FileError("it is no file of JSON lines", where=path, hint="name a file that this program wrote")
+            if torn:
+                os.truncate(path, len(whole))
             _sync_folder(path.parent)
 
     def append(self, record: Any) -> None:
@@ -321,7 +328,7 @@ def read_lines(path: Path, hint: str | None = "delete that line and run again") 
     """
     with open_regular(path) as stream, accessing(path, "read"):
         content = stream.read()
-    for number, line in enumerate(_whole_lines(content).splitlines(), start=1):
+    for number, line in enumerate(_whole_lines(content).split(b"\n")[:-1], start=1):
         yield f"{path}:{number}", decode_json(line, f"{path}:{number}", hint=hint)
 
 

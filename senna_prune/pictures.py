@@ -9,10 +9,10 @@ from os import PathLike
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from senna_prune.errors import ImageError, InputError
-from senna_prune.files import read_bytes
+from senna_prune.files import accessing, read_bytes
 
 Picture = Image.Image | np.ndarray | bytes | str | PathLike[str]
 """A camera picture: PIL image, numpy array (H, W, 3) or (H, W) of uint8, the bytes of an image file, or its path."""
@@ -20,9 +20,14 @@ Picture = Image.Image | np.ndarray | bytes | str | PathLike[str]
 MAX_FILE_BYTES = 256 << 20
 MAX_PIXELS = 36_000_000
 """Pixels of a camera picture: a little more than 8K video."""
+MAX_SIDE = 8192
+"""Longer side in pixels: padding to a square needs memory for its square."""
 MAX_ASPECT = 8
-"""Longer by shorter side. Padding to a square needs memory for the square of the longer side."""
+"""Longer by shorter side."""
 
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
+"""What cameras and their tools write. Pillow knows more, some of which run other programs (EPS) or hide that they hold
+more than 8 bits (JPEG 2000)."""
 _DEEP_MODES = ("I", "F")
 _UNDECODABLE = (
     OSError,
@@ -48,8 +53,8 @@ def open_picture(picture: Picture, where: str = "image") -> Image.Image:
         where: what an error names when the picture has no path.
 
     Raises:
-        ImageError: unreadable or truncated file, zero size, too many pixels, far longer than wide, more than 8 bits per
-            channel.
+        ImageError: unreadable or truncated file, another format, zero size, too many pixels, far longer than wide, more
+            than 8 bits per channel.
         InputError: not a picture at all, or an array of another type or shape.
     """
     if isinstance(picture, np.ndarray):
@@ -65,7 +70,7 @@ def open_picture(picture: Picture, where: str = "image") -> Image.Image:
             where=where,
             hint="pass a PIL image, a uint8 array of shape (height, width, 3) or a path",
         )
-    _check_size(picture, where)
+    _check_size(*picture.size, where)
     if picture.mode.split(";")[0] in _DEEP_MODES or _is_deep(picture):
         raise ImageError(
             f"the picture has more than 8 bits per channel (mode {picture.mode})",
@@ -84,15 +89,19 @@ def read_picture(path: str | PathLike[str]) -> bytes:
     Raises:
         ImageError: there is no such file, it is no ordinary file, or cannot be read.
     """
-    if not Path(path).exists():
-        raise ImageError("no such image file", where=path, hint="check the image root")
-    return read_bytes(Path(path), MAX_FILE_BYTES, "check the image root", ImageError)
+    path, hint = Path(path), "check the image root"
+    with accessing(path, "read", hint, ImageError):
+        if not path.exists():
+            raise ImageError("no such image file", where=path, hint=hint)
+    return read_bytes(path, MAX_FILE_BYTES, hint, ImageError)
 
 
 def _from_bytes(content: bytes, where: str) -> Image.Image:
     try:
         # Reads the header alone; pixels are decoded once their number is checked.
-        return Image.open(io.BytesIO(content))
+        return Image.open(io.BytesIO(content), formats=_FORMATS)
+    except UnidentifiedImageError as error:  # its own message holds an address in memory
+        raise _undecodable(f"it is no {', '.join(_FORMATS)} file", where) from error
     except _UNDECODABLE as error:
         raise _undecodable(error, where) from error
 
@@ -103,26 +112,33 @@ def _from_array(array: np.ndarray, where: str) -> Image.Image:
         raise InputError(f"the array holds {array.dtype}, not uint8", where=where, hint=hint)
     if array.ndim != 2 and (array.ndim != 3 or array.shape[2] != 3):
         raise InputError(f"the array has shape {array.shape}", where=where, hint=hint)
-    if 0 in array.shape:
-        raise ImageError(f"the picture is empty ({array.shape[1]}x{array.shape[0]})", where=where)
+    _check_size(array.shape[1], array.shape[0], where)
     return Image.fromarray(array)
 
 
-def _check_size(picture: Image.Image, where: str) -> None:
-    width, height = picture.size
-    if 0 in picture.size:
+def _check_size(width: int, height: int, where: str) -> None:
+    short, long = sorted((width, height))
+    if short == 0:
         raise ImageError(f"the picture is empty ({width}x{height})", where=where)
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"the picture is too large ({width}x{height})", where=where, hint="scale it down first")
-    if max(picture.size) > MAX_ASPECT * min(picture.size):
+    if long > MAX_ASPECT * short:
         raise ImageError(f"{width}x{height} is no shape of a camera picture", where=where, hint="crop it first")
+    if width * height > MAX_PIXELS or long > MAX_SIDE:
+        raise ImageError(f"the picture is too large ({width}x{height})", where=where, hint="scale it down first")
 
 
 def _is_deep(picture: Image.Image) -> bool:
-    """Whether a file of more than 8 bits per channel would be opened as 8-bit: Pillow does so with RGB."""
-    formats = [str(tile[-1]) for tile in getattr(picture, "tile", [])]
-    return any(re.search(r";16|, (?!255\b)\d{3,5}\)$", name) for name in formats)
+    """Whether the file holds more than 8 bits per channel, although Pillow opens it as 8-bit, as it does with RGB.
+
+    What is left to decode tells it: a raw mode such as "RGB;16B", or the largest value of a PPM file.
+    """
+    for tile in getattr(picture, "tile", ()):
+        arguments = tile[-1] if isinstance(tile[-1], tuple) else (tile[-1],)
+        if any(re.search(r";16[BLN]$", part) for part in arguments if isinstance(part, str)):
+            return True
+        if picture.format == "PPM" and isinstance(arguments[-1], int) and arguments[-1] > 255:
+            return True
+    return False
 
 
-def _undecodable(error: Exception, where: str) -> ImageError:
+def _undecodable(error: object, where: str) -> ImageError:
     return ImageError(f"the file cannot be read as an image ({' '.join(str(error).split())[:120]})", where=where)

@@ -30,6 +30,8 @@ def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
         ("gpu", 0, "model.device: 'gpu' is no device. Use auto"),
         ("cuda", 0, "model.device: there is no CUDA device here. Use cpu"),
         ("cuda:2", 2, "model.device: there is no cuda:2, only 2 CUDA devices"),
+        ("meta", 0, "model.device: meta computes nothing here. Use cpu or auto"),
+        ("hpu", 0, "model.device: hpu computes nothing here"),
     ],
 )
 def test_absent_devices_are_named(monkeypatch: pytest.MonkeyPatch, name: str, count: int, message: str) -> None:

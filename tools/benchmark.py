@@ -12,12 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from senna_prune.benchmark.run import run_benchmark
-from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.cli import guarded
-from senna_prune.config import as_yaml, load_config
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "benchmark" / "cpu_decoder.yaml"
 
@@ -30,6 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def action() -> None:
+        # Imported here, so that Ctrl-C while torch loads is one line too.
+        from rich.console import Console
+
+        from senna_prune.benchmark.run import run_benchmark
+        from senna_prune.benchmark.settings import BenchmarkConfig
+        from senna_prune.config import as_yaml, load_config
+
         config = load_config(BenchmarkConfig, options.config or [DEFAULT_CONFIG], options.overrides)
         if options.show_config:
             print(as_yaml(config), end="")

@@ -15,9 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from senna_prune.cli import guarded
-from senna_prune.config import EvaluationConfig, as_yaml, load_config
-from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.run.senna_system import SennaSystem
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
@@ -38,6 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     overrides = [*options.overrides, *(f"{key}={value}" for key, value in flags.items() if value is not None)]
 
     def action() -> None:
+        # Imported here, so that Ctrl-C while torch loads is one line too.
+        from senna_prune.config import EvaluationConfig, as_yaml, load_config
+        from senna_prune.evaluation.evaluate import evaluate
+        from senna_prune.evaluation.run.senna_system import SennaSystem
+
         config = load_config(EvaluationConfig, options.config or [DEFAULT_CONFIG], overrides)
         if options.show_config:
             print(as_yaml(config), end="")

@@ -6,7 +6,6 @@ import argparse
 import sys
 
 from senna_prune.cli import guarded
-from senna_prune.errors import CheckpointError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -21,13 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _import(options: argparse.Namespace) -> None:
     from senna_prune.model.importing import import_checkpoint  # here, so that Ctrl-C while torch loads is one line too
 
-    try:
-        digest = import_checkpoint(options.source, options.destination, options.vision_tower)
-    except OSError as error:
-        where = error.filename or options.destination
-        raise CheckpointError(
-            error.strerror or str(error), where=where, hint="check path, space and permissions"
-        ) from error
+    digest = import_checkpoint(options.source, options.destination, options.vision_tower)
     print(f"{options.destination}: digest {digest}")
 
 

@@ -14,15 +14,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from senna_prune.cli import guarded
-from senna_prune.demo.training.driver import save_driver, train_driver
-from senna_prune.demo.training.loop import progress_bar
-from senna_prune.demo.training.memory import keep_freed_memory
-from senna_prune.demo.training.recipe import Recipe
-from senna_prune.demo.world.bundle import make_bundle_world
-from senna_prune.devices import find_device
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -38,6 +30,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def make() -> None:
+        # Imported here, so that Ctrl-C while torch loads is one line too.
+        import torch
+
+        from senna_prune.demo.training.driver import save_driver, train_driver
+        from senna_prune.demo.training.loop import progress_bar
+        from senna_prune.demo.training.memory import keep_freed_memory
+        from senna_prune.demo.training.recipe import Recipe
+        from senna_prune.demo.world.bundle import make_bundle_world
+        from senna_prune.devices import find_device
+
         recipe = Recipe.with_overrides(options.set)
         device = find_device(options.device, "--device")
         if options.what in ("world", "all"):

@@ -8,11 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from senna_prune.cli import guarded
-from senna_prune.config import PROTOCOLS
-from senna_prune.evaluation.report.write import write_report
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    return guarded(lambda: _report(arguments))
+
+
+def _report(arguments: Sequence[str] | None) -> None:
+    # Imported here, so that Ctrl-C while they load is one line too.
+    from senna_prune.config import PROTOCOLS
+    from senna_prune.evaluation.report.write import write_report
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", metavar="run", type=Path, help="run folder, finished or not")
     parser.add_argument("--out", type=Path, help="folder of the report (default: the run folder)")
@@ -22,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--image-root", type=Path, help="folder of the pictures (default: the run's, from the folder it was started in)"
     )
     options = parser.parse_args(arguments)
-    return guarded(lambda: print(write_report(**vars(options))))
+    print(write_report(**vars(options)))
 
 
 if __name__ == "__main__":

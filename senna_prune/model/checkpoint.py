@@ -12,18 +12,28 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from torch import Tensor
-from transformers import GenerationConfig, LlamaTokenizer
+from transformers import AutoTokenizer, GenerationConfig, LlamaTokenizer, PreTrainedTokenizerBase
 
 from senna_prune.errors import CheckpointError, InputError
+from senna_prune.files import accessing, open_regular, read_json
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.packed_linear import pack_linears
 from senna_prune.model.processing import SennaProcessor
-from senna_prune.model.reference_format import MODEL_TYPE, open_reference
-from senna_prune.model.tensor_files import blaming, check_shapes, one_line, read_json, read_tensors, weight_files
+from senna_prune.model.reference_format import MODEL_TYPE, named_tower, open_reference
+from senna_prune.model.tensor_files import (
+    UNUSABLE,
+    blaming,
+    check_tensors,
+    one_line,
+    read_object,
+    read_tensors,
+    weight_files,
+)
 
 DIGEST_FILE = "digest.json"
 _HASHED = ("*.json", "*.safetensors", "*.bin", "tokenizer.model")
+_PROCESSOR_FIELDS = ("image_aspect_ratio", "image_size", "num_views", "num_view_tokens", "image_token_id")
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
@@ -37,16 +47,18 @@ class Checkpoint:
     shards: Callable[[], Iterator[dict[str, Tensor]]]
 
     def check(self) -> None:
-        """Compare tensor names and shapes with the model, without reading the weights, and the processor with both.
+        """Compare the tensors' names, shapes and types with the model, without reading the weights, and the processor
+        with both.
 
         Raises:
-            CheckpointError: missing, extra or wrongly shaped tensors; a tokenizer or processor of another model.
+            CheckpointError: tensors are missing, superfluous, of the wrong shape or of a type that no weights have; the
+                tokenizer or processor belongs to another model.
         """
         with blaming(self.folder / "config.json"), torch.device("meta"):
             model = SennaForConditionalGeneration(self.config)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        shapes = {name: tuple(tensor.shape) for shard in self.shards() for name, tensor in shard.items()}
-        check_shapes(shapes, expected, self.folder)
+        stored = {name: (tuple(t.shape), t.dtype) for shard in self.shards() for name, t in shard.items()}
+        check_tensors(stored, expected, self.folder)
         pieces, rows = len(self.processor.tokenizer), self.config.text_config.vocab_size
         if pieces > rows:
             raise CheckpointError(
@@ -55,7 +67,7 @@ class Checkpoint:
                 hint="use the tokenizer that was saved with the weights",
             )
         fitting = SennaProcessor.for_config(self.config, self.processor.tokenizer)
-        for field in ("image_size", "num_views", "num_view_tokens", "image_token_id"):
+        for field in _PROCESSOR_FIELDS[1:]:
             found, expected = getattr(self.processor, field), getattr(fitting, field)
             if found != expected:
                 raise CheckpointError(
@@ -70,14 +82,15 @@ def open_checkpoint(source: str | Path, vision_tower: str | Path | None = None) 
         CheckpointError: the folder or a file in it is unusable, or the hub cannot be reached.
     """
     folder = _local_folder(source)
-    model_type = read_json(folder / "config.json").get("model_type")
+    model_type = read_object(folder / "config.json").get("model_type")
     if model_type == SennaConfig.model_type:
         if vision_tower is not None:
             raise CheckpointError("an imported checkpoint holds its tower", where=folder, hint="drop --vision-tower")
-        read_json(folder / "processor_config.json")
         with blaming(folder / "config.json"):
             config = SennaConfig.from_pretrained(folder)
-        processor = _load_tokenizer(SennaProcessor, folder, "tokenizer.json")
+        fields = read_object(folder / "processor_config.json")
+        tokenizer = _load_tokenizer(AutoTokenizer, folder, "tokenizer.json")
+        processor = SennaProcessor(tokenizer, **{name: fields[name] for name in _PROCESSOR_FIELDS if name in fields})
         return Checkpoint(folder, config, processor, lambda: map(read_tensors, weight_files(folder)))
     if model_type == MODEL_TYPE:
         reference = open_reference(folder, None if vision_tower is None else _local_folder(vision_tower))
@@ -110,14 +123,17 @@ def load_senna(
         device: "cpu", "cuda:0", ..., or an `accelerate` device map ("auto" or a dictionary).
         attn_implementation: "sdpa", "eager" or "flash_attention_2".
         vision_tower: folder (or hub id) of the CLIP tower of a released checkpoint that does not hold its own.
-        packed: lay the weights out for fast products on an x86 CPU; see `packing`. The model cannot be saved then.
+        packed: lay the weights out for fast products on an x86 CPU; see `packed_linear`. Such a model cannot be saved.
 
     Raises:
         CheckpointError: the folder, a file in it or its tensors are unusable, or the hub cannot be reached.
         InputError: unknown dtype, device or attention implementation, or weights that cannot be packed.
     """
-    if isinstance(dtype, str) and dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+    known = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if dtype != "auto" and not (isinstance(known, torch.dtype) and known.is_floating_point):
         raise InputError(f"unknown dtype {dtype!r}", hint="use 'auto', 'float32', 'float16' or 'bfloat16'")
+    if "meta" in (device.values() if isinstance(device, dict) else [device]):
+        raise InputError("the meta device computes nothing", where="device", hint="use cpu or cuda")
     checkpoint = open_checkpoint(source, vision_tower)
     checkpoint.check()
     try:
@@ -129,11 +145,11 @@ def load_senna(
             device_map=device,
             attn_implementation=attn_implementation,
         )
-    except (ImportError, ValueError, RuntimeError, AssertionError) as error:
+    except UNUSABLE as error:
         raise InputError(f"cannot load with these options ({one_line(error)})", where=source) from error
     model.generation_config = generation_config(checkpoint.config)
     if packed:
-        # The adapter's weights are read by vision scores (`engine.vision.adapter_paths`).
+        # The adapter's weights are read by vision scores (`hosts.senna.adapter_paths`).
         pack_linears(model, model.model.img_adapter)
     return model.eval(), checkpoint.processor
 
@@ -141,22 +157,36 @@ def load_senna(
 def checkpoint_digest(source: str | Path) -> str:
     """SHA-256 over names and contents of the files that decide what a checkpoint computes, first 16 hex digits.
 
-    A digest that the import recorded is believed while sizes and modification times are those it recorded.
+    They include those of the separate tower that a released checkpoint names, where it is here. A digest that the
+    import recorded is believed while sizes, modification times and change times are those it recorded. The change time
+    is set by the system alone: a file that was written to is read again even if its modification time was set back, and
+    so is a copied checkpoint (7B: some ten seconds).
 
     Raises:
-        CheckpointError: no such folder, and no such model on the hub.
+        CheckpointError: no such folder, and no such model on the hub; a file in it cannot be read.
     """
     folder = _local_folder(source)
-    if (folder / DIGEST_FILE).is_file():
-        record = read_json(folder / DIGEST_FILE)
-        if record.get("files") == file_stamps(folder):
-            return str(record["digest"])
-    sha = hashlib.sha256()
+    with accessing(folder, "read", error=CheckpointError):
+        if (folder / DIGEST_FILE).is_file():
+            record = read_object(folder / DIGEST_FILE)
+            if record.get("files") == file_stamps(folder) and isinstance(record.get("digest"), str):
+                return str(record["digest"])
+        sha = hashlib.sha256()
+        _add_files(sha, folder)
+        if (folder / "config.json").is_file():
+            raw = read_object(folder / "config.json")
+            tower = named_tower(raw, folder) if raw.get("model_type") == MODEL_TYPE else None
+            if tower is not None:
+                sha.update(b"mm_vision_tower\0")
+                _add_files(sha, tower)
+    return sha.hexdigest()[:16]
+
+
+def _add_files(sha: hashlib._Hash, folder: Path) -> None:
     for path in _hashed_files(folder):
         sha.update(path.name.encode() + b"\0")
-        with path.open("rb") as stream:
+        with open_regular(path, error=CheckpointError) as stream:
             sha.update(hashlib.file_digest(stream, "sha256").digest())
-    return sha.hexdigest()[:16]
 
 
 def _hashed_files(folder: Path) -> list[Path]:
@@ -164,33 +194,60 @@ def _hashed_files(folder: Path) -> list[Path]:
 
 
 def file_stamps(folder: Path) -> dict[str, list[int]]:
-    """Size and modification time (ns) of each file that the digest covers, by name."""
+    """Size, modification time and change time (ns) of each file that the digest covers, by name."""
     stats = ((path.name, path.stat()) for path in _hashed_files(folder))
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats}
+    return {name: [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for name, stat in stats}
 
 
 def _local_folder(source: str | Path) -> Path:
     folder = Path(source)
-    if folder.is_dir():
-        return folder
+    with accessing(source, "read", "name a checkpoint folder", CheckpointError):
+        if folder.is_dir():
+            _check_files(folder)
+            return folder
     if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
         raise CheckpointError("no such checkpoint folder", where=source)
     try:
-        return Path(snapshot_download(source, allow_patterns=list(_HASHED)))
+        folder = Path(snapshot_download(source, allow_patterns=list(_HASHED)))
     except (OSError, ValueError) as error:
         raise CheckpointError(
             f"no folder of this name here, and the hub does not give it ({one_line(error)})",
             where=source,
             hint="download the checkpoint where there is network and pass its folder",
         ) from error
+    _check_files(folder)
+    return folder
 
 
-def _load_tokenizer(kind: Any, folder: Path, file: str) -> Any:
-    """A tokenizer, or a processor with its tokenizer, that stands in `file`."""
+def _check_files(folder: Path) -> None:
+    """Refuse a folder with a file that transformers, which opens what it finds there, would fail over or wait for.
+
+    Raises:
+        CheckpointError: a file is a pipe, a dangling link or unreadable, or its JSON is broken.
+    """
+    for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
+        if path.suffix == ".json":
+            read_json(path, (dict, list), error=CheckpointError)
+        elif not path.is_dir():
+            open_regular(path, error=CheckpointError).close()
+
+
+def _load_tokenizer(kind: Any, folder: Path, file: str) -> PreTrainedTokenizerBase:
+    """A tokenizer that stands in `file`; code that comes with it is not run."""
     if not (folder / file).is_file():
         raise CheckpointError(f"no {file}", where=folder, hint="copy it from where the checkpoint came from")
     with blaming(folder / file):
-        return kind.from_pretrained(folder)
+        tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(folder, trust_remote_code=False)
+    if tokenizer.bos_token_id is None or (tokenizer.pad_token_id is None and tokenizer.unk_token_id is None):
+        raise CheckpointError(
+            "the tokenizer lacks a BOS token, or both a padding and an unknown token",
+            where=folder / "tokenizer_config.json",
+            hint="copy the tokenizer's files from where the checkpoint came from",
+        )
+    limit = tokenizer.model_max_length
+    if not isinstance(limit, int | float) or not limit >= 1:
+        raise CheckpointError(f"model_max_length is {limit!r}", where=folder / "tokenizer_config.json")
+    return tokenizer
 
 
 def generation_config(config: SennaConfig) -> GenerationConfig:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +11,26 @@ from transformers import CLIPVisionConfig, LlamaConfig, PretrainedConfig
 
 from senna_prune.cost import ModelShape
 from senna_prune.errors import CheckpointError
+
+_LIMITS = {
+    "num_views": (1, 64),
+    "num_view_tokens": (1, 1 << 14),
+    "vision_feature_layer": (-1024, 1024),
+    "image_token_id": (-1, 1 << 31),
+    "vocab_size": (1, 1 << 24),
+    "hidden_size": (1, 1 << 16),
+    "intermediate_size": (1, 1 << 18),
+    "num_hidden_layers": (1, 1024),
+    "num_attention_heads": (1, 1024),
+    "num_key_value_heads": (1, 1024),
+    "head_dim": (1, 1 << 12),
+    "max_position_embeddings": (1, 1 << 30),
+    "image_size": (1, 4096),
+    "patch_size": (1, 4096),
+    "num_channels": (1, 64),
+}
+"""Least and largest value of whole numbers in a configuration, far beyond any model of this kind."""
+_POSITIVE = ("rope_theta", "rms_norm_eps", "layer_norm_eps")
 
 
 class SennaConfig(PretrainedConfig):
@@ -57,11 +79,7 @@ class SennaConfig(PretrainedConfig):
         if self.text_config is None:
             self.text_config = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "pad_token_id": 0}
         self.text_config = _part("text_config", self.text_config, LlamaConfig)
-        for name in ("num_views", "num_view_tokens", "vision_feature_layer", "image_token_id"):
-            if type(getattr(self, name)) is not int:
-                raise CheckpointError(f"{name} is {getattr(self, name)!r}, not a whole number", where="config.json")
-        if self.num_views < 1 or self.num_view_tokens < 1:
-            raise CheckpointError("a model needs at least one view and one token per view", where="config.json")
+        _check_numbers("the model", vars(self))
         if self.image_token_id == -1:
             self.image_token_id = self.text_config.vocab_size
         if self.image_token_id < self.text_config.vocab_size:
@@ -75,8 +93,8 @@ class SennaConfig(PretrainedConfig):
                 where="config.json",
             )
         super().__post_init__(**kwargs)
-        if not isinstance(self.dtype, torch.dtype | None):
-            raise CheckpointError(f"dtype {self.dtype!r} is not one of torch's", where="config.json")
+        if self.dtype is not None and not (isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point):
+            raise CheckpointError(f"dtype {self.dtype!r} is no floating-point type of torch's", where="config.json")
 
     @property
     def num_vision_layers(self) -> int:
@@ -114,8 +132,45 @@ def model_shape(config: SennaConfig, dtype: torch.dtype) -> ModelShape:
 
 def _part(name: str, value: Any, kind: type[PretrainedConfig]) -> PretrainedConfig:
     """One half of the model, from its dictionary."""
-    if isinstance(value, kind):
-        return value
-    if not isinstance(value, dict) or value.get("model_type", kind.model_type) != kind.model_type:
+    is_raw = isinstance(value, dict) and value.get("model_type", kind.model_type) == kind.model_type
+    if not isinstance(value, kind) and not is_raw:
         raise CheckpointError(f"{name} is not a configuration of {kind.model_type!r}", where="config.json")
-    return kind(**value)
+    _check_numbers(name, value if is_raw else vars(value))
+    return kind(**value) if is_raw else value
+
+
+def _check_numbers(name: str, fields: Mapping[str, Any]) -> None:
+    """Refuse numbers that no model of this kind has, before anything is built or allocated with them.
+
+    Raises:
+        CheckpointError: names the field.
+    """
+    for field, (low, high) in _LIMITS.items():
+        value = fields.get(field)
+        if value is None:
+            continue
+        if type(value) is not int:
+            raise CheckpointError(f"{field} is {value!r}, not a whole number", where="config.json")
+        if not low <= value <= high:
+            raise CheckpointError(f"{field} of {name} is {value}, not in {low}..{high}", where="config.json")
+    heads, shared = fields.get("num_attention_heads"), fields.get("num_key_value_heads")
+    if heads and shared and heads % shared:
+        raise CheckpointError(f"num_attention_heads {heads} is no multiple of {shared}", where="config.json")
+    side, patch = fields.get("image_size"), fields.get("patch_size")
+    if side and patch and patch > side:
+        raise CheckpointError(f"patch_size {patch} is larger than image_size {side}", where="config.json")
+    for field, number in _floats(fields):
+        if not math.isfinite(number) or (field in _POSITIVE and number <= 0):
+            raise CheckpointError(f"{field} of {name} is {number}", where="config.json", hint="copy the file again")
+
+
+def _floats(value: object, field: str = "") -> Iterator[tuple[str, float]]:
+    """The floating-point numbers at any depth, each with the name of its field."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _floats(inner, str(key))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _floats(inner, field)
+    elif isinstance(value, float) or (field in _POSITIVE and isinstance(value, int)):
+        yield field, float(value)

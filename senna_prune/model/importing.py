@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
-from senna_prune.errors import CheckpointError
+from senna_prune.errors import CheckpointError, FileError
+from senna_prune.files import accessing, write_json
 from senna_prune.model.checkpoint import (
     DIGEST_FILE,
     Checkpoint,
@@ -31,7 +31,9 @@ def import_checkpoint(source: str | Path, destination: str | Path, vision_tower:
         CheckpointError: as `open_checkpoint`; or the destination exists or cannot be written.
     """
     destination = Path(destination)
-    if destination.exists():
+    with accessing(destination, "written", error=CheckpointError):
+        exists = destination.exists()
+    if exists:
         raise CheckpointError("the destination exists", where=destination, hint="remove it or choose another")
     checkpoint = open_checkpoint(source, vision_tower)
     checkpoint.check()
@@ -45,10 +47,9 @@ def import_checkpoint(source: str | Path, destination: str | Path, vision_tower:
         checkpoint.processor.save_pretrained(draft)
         generation_config(checkpoint.config).save_pretrained(draft)
         digest = checkpoint_digest(draft)
-        record = {"digest": digest, "files": file_stamps(draft)}
-        (draft / DIGEST_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        write_json(draft / DIGEST_FILE, {"digest": digest, "files": file_stamps(draft)})
         draft.rename(destination)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, FileError) as error:
         raise CheckpointError(
             f"the checkpoint cannot be written ({error})", where=destination, hint="check space and permissions"
         ) from error
@@ -71,4 +72,4 @@ def _write_shards(checkpoint: Checkpoint, folder: Path) -> None:
     if len(drafts) > 1:
         total = sum((folder / name).stat().st_size for name in set(weight_map.values()))
         index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / "model.safetensors.index.json", index)

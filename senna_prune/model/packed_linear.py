@@ -1,7 +1,11 @@
 """Weights in oneDNN's own layout: on x86 CPUs, matrix products whose speed does not fall off for short sequences.
 
-PyTorch's plain `nn.Linear` lays its weight out anew for the kernel in every call, which a pruned prefill or an answer
-trie of some seventy tokens feels more than a full prompt. Packed once, the layout is kept and the plain weight dropped.
+PyTorch's plain `nn.Linear` lays its weight out anew for the kernel in every call. That takes as long for few tokens as
+for many, so it costs a pruned prefill, or an answer trie of some seventy tokens, most. Packed once, the layout is kept
+and the plain weight dropped.
+
+Each product equals the plain one to rounding. A whole plan need not: where two tokens' scores, or two answers, are
+closer than that, packed weights may keep the other token or give the other answer, and all that follows differs.
 """
 
 from __future__ import annotations
@@ -16,7 +20,7 @@ _TYPICAL_ROWS = 256
 
 
 class PackedLinear(nn.Module):
-    """`nn.Linear` for inference on a CPU; results differ from the plain layer's in the last bits.
+    """`nn.Linear` for inference on a CPU; a product equals the plain layer's to rounding.
 
     The packed weight is neither a parameter nor a buffer: it can be multiplied with, but not moved, saved or trained.
     """

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import CLIPVisionConfig, LlamaConfig
 
 from senna_prune.errors import CheckpointError
+from senna_prune.files import accessing
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.images import AspectRatio
-from senna_prune.model.tensor_files import blaming, read_json, read_tensors, weight_files
+from senna_prune.model.tensor_files import blaming, read_object, read_tensors, weight_files
 
 MODEL_TYPE = "llava_llama"
 RELEASED_TOWER = "clip-vit-large-patch14-336"
@@ -90,7 +90,7 @@ def open_reference(folder: Path, tower: Path | None = None) -> ReferenceCheckpoi
     Raises:
         CheckpointError: not this format, an unsupported variant, or no vision tower.
     """
-    raw = read_json(folder / "config.json")
+    raw = read_object(folder / "config.json")
     _check_variant(raw, folder)
     shapes = {
         rename(name): tuple(tensor.shape)
@@ -99,19 +99,19 @@ def open_reference(folder: Path, tower: Path | None = None) -> ReferenceCheckpoi
         if not _STALE.search(name)
     }
     has_tower = any(_is_tower(name) for name in shapes)
-    named_tower = _named_tower(raw, folder)
+    separate = named_tower(raw, folder)
     if tower is None and not has_tower:
-        if named_tower is None:
+        if separate is None:
             raise CheckpointError(
                 f"no vision tower in the checkpoint, and mm_vision_tower {raw.get('mm_vision_tower')!r} is not a "
                 "folder here",
                 where=folder,
                 hint="pass --vision-tower with a folder of openai/clip-vit-large-patch14-336",
             )
-        tower = named_tower
+        tower = separate
     with blaming(folder / "config.json"):
         config = SennaConfig(
-            vision_config=_vision_config(raw, tower or named_tower, folder),
+            vision_config=_vision_config(raw, tower or separate, folder),
             text_config=_text_config(raw, folder),
             vision_feature_layer=raw.get("mm_vision_select_layer", -2),
             num_view_tokens=_num_view_tokens(shapes, folder),
@@ -146,7 +146,7 @@ def _tower_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_variant(raw: Mapping[str, Any], folder: Path) -> None:
-    """Refuse what the released model is not, rather than compute something else."""
+    """Refuse variants of LLaVA that our model does not compute."""
     for key, value in (("mm_projector_type", "mlp2x_gelu"), ("mm_vision_select_feature", "patch")):
         if raw.get(key, value) != value:
             raise CheckpointError(
@@ -160,44 +160,45 @@ def _check_variant(raw: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def _text_config(raw: Mapping[str, Any], folder: Path) -> LlamaConfig:
+def _text_config(raw: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     needed = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
     for key in needed:
         if not isinstance(raw.get(key), int):
             raise CheckpointError(f"{key} is missing or not a number", where=folder / "config.json")
     fields = {key: raw[key] for key in _LLAMA_FIELDS if raw.get(key) is not None}
-    return LlamaConfig(**{"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **fields})
+    return {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, **fields}
 
 
-def _named_tower(raw: Mapping[str, Any], folder: Path) -> Path | None:
+def named_tower(raw: Mapping[str, Any], folder: Path) -> Path | None:
+    """The folder that `mm_vision_tower` names, beside the weights or as it stands, if it is here."""
     name = raw.get("mm_vision_tower")
     if not isinstance(name, str):
         return None
-    candidates = (folder / name, Path(name))
-    return next((path for path in candidates if (path / "config.json").is_file()), None)
+    with accessing(name, "read", error=CheckpointError):
+        return next((path for path in (folder / name, Path(name)) if (path / "config.json").is_file()), None)
 
 
-def _vision_config(raw: Mapping[str, Any], tower: Path | None, folder: Path) -> CLIPVisionConfig:
+def _vision_config(raw: Mapping[str, Any], tower: Path | None, folder: Path) -> dict[str, Any] | None:
     if tower is None:
         if str(raw.get("mm_vision_tower", "")).rstrip("/").endswith(RELEASED_TOWER):
-            return SennaConfig().vision_config
+            return None
         raise CheckpointError(
             f"the shape of the vision tower {raw.get('mm_vision_tower')!r} is unknown",
             where=folder / "config.json",
             hint="pass --vision-tower with the folder of that CLIP model",
         )
-    fields = read_json(tower / "config.json")
+    fields = read_object(tower / "config.json")
     if fields.get("model_type") == "clip":
-        fields = fields.get("vision_config") or {}
+        fields = {"model_type": "clip_vision_model", **(fields.get("vision_config") or {})}
     elif fields.get("model_type") != "clip_vision_model":
         raise CheckpointError(
             f"model_type {fields.get('model_type')!r} is not a CLIP model", where=tower / "config.json"
         )
-    return CLIPVisionConfig(**{key: value for key, value in fields.items() if key != "model_type"})
+    return fields
 
 
 def _num_view_tokens(shapes: Mapping[str, tuple[int, ...]], folder: Path) -> int:
-    """Read off the adapter's last layer: the released config does not say it."""
+    """From the shape of the adapter's last layer; the released configuration does not hold it."""
     shape = shapes.get("model.img_adapter.adapter.4.bias")
     if shape is None or len(shape) != 1:
         raise CheckpointError(

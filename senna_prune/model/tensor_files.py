@@ -1,10 +1,10 @@
-"""Weight files of a checkpoint folder: found, opened without unpickling, compared by name and shape."""
+"""Weight files of a checkpoint folder: found, opened without unpickling, compared with the model tensor by tensor."""
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from senna_prune.errors import CheckpointError, SennaPruneError
+from senna_prune.files import accessing, open_regular, read_json
 
 NUM_NAMED = 10
 """How many tensors of each kind an error names before it only counts them."""
@@ -26,8 +27,7 @@ _LAYOUTS = (
     ("pytorch_model.bin.index.json", "pytorch_model.bin", "pytorch_model-*.bin"),
 )
 
-
-_UNUSABLE = (
+UNUSABLE = (
     ImportError,
     OSError,
     ValueError,
@@ -39,21 +39,21 @@ _UNUSABLE = (
     AssertionError,
     StrictDataclassError,
 )
-"""What transformers and torch raise over a bad file: they check little, so nearly anything."""
+"""What transformers and torch raise over a bad file: they check little, so it is nearly every built-in error."""
 
 
 @contextmanager
 def blaming(where: object) -> Iterator[None]:
-    """Whatever transformers or torch make of a bad file, the user hears which file it was.
+    """Turn any error that transformers or torch raise over a bad file into one that names the file.
 
     Raises:
-        CheckpointError: names `where`.
+        CheckpointError: instead of it; `where` is the file.
     """
     try:
         yield
     except SennaPruneError:
         raise
-    except _UNUSABLE as error:
+    except UNUSABLE as error:
         raise CheckpointError(f"cannot be used ({one_line(error)})", where=where) from error
 
 
@@ -62,21 +62,10 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        CheckpointError: the file is absent, not JSON, or not an object.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError("no such file", where=path, hint="point to a complete checkpoint folder") from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"not readable as JSON ({error})", where=path, hint="copy the file again") from error
-    if not isinstance(content, dict):
-        raise CheckpointError("not a JSON object", where=path)
-    return content
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; raises CheckpointError as `files.read_json` does."""
+    record: dict[str, Any] = read_json(path, hint="point to a complete checkpoint folder", error=CheckpointError)
+    return record
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -99,13 +88,15 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def _indexed(index: Path) -> list[Path]:
-    weight_map = read_json(index).get("weight_map")
+    weight_map = read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(name, str) for name in weight_map.values()):
         raise CheckpointError("the index has no weight_map of tensor names to files", where=index)
     names = sorted(set(weight_map.values()))
     if outside := [name for name in names if Path(name).name != name]:
         raise CheckpointError(f"the index points outside its folder ({outside[0]})", where=index)
-    if absent := [name for name in names if not (index.parent / name).is_file()]:
+    with accessing(index, "read", error=CheckpointError):
+        absent = [name for name in names if not (index.parent / name).is_file()]
+    if absent:
         raise CheckpointError(
             f"{len(absent)} of {len(names)} shards are absent ({_listed(absent)})", where=index, hint="download them"
         )
@@ -120,7 +111,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: a truncated or damaged file; a `.bin` that needs unpickling or holds other things than tensors.
     """
-    with path.open("rb") as stream:
+    with open_regular(path, error=CheckpointError) as stream:
         head = stream.read(16)
     if head.startswith(b"version https:"):
         raise CheckpointError(
@@ -138,11 +129,13 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_bin(path: Path, is_zip: bool) -> dict[str, Tensor]:
-    if is_zip and not zipfile.is_zipfile(path):
-        raise _damaged(path, "its end is missing")
     try:
+        if is_zip and not zipfile.is_zipfile(path):
+            raise _damaged(path, "its end is missing")
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except SennaPruneError:
+        raise
+    except (*UNUSABLE, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, EOFError, MemoryError) as error:
         if culprit := re.search(r"GLOBAL (\S+)|Unsupported (operand|class|global) \S+", str(error)):
             raise CheckpointError(
                 f"the file holds pickled objects other than tensors ({culprit[0]}) and was not opened, as that could "
@@ -154,9 +147,11 @@ def _read_bin(path: Path, is_zip: bool) -> dict[str, Tensor]:
     if not isinstance(content, dict):
         raise CheckpointError(f"holds a {type(content).__name__}, not a mapping of tensors", where=path)
     for name, value in content.items():
-        if not isinstance(value, Tensor):
+        if not isinstance(name, str):
+            raise CheckpointError(f"the name {name!r} is no text", where=path, hint="save the model's state dict alone")
+        if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
             raise CheckpointError(
-                f"entry {name!r} is a {type(value).__name__}, not a tensor",
+                f"entry {name!r} is a {type(value).__name__}, not a dense tensor",
                 where=path,
                 hint="save the model's state dict alone",
             )
@@ -170,24 +165,33 @@ def _damaged(path: Path, reason: object) -> CheckpointError:
     )
 
 
-def check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: object) -> None:
-    """Compare tensor names and shapes.
+Stored = tuple[tuple[int, ...], torch.dtype]
+"""Shape and type of a stored tensor."""
+
+_WEIGHT_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def check_tensors(found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]], where: object) -> None:
+    """Compare names, shapes and types of the stored tensors with the model.
 
     Raises:
-        CheckpointError: names the first ten and counts all missing, extra and wrongly shaped tensors.
+        CheckpointError: names the first ten and counts all missing and extra tensors, those of the wrong shape, and
+            those of a type that no weights have: converted, they would be other numbers.
     """
     complaints = []
     if missing := [name for name in expected if name not in found]:
         complaints.append(f"{len(missing)} tensors are missing ({_listed(missing)})")
     if extra := [name for name in found if name not in expected]:
         complaints.append(f"{len(extra)} tensors are not part of the model ({_listed(extra)})")
+    known = {name: stored for name, stored in found.items() if name in expected}
     misshaped = [
-        f"{name} is {shape}, expected {expected[name]}"
-        for name, shape in found.items()
-        if name in expected and shape != expected[name]
+        f"{name} is {shape}, expected {expected[name]}" for name, (shape, _) in known.items() if shape != expected[name]
     ]
     if misshaped:
         complaints.append(f"{len(misshaped)} tensors have the wrong shape ({_listed(misshaped)})")
+    foreign = [f"{name} is {dtype}" for name, (_, dtype) in known.items() if dtype not in _WEIGHT_TYPES]
+    if foreign:
+        complaints.append(f"{len(foreign)} tensors are no floating-point weights ({_listed(foreign)})")
     if complaints:
         raise CheckpointError("; ".join(complaints), where=where, hint="check that config and weights belong together")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -60,11 +60,9 @@ class TokenLayout:
         return torch.arange(last, self.length)
 
     @classmethod
-    def from_ids(
-        cls, input_ids: Tensor, image_token_id: int, view_tokens: int, names: Sequence[str] | None = None
-    ) -> TokenLayout:
-        """Read the layout off one unpadded row of ids, shape (length,), whose placeholders come in runs of
-        `view_tokens`; adjacent runs are split.
+    def from_ids(cls, input_ids: Tensor, image_token_id: int, view_tokens: int) -> TokenLayout:
+        """The layout of one unpadded row of ids, shape (length,), whose placeholders come in runs of `view_tokens`;
+        adjacent runs are split. Views are labelled by their number.
 
         Raises:
             InputError: the number of placeholders is not a multiple of `view_tokens`, or a run is cut.
@@ -77,8 +75,5 @@ class TokenLayout:
             run = positions[number * view_tokens : (number + 1) * view_tokens]
             if run[-1] - run[0] != view_tokens - 1:
                 raise InputError(f"the placeholders of view {number} are interrupted")
-        labels = (
-            list(names) if names is not None and len(names) == len(starts) else [str(i) for i in range(len(starts))]
-        )
-        spans = {label: range(start, start + view_tokens) for label, start in zip(labels, starts, strict=True)}
+        spans = {str(number): range(start, start + view_tokens) for number, start in enumerate(starts)}
         return cls(length=int(input_ids.shape[0]), views=spans)

@@ -19,6 +19,7 @@ from senna_prune.evaluation.run.records import Condition, Decision
 from senna_prune.evaluation.run.senna_system import SennaSystem, sample_seed
 from senna_prune.evaluation.run.sweep import planning_samples
 from senna_prune.files import read_lines
+from senna_prune.model.packed_linear import PackedLinear
 from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning.budget import Budget
 from senna_prune.task.prompts import planning_prompt
@@ -164,14 +165,14 @@ def test_absent_checkpoint(given: list[str], tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
-def test_packed_weights_decide_alike(given: list[str], system: SennaSystem) -> None:
+def test_packed_weights_are_used_and_give_the_same_distribution(given: list[str]) -> None:
     config = load_config(EvaluationConfig, overrides=[*given, "readout.mode=one_pass", "model.packed=true"])
     packed, plain = SennaSystem(config), SennaSystem(replace(config, model=replace(config.model, packed=False)))
-    samples, condition = planning_samples(config.data)[:2], Condition("autoprune", "autoprune", 0.5)
-    decided = []
+    samples, decided = planning_samples(config.data)[:2], []
     for one in (packed, plain):
         one.load()
-        decided.append(decide(one, samples, condition))
+        # Every token is kept: a score that decides may differ in its last bits.
+        decided.append(decide(one, samples, Condition("none", "none")))
+    assert any(isinstance(module, PackedLinear) for module in packed.planner.model.modules())
     for ours, theirs in zip(*decided, strict=True):
-        assert ours.answer == theirs.answer
         assert ours.distribution == pytest.approx(theirs.distribution, abs=1e-4)

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a checkpoint or a picture is named in one line, by a typed error."""
+"""Whatever is wrong with a checkpoint is named in one line, by a typed error."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
-from PIL import Image
 
-from senna_prune.errors import CheckpointError, ImageError, InputError, SennaPruneError
-from senna_prune.model import SennaProcessor, checkpoint
+from senna_prune.errors import CheckpointError, InputError, SennaPruneError
+from senna_prune.model import checkpoint
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.importing import import_checkpoint
-from tests.fakes import tiny_config, tiny_senna, tiny_tokenizer, tiny_views
+from tests.fakes import tiny_senna, tiny_tokenizer
 from tests.model.reference import reference_tensors, write_reference, write_weights
 
 Break = Callable[[Path], Any]
@@ -127,7 +125,7 @@ CHECKPOINTS: dict[str, tuple[Break, tuple[str, ...]]] = {
         sharded(lambda f: (f / "model-00001-of-00002.safetensors").unlink()),
         ("1 of 2 shards are absent (model-00001-of-00002.safetensors)",),
     ),
-    "index is not json": (index_text("{"), ("model.safetensors.index.json", "not readable as JSON")),
+    "index is not json": (index_text("{"), ("model.safetensors.index.json", "not JSON")),
     "index without a map": (index_text('{"weight_map": 3}'), ("no weight_map",)),
     "index points outside": (index_text('{"weight_map": {"a": "../x.safetensors"}}'), ("points outside",)),
     "wrong shape": (
@@ -147,8 +145,8 @@ CHECKPOINTS: dict[str, tuple[Break, tuple[str, ...]]] = {
         lambda f: rewrite(f, lambda tensors: [tensors.pop(n) for n in list(tensors) if "img_adapter" in n]),
         ("image adapter is missing", "LLaVA"),
     ),
-    "no config": (lambda f: (f / "config.json").unlink(), ("config.json: no such file",)),
-    "config is not json": (lambda f: (f / "config.json").write_text("{,"), ("not readable as JSON",)),
+    "no config": (lambda f: (f / "config.json").unlink(), ("config.json: cannot be read (No such file",)),
+    "config is not json": (lambda f: (f / "config.json").write_text("{,"), ("not JSON",)),
     "config is a list": (lambda f: (f / "config.json").write_text("[]"), ("not a JSON object",)),
     "another model": (config_with(model_type="gpt2"), ("model_type 'gpt2' is not Senna",)),
     "no model type": (config_with(model_type=None), ("model_type None is not Senna",)),
@@ -157,7 +155,10 @@ CHECKPOINTS: dict[str, tuple[Break, tuple[str, ...]]] = {
     "a layer the tower lacks": (config_with(mm_vision_select_layer=-9), ("vision_feature_layer -9",)),
     "unsupported images": (config_with(image_aspect_ratio="anyres"), ("image_aspect_ratio 'anyres'",)),
     "config without sizes": (config_with(hidden_size=None), ("hidden_size is missing",)),
-    "heads that do not divide": (config_with(num_attention_heads=3), ("config.json: cannot be used", "multiple")),
+    "heads that do not divide": (
+        config_with(num_attention_heads=3),
+        ("num_attention_heads 3 is no",),
+    ),
     "unknown activation": (config_with(hidden_act="magic"), ("config.json: cannot be used", "magic")),
     "unknown dtype": (config_with(torch_dtype="float17"), ("config.json", "float17")),
     "dtype of another type": (config_with(torch_dtype=3), ("config.json", "dtype 3")),
@@ -203,13 +204,16 @@ def test_broken_checkpoint(case: str, tmp_path: Path, monkeypatch: pytest.Monkey
 
 OWN: dict[str, tuple[Break, tuple[str, ...]]] = {
     "truncated": (lambda f: cut(f / "model.safetensors"), ("model.safetensors", SAFE_OPEN)),
-    "no processor": (lambda f: (f / "processor_config.json").unlink(), ("processor_config.json: no such file",)),
+    "no processor": (
+        lambda f: (f / "processor_config.json").unlink(),
+        ("processor_config.json: cannot be read (No such file",),
+    ),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), ("no tokenizer.json",)),
     "bad processor": (
         lambda f: (f / "processor_config.json").write_text('{"image_aspect_ratio": "anyres"}'),
         ("image_aspect_ratio 'anyres'",),
     ),
-    "processor is not json": (lambda f: (f / "processor_config.json").write_text("{"), ("not readable as JSON",)),
+    "processor is not json": (lambda f: (f / "processor_config.json").write_text("{"), ("not JSON",)),
     "processor of another model": (
         lambda f: (f / "processor_config.json").write_text('{"image_size": 56, "num_view_tokens": 7}'),
         ("num_view_tokens is 7, the model has 8",),
@@ -217,7 +221,7 @@ OWN: dict[str, tuple[Break, tuple[str, ...]]] = {
     "another decoder": (config_with(text_config={"model_type": "gpt2"}), ("text_config is not", "'llama'")),
     "no tower's shape": (config_with(vision_config=3), ("vision_config is not", "'clip_vision_model'")),
     "views in words": (config_with(num_views="six"), ("num_views is 'six', not a whole number",)),
-    "no views": (config_with(num_views=0), ("at least one view",)),
+    "no views": (config_with(num_views=0), ("num_views of the model is 0, not in 1..64",)),
     "placeholder is a word": (config_with(image_token_id=5), ("image_token_id 5 is a word",)),
     "bad feature layer": (config_with(vision_feature_layer=7), ("vision_feature_layer 7",)),
     "other number of view tokens": (config_with(num_view_tokens=9), ("wrong shape", "img_adapter.adapter.0.weight")),
@@ -271,56 +275,3 @@ def test_a_hub_id_without_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(CheckpointError) as caught:
         load_senna("someone/senna")
     assert_one_line(caught.value, ("someone/senna", "Cannot reach the hub", "pass its folder"))
-
-
-def saved(name: str, picture: Image.Image) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        picture.save(folder / name)
-        return folder / name
-
-    return write
-
-
-def file_of(name: str, content: bytes) -> Callable[[Path], Path]:
-    def write(folder: Path) -> Path:
-        (folder / name).write_bytes(content)
-        return folder / name
-
-    return write
-
-
-def cut_jpeg(folder: Path) -> Path:
-    Image.fromarray(tiny_views()[0]).save(folder / "cut.jpg")
-    cut(folder / "cut.jpg")
-    return folder / "cut.jpg"
-
-
-PICTURES: dict[str, tuple[Callable[[Path], Any], type[SennaPruneError], tuple[str, ...]]] = {
-    "missing file": (lambda f: f / "gone.jpg", ImageError, ("gone.jpg: no such image file",)),
-    "a folder": (lambda f: f, ImageError, ("cannot be read",)),
-    "text file": (file_of("notes.jpg", b"not a picture"), ImageError, ("notes.jpg", "cannot be read")),
-    "empty file": (file_of("empty.png", b""), ImageError, ("empty.png", "cannot be read")),
-    "truncated jpeg": (cut_jpeg, ImageError, ("cut.jpg", "truncated")),
-    "16 bit": (saved("deep.png", Image.new("I;16", (8, 8))), ImageError, ("deep.png", "more than 8 bits")),
-    "32 bit": (lambda f: Image.new("I", (8, 8)), ImageError, ("view 2", "more than 8 bits", "mode I")),
-    "floating point": (saved("deep.tiff", Image.new("F", (8, 8))), ImageError, ("deep.tiff", "more than 8 bits")),
-    "no pixels": (lambda f: Image.new("RGB", (0, 8)), ImageError, ("view 2", "empty (0x8)")),
-    "array without pixels": (lambda f: np.zeros((0, 8, 3), np.uint8), ImageError, ("view 2", "empty (8x0)")),
-    "float array": (lambda f: np.zeros((8, 8, 3)), InputError, ("float64, not uint8",)),
-    "16-bit array": (lambda f: np.zeros((8, 8, 3), np.uint16), InputError, ("uint16, not uint8",)),
-    "channels first": (lambda f: np.zeros((3, 8, 8), np.uint8), InputError, ("shape (3, 8, 8)",)),
-    "four channels": (lambda f: np.zeros((8, 8, 4), np.uint8), InputError, ("shape (8, 8, 4)",)),
-    "tensor": (lambda f: torch.zeros(3, 8, 8), InputError, ("Tensor is not a picture",)),
-    "nothing": (lambda f: None, InputError, ("NoneType is not a picture",)),
-}
-
-
-@pytest.mark.parametrize("case", PICTURES)
-def test_broken_picture(case: str, tmp_path: Path) -> None:
-    make, kind, fragments = PICTURES[case]
-    processor = SennaProcessor.for_config(tiny_config(), tiny_tokenizer())
-    views: list[Any] = [*tiny_views()]
-    views[2] = make(tmp_path)
-    with pytest.raises(kind) as caught:
-        processor(images=[views])
-    assert_one_line(caught.value, fragments)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokenizer, LlamaTokenizer
 
 from senna_prune.errors import CheckpointError
-from senna_prune.model import importing
-from senna_prune.model.checkpoint import DIGEST_FILE, checkpoint_digest, load_senna
+from senna_prune.model import checkpoint, importing
+from senna_prune.model.checkpoint import DIGEST_FILE, checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.importing import import_checkpoint
 from senna_prune.model.reference_format import open_reference
+from senna_prune.task.prompts import planning_prompt, planning_question
+from tests.conftest import ROOT
 from tests.fakes import tiny_senna
 from tests.model.reference import write_reference, write_tower
 from tools import import_checkpoint as tool
@@ -194,6 +199,24 @@ def test_digest_follows_contents_not_the_folder(tmp_path: Path) -> None:
     assert checkpoint_digest(tmp_path / "two") != digests[0], "a stale record must not be believed"
 
 
+def test_a_record_is_not_believed_after_a_byte_changed_and_the_time_was_set_back(tmp_path: Path) -> None:
+    digest = import_checkpoint(write_reference(tmp_path / "released", *tiny_senna()), tmp_path / "ours")
+    weights = tmp_path / "ours" / "model.safetensors"
+    before, content = weights.stat(), bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    time.sleep(0.05)  # a file system's clock ticks every few milliseconds
+    weights.write_bytes(content)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert checkpoint_digest(tmp_path / "ours") != digest
+
+
+def test_the_digest_covers_the_tower_that_the_configuration_names(tmp_path: Path) -> None:
+    source = write_reference(tmp_path, *tiny_senna(), tower_inside=False)
+    digest = checkpoint_digest(source)
+    write_tower(source / "tower", tiny_senna(seed=5)[0])
+    assert checkpoint_digest(source) != digest
+
+
 def test_a_recorded_digest_saves_reading_the_weights(tmp_path: Path) -> None:
     model, processor = tiny_senna()
     import_checkpoint(write_reference(tmp_path / "released", model, processor), tmp_path / "ours")
@@ -220,6 +243,33 @@ def test_a_destination_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(CheckpointError, match="cannot be written"):
         import_checkpoint(source, tmp_path / "file" / "ours")
+
+
+def test_our_own_reader_gives_the_processor_that_transformers_gives(tmp_path: Path) -> None:
+    import_checkpoint(write_reference(tmp_path / "released", *tiny_senna()), tmp_path / "ours")
+    for folder in (tmp_path / "ours", ROOT / "data" / "demo" / "model"):
+        ours, theirs = open_checkpoint(folder).processor, AutoProcessor.from_pretrained(folder)
+        assert ours.to_dict() == theirs.to_dict()
+        assert ours.tokenizer.init_kwargs == theirs.tokenizer.init_kwargs
+        prompt = planning_prompt(planning_question(6.0, "go straight"))
+        assert torch.equal(ours.encode_prompt(prompt), theirs.encode_prompt(prompt))
+
+
+def test_code_beside_a_tokenizer_is_never_asked_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers asks on a terminal whether to run it, unless it is told not to."""
+    source = write_reference(tmp_path / "released", *tiny_senna())
+    import_checkpoint(source, tmp_path / "ours")
+    told = []
+    for kind in (AutoTokenizer, LlamaTokenizer):
+
+        def read(*given: Any, kind: Any = kind, **options: Any) -> Any:
+            told.append(options["trust_remote_code"])
+            return kind.from_pretrained(*given, **options)
+
+        monkeypatch.setattr(checkpoint, kind.__name__, SimpleNamespace(from_pretrained=read))
+    open_checkpoint(source)
+    open_checkpoint(tmp_path / "ours")
+    assert told == [False, False]
 
 
 def test_a_digest_needs_a_folder(tmp_path: Path) -> None:

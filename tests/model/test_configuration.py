@@ -42,3 +42,21 @@ def test_vision_layers_that_run(layer: int, layers: int) -> None:
 def test_a_layer_the_tower_lacks_is_refused(layer: int) -> None:
     with pytest.raises(CheckpointError, match="vision_feature_layer"):
         SennaConfig(vision_config=tiny_config().vision_config, vision_feature_layer=layer)
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("text_config", "num_hidden_layers", 10**9),
+        ("text_config", "num_attention_heads", 0),
+        ("text_config", "rope_theta", float("nan")),
+        ("text_config", "rms_norm_eps", float("inf")),
+        ("vision_config", "patch_size", 0),
+        ("vision_config", "image_size", -1),
+        ("vision_config", "layer_norm_eps", 0.0),
+    ],
+)
+def test_numbers_no_model_has_are_refused_before_anything_is_built(part: str, field: str, value: float) -> None:
+    fields = {"model_type": "llama" if part == "text_config" else "clip_vision_model", field: value}
+    with pytest.raises(CheckpointError, match=f"{field} of {part} is"):
+        SennaConfig(**{part: fields})

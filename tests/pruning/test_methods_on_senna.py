@@ -13,6 +13,7 @@ from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
 from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.fakes import tiny_senna, tiny_views
 from tests.pruning.scenes import BUDGETED
+from tests.replay import Recorder
 
 QUESTIONS = [planning_question(0.0, "turn right"), planning_question(11.0, "go straight and turn left")]
 
@@ -36,13 +37,16 @@ def batch_of(processor: Any, numbers: list[int]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def answer(model: Any, inputs: dict[str, Any], policy: Pruner | None) -> tuple[Tensor, Any]:
+def answer(model: Any, inputs: dict[str, Any], policy: Any) -> tuple[Tensor, Any]:
+    """Logits (batch, 3, vocabulary) of three steps of `generate` whose answer is given, and the trace."""
+    width, given = inputs["input_ids"].shape[1], (11, 12, 13)
+
     def generate() -> Tensor:
         out = model.generate(
             **inputs,
-            max_new_tokens=3,
-            min_new_tokens=3,
+            max_new_tokens=len(given),
             do_sample=False,
+            prefix_allowed_tokens_fn=lambda _, ids: [given[len(ids) - width]],
             output_logits=True,
             return_dict_in_generate=True,
         )
@@ -73,9 +77,12 @@ def test_a_full_budget_changes_no_bit(senna: tuple[Any, Any], name: str) -> None
 def test_a_batch_gives_what_its_samples_give(senna: tuple[Any, Any], name: str, positions: str) -> None:
     model, processor = senna
     policy = policy_for(model, name, 0.5, positions=positions)
-    together, trace = answer(model, batch_of(processor, [0, 1]), policy)
-    for i in range(2):
-        alone, single = answer(model, batch_of(processor, [i]), policy)
+    noted = [Recorder(policy) for _ in range(2)]
+    singles = [answer(model, batch_of(processor, [i]), recorder) for i, recorder in enumerate(noted)]
+    repeated = Recorder(policy, noted)
+    together, trace = answer(model, batch_of(processor, [0, 1]), repeated)
+    assert repeated.all_repeated()
+    for i, (alone, single) in enumerate(singles):
         torch.testing.assert_close(together[i], alone[0], atol=1e-5, rtol=1e-4)
         mine, its = trace.samples[i], single.samples[0]
         assert mine.entering == its.entering == mine.plan.tokens[:-1]
@@ -128,8 +135,13 @@ def teacher_forced(model: Any, row: dict[str, Any], tokens: Tensor) -> float:
 @pytest.mark.parametrize("name", ["autoprune", "fastv", "visionzip"])
 def test_beams_score_what_teacher_forcing_scores(senna: tuple[Any, Any], name: str) -> None:
     model, processor = senna
-    inputs = batch_of(processor, [0, 1])
-    with prune(model, policy_for(model, name, 0.5)):
+    policy, inputs = policy_for(model, name, 0.5), batch_of(processor, [0, 1])
+    rows = [{key: value[i : i + 1] for key, value in inputs.items()} for i in range(2)]
+    noted = [Recorder(policy) for _ in rows]
+    for row, recorder in zip(rows, noted, strict=True):
+        with torch.no_grad(), prune(model, recorder):
+            model(**row)
+    with prune(model, Recorder(policy, [noted[k // 3] for k in range(6)])):
         beams = model.generate(
             **inputs,
             num_beams=3,
@@ -140,10 +152,10 @@ def test_beams_score_what_teacher_forcing_scores(senna: tuple[Any, Any], name: s
             return_dict_in_generate=True,
             output_scores=True,
         )
-        answers = beams.sequences[:, inputs["input_ids"].shape[1] :]
-        forced = [
-            teacher_forced(model, {key: value[k // 3 : k // 3 + 1] for key, value in inputs.items()}, answers[k])
-            for k in range(6)
-        ]
+    answers = beams.sequences[:, inputs["input_ids"].shape[1] :]
+    forced = []
+    for k in range(6):
+        with prune(model, Recorder(policy, [noted[k // 3]])):
+            forced.append(teacher_forced(model, rows[k // 3], answers[k]))
     assert len({tuple(tokens) for tokens in answers.tolist()}) > 2
     assert beams.sequences_scores.tolist() == pytest.approx(forced, abs=1e-4)

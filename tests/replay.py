@@ -1,0 +1,77 @@
+"""Repeat the choices of one run in another: a choice flips with the last bit of a score, and every number behind it."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from senna_prune.pruning.interface import Observation, Selection
+
+
+class Recorder:
+    """A pruner that notes what it measures and selects, or repeats what others have noted.
+
+    Repeating, it still scores and measures, and holds the numbers against the noted ones.
+
+    Args:
+        pruner: the pruner that chooses.
+        given: one recorder per sample of the batch, each of a prefill of that sample alone; None: choose and note.
+        atol, rtol: how far scores and complexities may lie from the noted ones.
+    """
+
+    def __init__(
+        self, pruner: Any, given: Sequence[Recorder] | None = None, atol: float = 1e-5, rtol: float = 1e-3
+    ) -> None:
+        self.pruner, self.given = pruner, given
+        self.tolerance = {"atol": atol, "rtol": rtol}
+        self.noted: defaultdict[tuple[str, int], list[Any]] = defaultdict(list)
+        self.pending: defaultdict[tuple[str, int], deque[Any]] = defaultdict(deque)
+        for one in given or ():
+            for key, values in one.noted.items():
+                self.pending[key].extend(values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pruner, name)
+
+    @property
+    def complexity(self) -> Any:
+        return None if self.pruner.complexity is None else _Measuring(self)
+
+    def select(self, observation: Observation, keep_total: int, merged: int) -> Selection:
+        self.settle("score", observation.layer, self.pruner.scorer.score(observation))
+        if self.given is not None:
+            return self.pending["selection", observation.layer].popleft()
+        selection = self.pruner.select(observation, keep_total, merged)
+        self.noted["selection", observation.layer].append(selection)
+        return selection
+
+    def settle(self, kind: str, layer: int, value: Tensor) -> Tensor:
+        """Note a number, or compare it with the noted one and return that."""
+        if self.given is None:
+            self.noted[kind, layer].append(value.clone())
+            return value
+        known: Tensor = self.pending[kind, layer].popleft()
+        torch.testing.assert_close(value, known, **self.tolerance)
+        return known
+
+    def all_repeated(self) -> bool:
+        """Whether every noted choice has been taken up."""
+        return not any(self.pending.values())
+
+
+class _Measuring:
+    """The pruner's complexity, noted or repeated."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self.recorder = recorder
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.recorder.pruner.complexity, name)
+
+    def measure(self, observation: Observation) -> Tensor:
+        value = self.recorder.pruner.complexity.measure(observation)
+        return self.recorder.settle("complexity", observation.layer, value)
