@@ -63,33 +63,51 @@ class SennaModel(SennaPreTrainedModel):
         Returns:
             Patch features (N, P, vision width) without class token and without the tower's last norm; class-token
             attention (N, P) and keys (N, P, head_dim), both None unless asked for.
+
+        Raises:
+            InputError: evidence is asked for, but no layer runs.
         """
         tower = self.vision_tower
-        hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
-        layers = tower.encoder.layers[: self.config.num_vision_layers]
-        entering = hidden
-        for layer in layers:
+        entering = hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
+        for layer in tower.encoder.layers[: self.config.num_vision_layers]:
             entering, hidden = hidden, layer(hidden, None)
+        return self._read_off(entering, hidden, output_evidence)
+
+    def _read_off(
+        self, entering: Tensor, hidden: Tensor, output_evidence: bool
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """What `get_vision_features` returns, from the states before and behind the selected layer."""
         if not output_evidence:
             return hidden[:, 1:], None, None
-        if not layers:
+        number = self.config.num_vision_layers
+        if not number:
             raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
-        attention, keys = vision_evidence(cast(CLIPEncoderLayer, layers[-1]), entering)
-        return hidden[:, 1:], attention, keys
+        layer = cast(CLIPEncoderLayer, self.vision_tower.encoder.layers[number - 1])
+        return hidden[:, 1:], *vision_evidence(layer, entering)
 
     def adapt(self, features: Tensor) -> Tensor:
         """Visual tokens (N, T, D) of patch features (N, P, vision width)."""
         return self.img_adapter(self.multi_modal_projector(features))
 
-    def get_image_features(self, pixel_values: Tensor, output_evidence: bool = False) -> SennaImageFeatures:
+    @can_return_tuple
+    def get_image_features(
+        self,
+        pixel_values: Tensor,
+        output_evidence: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> SennaImageFeatures:
         """Visual tokens of whole frames, ready for `image_features=` of as many forward passes as wanted.
 
         Args:
             pixel_values: shape (B, views, 3, H, W).
-            output_evidence: also return `cls_attention` and `keys`; works with every attention implementation.
+            output_evidence: also return `cls_attention` and `patch_keys`; works with every attention implementation.
+            output_hidden_states: also return `hidden_states`, of all layers, which then all run; None: what the
+                configuration of the tower says.
+            output_attentions: as before, for `attentions`.
 
         Raises:
-            InputError: `pixel_values` has another shape.
+            InputError: `pixel_values` has another shape, or evidence is asked for, but no layer runs.
         """
         size = self.config.vision_config.image_size
         expected = (self.config.num_views, self.config.vision_config.num_channels, size, size)
@@ -98,12 +116,29 @@ class SennaModel(SennaPreTrainedModel):
                 f"pixel_values has shape {tuple(pixel_values.shape)}, expected {('batch', *expected)}",
                 hint="pass all views of every frame, as SennaProcessor does",
             )
-        frames = pixel_values.shape[:2]
-        features, cls_attention, keys = self.get_vision_features(pixel_values.flatten(0, 1), output_evidence)
+        tower, last = self.vision_tower, self.config.num_vision_layers
+        frames, views = pixel_values.shape[:2], pixel_values.flatten(0, 1)
+        if output_hidden_states is None:
+            output_hidden_states = tower.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = tower.config.output_attentions
+        states = attentions = None
+        if output_hidden_states or output_attentions:
+            seen = tower(views, output_hidden_states=True, output_attentions=output_attentions, return_dict=True)
+            states, attentions = seen.hidden_states, seen.attentions
+            features, cls_attention, keys = self._read_off(states[max(last - 1, 0)], states[last], output_evidence)
+        else:
+            features, cls_attention, keys = self.get_vision_features(views, output_evidence)
         tokens = self.adapt(features).unflatten(0, frames)
-        if cls_attention is None or keys is None:
-            return SennaImageFeatures(tokens)
-        return SennaImageFeatures(tokens, cls_attention.unflatten(0, frames), keys.unflatten(0, frames))
+        return SennaImageFeatures(
+            last_hidden_state=features.unflatten(0, frames),
+            pooler_output=tokens.flatten(1, 2),
+            hidden_states=states if output_hidden_states else None,
+            attentions=attentions,
+            tokens=tokens,
+            cls_attention=None if cls_attention is None else cls_attention.unflatten(0, frames),
+            patch_keys=None if keys is None else keys.unflatten(0, frames),
+        )
 
     def embed(self, input_ids: Tensor, image_features: Tensor | None) -> Tensor:
         """Decoder inputs of shape (B, S, D): word embeddings with the visual tokens in the placeholders' stead.
@@ -146,7 +181,7 @@ class SennaModel(SennaPreTrainedModel):
             raise InputError("give pixel_values or image_features, not both")
         if input_ids is not None:
             if pixel_values is not None:
-                image_features = self.get_image_features(pixel_values).tokens
+                image_features = self.get_image_features(pixel_values, return_dict=True).tokens
             if image_features is None and past_key_values is not None and past_key_values.get_seq_length():
                 # The views are in the cache. `embed` would count placeholders, which makes the host wait.
                 inputs_embeds = self.get_input_embeddings()(input_ids)
@@ -181,9 +216,11 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
-    def get_image_features(self, pixel_values: Tensor, output_evidence: bool = False) -> SennaImageFeatures:
+    def get_image_features(
+        self, pixel_values: Tensor, output_evidence: bool = False, **kwargs: Any
+    ) -> SennaImageFeatures:
         """See `SennaModel.get_image_features`."""
-        return self.model.get_image_features(pixel_values, output_evidence)
+        return self.model.get_image_features(pixel_values, output_evidence, **kwargs)
 
     @can_return_tuple
     def forward(

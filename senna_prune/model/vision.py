@@ -5,26 +5,36 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from senna_prune.model.configuration import SennaConfig
 
 
-@dataclass(frozen=True)
-class SennaImageFeatures:
-    """What the six views of each frame become.
+@dataclass
+class SennaImageFeatures(BaseModelOutputWithPooling):
+    """What the views of each frame become. Also a tuple, as every output of transformers; what is None is left out.
 
     Attributes:
+        last_hidden_state: patch features of the selected layer, which enter the projector, shape (B, views, P, vision
+            width), without the class token and without the tower's last norm.
+        pooler_output: `tokens` as transformers lays them out, one list per frame, shape (B, views * T, D).
+        hidden_states: states of the whole tower, class token first, each of shape (B * views, 1 + P, vision width);
+            None unless asked for.
+        attentions: attention of the whole tower, each of shape (B * views, heads, 1 + P, 1 + P); None unless asked
+            for, and empty unless the tower attends with the `eager` implementation.
         tokens: visual tokens as the decoder gets them, shape (B, views, T, D).
         cls_attention: attention of the class token to the patches in the layer that produces the selected features
             (`attentions[-2]` for feature layer -2), mean over heads, not renormalised over patches, float32, shape
             (B, views, P); None unless asked for.
-        keys: key projections of the patches in that layer, mean over heads, shape (B, views, P, head_dim); as above.
+        patch_keys: key projections of the patches in that layer, mean over heads, shape (B, views, P, head_dim); as
+            above.
     """
 
-    tokens: Tensor
+    # Always given; but every field of an output needs the default None.
+    tokens: Tensor = None  # type: ignore[assignment]
     cls_attention: Tensor | None = None
-    keys: Tensor | None = None
+    patch_keys: Tensor | None = None
 
 
 class SennaMultiModalProjector(nn.Module):

@@ -59,11 +59,11 @@ def test_evidence_is_the_eager_attention_of_the_selected_layer(implementation: s
         handle.remove()
     assert torch.equal(features.tokens, plain.tokens)
     assert plain.cls_attention is None
-    assert plain.keys is None
+    assert plain.patch_keys is None
     assert features.cls_attention is not None
-    assert features.keys is not None
+    assert features.patch_keys is not None
     torch.testing.assert_close(features.cls_attention[0], attentions[-2].mean(dim=1)[:, 0, 1:])
-    torch.testing.assert_close(features.keys[0], keys[0][:, 1:].unflatten(-1, (4, -1)).mean(dim=2))
+    torch.testing.assert_close(features.patch_keys[0], keys[0][:, 1:].unflatten(-1, (4, -1)).mean(dim=2))
     assert features.cls_attention.shape == (1, 6, 16)
     assert (features.cls_attention.sum(-1) < 1).all(), "the class token's share must not be normalised away"
 
