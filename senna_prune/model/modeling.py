@@ -246,6 +246,7 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
             position_ids: shape (B, S); counted from the cache if absent.
             labels: shape (B, S), -100 where nothing is to be learnt; shifted here. Placeholders are never learnt.
             logits_to_keep: compute logits of only the last so many positions (0: all), or of these positions.
+            **kwargs: for the decoder and, given labels, for the loss (`num_items_in_batch`, `shift_labels`).
 
         Raises:
             InputError: contradictory inputs, or placeholders and visual tokens that do not match.
@@ -265,7 +266,8 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             labels = labels.masked_fill(labels.eq(self.config.image_token_id), IGNORED_LABEL)
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size)
+            vocab_size = self.config.text_config.vocab_size
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
