@@ -27,11 +27,11 @@ SECONDS = 180
 
 
 class SourceUnavailableError(Exception):
-    """The source archive cannot be had here: no index, no such version, or no answer in time."""
+    """The tests cannot be had here: no index, no such version, no answer in time, or no tests in the archive."""
 
 
 def source_file() -> Path:
-    """`test_modeling_common.py` of the installed transformers, fetched by pip on the first call and kept in pytest's cache.
+    """`test_modeling_common.py` of the installed transformers: pip fetches it once, pytest's cache keeps it.
 
     Raises:
         SourceUnavailableError: it is not in the cache and pip does not bring it.
@@ -52,9 +52,11 @@ def source_file() -> Path:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise SourceUnavailableError(f"pip cannot download the source of {requirement}: {last}")
         with tarfile.open(archives[0]) as archive:
-            member = archive.extractfile(f"transformers-{VERSION}/tests/{file.name}")
+            try:
+                member = archive.extractfile(f"transformers-{VERSION}/tests/{file.name}")
+            except KeyError:
+                raise SourceUnavailableError(f"the source of {requirement} holds no tests/{file.name}") from None
             assert member is not None
-            file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(file, member.read())
     return file
 

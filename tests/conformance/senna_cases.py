@@ -1,6 +1,6 @@
 """Senna's class of transformers' own model tests; `test_transformers_suite.py` runs it in a process of its own.
 
-Alone: `python -m pytest -o addopts= tests/conformance/senna_cases.py`. The options of setup.cfg refuse the mixin's marks.
+Alone: `python -m pytest -o addopts= tests/conformance/senna_cases.py`; the options of setup.cfg refuse the marks of the mixin.
 """
 
 from __future__ import annotations
