@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from torch import LongTensor, Tensor, nn
 from transformers import CLIPVisionModel, GenerationMixin, LlamaModel, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from transformers.utils import can_return_tuple
 
 from senna_prune.errors import InputError
 from senna_prune.model.configuration import SennaConfig
-from senna_prune.model.vision import SennaImageAdapter, SennaImageFeatures, SennaMultiModalProjector, vision_evidence
+from senna_prune.model.vision import SennaImageAdapter, SennaImageFeatures, SennaMultiModalProjector, patch_features
 
 IGNORED_LABEL = -100
 
@@ -32,6 +31,20 @@ class SennaPreTrainedModel(PreTrainedModel):
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """As in transformers, as long as the placeholder of visual tokens does not become a word.
+
+        Raises:
+            InputError: the vocabulary would hold `config.image_token_id`.
+        """
+        multiple = pad_to_multiple_of or 1
+        if -(-(new_num_tokens or 0) // multiple) * multiple > self.config.image_token_id:
+            problem = f"{new_num_tokens} words would take the id {self.config.image_token_id} of the image placeholder"
+            raise InputError(problem, hint="first raise image_token_id in the model's configuration and the processor")
+        return super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
 
 
 class SennaModel(SennaPreTrainedModel):
@@ -68,22 +81,11 @@ class SennaModel(SennaPreTrainedModel):
             InputError: evidence is asked for, but no layer runs.
         """
         tower = self.vision_tower
+        layers = tower.encoder.layers[: self.config.num_vision_layers]
         entering = hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
-        for layer in tower.encoder.layers[: self.config.num_vision_layers]:
+        for layer in layers:
             entering, hidden = hidden, layer(hidden, None)
-        return self._read_off(entering, hidden, output_evidence)
-
-    def _read_off(
-        self, entering: Tensor, hidden: Tensor, output_evidence: bool
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """What `get_vision_features` returns, from the states before and behind the selected layer."""
-        if not output_evidence:
-            return hidden[:, 1:], None, None
-        number = self.config.num_vision_layers
-        if not number:
-            raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
-        layer = cast(CLIPEncoderLayer, self.vision_tower.encoder.layers[number - 1])
-        return hidden[:, 1:], *vision_evidence(layer, entering)
+        return patch_features(layers, entering, hidden, output_evidence)
 
     def adapt(self, features: Tensor) -> Tensor:
         """Visual tokens (N, T, D) of patch features (N, P, vision width)."""
@@ -126,7 +128,8 @@ class SennaModel(SennaPreTrainedModel):
         if output_hidden_states or output_attentions:
             seen = tower(views, output_hidden_states=True, output_attentions=output_attentions, return_dict=True)
             states, attentions = seen.hidden_states, seen.attentions
-            features, cls_attention, keys = self._read_off(states[max(last - 1, 0)], states[last], output_evidence)
+            layers, entering = tower.encoder.layers[:last], states[max(last - 1, 0)]
+            features, cls_attention, keys = patch_features(layers, entering, states[last], output_evidence)
         else:
             features, cls_attention, keys = self.get_vision_features(views, output_evidence)
         tokens = self.adapt(features).unflatten(0, frames)
@@ -216,11 +219,9 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
-    def get_image_features(
-        self, pixel_values: Tensor, output_evidence: bool = False, **kwargs: Any
-    ) -> SennaImageFeatures:
+    def get_image_features(self, pixel_values: Tensor, **options: Any) -> SennaImageFeatures:
         """See `SennaModel.get_image_features`."""
-        return self.model.get_image_features(pixel_values, output_evidence, **kwargs)
+        return self.model.get_image_features(pixel_values, **options)
 
     @can_return_tuple
     def forward(

@@ -1,6 +1,6 @@
 """Senna's class of transformers' own model tests; `test_transformers_suite.py` runs it in a process of its own.
 
-Alone: `python -m pytest -o addopts= tests/conformance/senna_cases.py`; the options of setup.cfg refuse the marks of the mixin.
+Alone: `python -m pytest -o addopts= tests/conformance/senna_cases.py`; setup.cfg's options refuse the mixin's marks.
 """
 
 from __future__ import annotations
@@ -64,6 +64,7 @@ class SennaModelTester:
             text_config=dict(self.text_config),
             num_views=self.num_views,
             num_view_tokens=self.num_view_tokens,
+            image_token_id=10 * self.vocab_size,  # the tests add words
         )
         input_ids = torch.randint(2, self.vocab_size, (self.batch_size, self.seq_length))
         inputs = {"input_ids": input_ids, "attention_mask": torch.ones_like(input_ids)}

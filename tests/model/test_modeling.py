@@ -220,6 +220,22 @@ def test_save_and_load_by_auto_class(tmp_path: Path) -> None:
         assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
 
 
+@pytest.mark.parametrize(
+    ("words", "multiple", "fits"), [(512, None, True), (513, None, False), (500, 64, True), (500, 300, False)]
+)
+def test_the_vocabulary_cannot_grow_over_the_image_placeholder(
+    words: int, multiple: int | None, fits: bool, tmp_path: Path
+) -> None:
+    model, _ = tiny_senna()
+    if not fits:
+        with pytest.raises(InputError, match="id 512 of the image placeholder"):
+            model.resize_token_embeddings(words, pad_to_multiple_of=multiple)
+    else:
+        model.resize_token_embeddings(words, pad_to_multiple_of=multiple)
+    model.save_pretrained(tmp_path)
+    assert AutoModelForImageTextToText.from_pretrained(tmp_path).config.image_token_id == 512
+
+
 def test_seeds_decide_the_fake() -> None:
     one, again, other = (tiny_senna(seed=seed)[0].lm_head.weight for seed in (0, 0, 1))
     assert torch.equal(one, again)
