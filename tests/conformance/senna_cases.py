@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES, MODEL_MAPPING_NAMES
+from transformers.testing_utils import torch_device
 
 from senna_prune.model import SennaConfig, SennaForConditionalGeneration, SennaModel
 from tests.conformance.mixin import SourceUnavailableError, model_tester_mixin
@@ -72,7 +73,7 @@ class SennaModelTester:
             # Not at the ends, where the mixin masks two tokens.
             input_ids[:, 3 : 3 + self.num_views * self.num_view_tokens] = config.image_token_id
             inputs["pixel_values"] = torch.rand(self.batch_size, self.num_views, 3, 28, 28)
-        return config, inputs
+        return config, {name: values.to(torch_device) for name, values in inputs.items()}
 
 
 class SennaModelTest(ModelTesterMixin, unittest.TestCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,9 @@ def test_senna_passes_transformers_own_model_tests() -> None:
     except mixin.SourceUnavailableError as error:
         pytest.skip(str(error))
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:cacheprovider", "--tb=short", CASES]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    # Everywhere the same tests, also beside an accelerator.
+    environment = os.environ | {"TRANSFORMERS_TEST_DEVICE": "cpu"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     report = done.stdout[-10_000:] + done.stderr[-2_000:]
     assert done.returncode == 0, report
     passed = re.search(r"(\d+) passed", done.stdout.splitlines()[-1])
