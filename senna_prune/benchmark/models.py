@@ -194,7 +194,7 @@ def _random_features(config: SennaConfig, device: torch.device, dtype: torch.dty
     return SennaImageFeatures(
         tokens=(0.02 * torch.randn(*frames, config.num_view_tokens, width, device=device)).to(dtype),
         cls_attention=torch.rand(*frames, config.num_patches, device=device),
-        keys=torch.randn(*frames, config.num_patches, 64, device=device),
+        patch_keys=torch.randn(*frames, config.num_patches, 64, device=device),
     )
 
 

@@ -36,6 +36,6 @@ def senna_evidence(features: Any, paths: Tensor) -> list[VisionEvidence]:
     paths = paths.to(features.cls_attention.device)
     scores = torch.einsum("tp,bvp->bvt", paths, features.cls_attention.float()).flatten(1)
     keys = None
-    if features.keys is not None:
-        keys = torch.einsum("tp,bvpk->bvtk", paths, features.keys.float()).flatten(1, 2)
+    if features.patch_keys is not None:
+        keys = torch.einsum("tp,bvpk->bvtk", paths, features.patch_keys.float()).flatten(1, 2)
     return [VisionEvidence(score, None if keys is None else keys[i]) for i, score in enumerate(scores)]

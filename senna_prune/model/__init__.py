@@ -1,6 +1,6 @@
 """Senna on transformers; importing this package makes the Auto classes know it."""
 
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModel, AutoModelForImageTextToText, AutoProcessor
 
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.modeling import SennaForConditionalGeneration, SennaModel
@@ -19,5 +19,6 @@ __all__ = [
 ]
 
 AutoConfig.register(SennaConfig.model_type, SennaConfig)
+AutoModel.register(SennaConfig, SennaModel)
 AutoModelForImageTextToText.register(SennaConfig, SennaForConditionalGeneration)
 AutoProcessor.register(SennaConfig, SennaProcessor)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from torch import LongTensor, Tensor, nn
 from transformers import CLIPVisionModel, GenerationMixin, LlamaModel, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
-from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 from transformers.utils import can_return_tuple
 
 from senna_prune.errors import InputError
 from senna_prune.model.configuration import SennaConfig
-from senna_prune.model.vision import SennaImageAdapter, SennaImageFeatures, SennaMultiModalProjector, vision_evidence
+from senna_prune.model.vision import SennaImageAdapter, SennaImageFeatures, SennaMultiModalProjector, patch_features
 
 IGNORED_LABEL = -100
 
@@ -31,6 +30,20 @@ class SennaPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_attention_backend = True
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """As in transformers, as long as the placeholder of visual tokens does not become a word.
+
+        Raises:
+            InputError: the vocabulary would hold `config.image_token_id`.
+        """
+        multiple = pad_to_multiple_of or 1
+        if -(-(new_num_tokens or 0) // multiple) * multiple > self.config.image_token_id:
+            problem = f"{new_num_tokens} words would take the id {self.config.image_token_id} of the image placeholder"
+            raise InputError(problem, hint="first raise image_token_id in the model's configuration and the processor")
+        return super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
 
 
 class SennaModel(SennaPreTrainedModel):
@@ -62,33 +75,40 @@ class SennaModel(SennaPreTrainedModel):
         Returns:
             Patch features (N, P, vision width) without class token and without the tower's last norm; class-token
             attention (N, P) and keys (N, P, head_dim), both None unless asked for.
+
+        Raises:
+            InputError: evidence is asked for, but no layer runs.
         """
         tower = self.vision_tower
-        hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
         layers = tower.encoder.layers[: self.config.num_vision_layers]
-        entering = hidden
+        entering = hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
         for layer in layers:
             entering, hidden = hidden, layer(hidden, None)
-        if not output_evidence:
-            return hidden[:, 1:], None, None
-        if not layers:
-            raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
-        attention, keys = vision_evidence(cast(CLIPEncoderLayer, layers[-1]), entering)
-        return hidden[:, 1:], attention, keys
+        return patch_features(layers, entering, hidden, output_evidence)
 
     def adapt(self, features: Tensor) -> Tensor:
         """Visual tokens (N, T, D) of patch features (N, P, vision width)."""
         return self.img_adapter(self.multi_modal_projector(features))
 
-    def get_image_features(self, pixel_values: Tensor, output_evidence: bool = False) -> SennaImageFeatures:
+    @can_return_tuple
+    def get_image_features(
+        self,
+        pixel_values: Tensor,
+        output_evidence: bool = False,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+    ) -> SennaImageFeatures:
         """Visual tokens of whole frames, ready for `image_features=` of as many forward passes as wanted.
 
         Args:
             pixel_values: shape (B, views, 3, H, W).
-            output_evidence: also return `cls_attention` and `keys`; works with every attention implementation.
+            output_evidence: also return `cls_attention` and `patch_keys`; works with every attention implementation.
+            output_hidden_states: also return `hidden_states`, of all layers, which then all run; None: what the
+                configuration of the tower says.
+            output_attentions: as before, for `attentions`.
 
         Raises:
-            InputError: `pixel_values` has another shape.
+            InputError: `pixel_values` has another shape, or evidence is asked for, but no layer runs.
         """
         size = self.config.vision_config.image_size
         expected = (self.config.num_views, self.config.vision_config.num_channels, size, size)
@@ -97,12 +117,30 @@ class SennaModel(SennaPreTrainedModel):
                 f"pixel_values has shape {tuple(pixel_values.shape)}, expected {('batch', *expected)}",
                 hint="pass all views of every frame, as SennaProcessor does",
             )
-        frames = pixel_values.shape[:2]
-        features, cls_attention, keys = self.get_vision_features(pixel_values.flatten(0, 1), output_evidence)
+        tower, last = self.vision_tower, self.config.num_vision_layers
+        frames, views = pixel_values.shape[:2], pixel_values.flatten(0, 1)
+        if output_hidden_states is None:
+            output_hidden_states = tower.config.output_hidden_states
+        if output_attentions is None:
+            output_attentions = tower.config.output_attentions
+        states = attentions = None
+        if output_hidden_states or output_attentions:
+            seen = tower(views, output_hidden_states=True, output_attentions=output_attentions, return_dict=True)
+            states, attentions = seen.hidden_states, seen.attentions
+            layers, entering = tower.encoder.layers[:last], states[max(last - 1, 0)]
+            features, cls_attention, keys = patch_features(layers, entering, states[last], output_evidence)
+        else:
+            features, cls_attention, keys = self.get_vision_features(views, output_evidence)
         tokens = self.adapt(features).unflatten(0, frames)
-        if cls_attention is None or keys is None:
-            return SennaImageFeatures(tokens)
-        return SennaImageFeatures(tokens, cls_attention.unflatten(0, frames), keys.unflatten(0, frames))
+        return SennaImageFeatures(
+            last_hidden_state=features.unflatten(0, frames),
+            pooler_output=tokens.flatten(1, 2),
+            hidden_states=states if output_hidden_states else None,
+            attentions=attentions,
+            tokens=tokens,
+            cls_attention=None if cls_attention is None else cls_attention.unflatten(0, frames),
+            patch_keys=None if keys is None else keys.unflatten(0, frames),
+        )
 
     def embed(self, input_ids: Tensor, image_features: Tensor | None) -> Tensor:
         """Decoder inputs of shape (B, S, D): word embeddings with the visual tokens in the placeholders' stead.
@@ -145,7 +183,7 @@ class SennaModel(SennaPreTrainedModel):
             raise InputError("give pixel_values or image_features, not both")
         if input_ids is not None:
             if pixel_values is not None:
-                image_features = self.get_image_features(pixel_values).tokens
+                image_features = self.get_image_features(pixel_values, return_dict=True).tokens
             if image_features is None and past_key_values is not None and past_key_values.get_seq_length():
                 # The views are in the cache. `embed` would count placeholders, which makes the host wait.
                 inputs_embeds = self.get_input_embeddings()(input_ids)
@@ -180,9 +218,9 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
 
-    def get_image_features(self, pixel_values: Tensor, output_evidence: bool = False) -> SennaImageFeatures:
+    def get_image_features(self, pixel_values: Tensor, **options: Any) -> SennaImageFeatures:
         """See `SennaModel.get_image_features`."""
-        return self.model.get_image_features(pixel_values, output_evidence)
+        return self.model.get_image_features(pixel_values, **options)
 
     @can_return_tuple
     def forward(
@@ -208,6 +246,7 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
             position_ids: shape (B, S); counted from the cache if absent.
             labels: shape (B, S), -100 where nothing is to be learnt; shifted here. Placeholders are never learnt.
             logits_to_keep: compute logits of only the last so many positions (0: all), or of these positions.
+            **kwargs: for the decoder and, given labels, for the loss (`num_items_in_batch`, `shift_labels`).
 
         Raises:
             InputError: contradictory inputs, or placeholders and visual tokens that do not match.
@@ -227,7 +266,8 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             labels = labels.masked_fill(labels.eq(self.config.image_token_id), IGNORED_LABEL)
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.text_config.vocab_size)
+            vocab_size = self.config.text_config.vocab_size
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=vocab_size, **kwargs)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
+from senna_prune.errors import InputError
 from senna_prune.model.configuration import SennaConfig
 
 
-@dataclass(frozen=True)
-class SennaImageFeatures:
-    """What the six views of each frame become.
+@dataclass
+class SennaImageFeatures(BaseModelOutputWithPooling):
+    """What the views of each frame become. Also a tuple, as every output of transformers; what is None is left out.
 
     Attributes:
+        last_hidden_state: patch features of the selected layer, which enter the projector, shape (B, views, P, vision
+            width), without the class token and without the tower's last norm.
+        pooler_output: `tokens` as transformers lays them out, one list per frame, shape (B, views * T, D).
+        hidden_states: states of the whole tower, class token first, each of shape (B * views, 1 + P, vision width);
+            None unless asked for.
+        attentions: attention of the whole tower, each of shape (B * views, heads, 1 + P, 1 + P); None unless asked
+            for, and empty unless the tower attends with the `eager` implementation.
         tokens: visual tokens as the decoder gets them, shape (B, views, T, D).
         cls_attention: attention of the class token to the patches in the layer that produces the selected features
             (`attentions[-2]` for feature layer -2), mean over heads, not renormalised over patches, float32, shape
             (B, views, P); None unless asked for.
-        keys: key projections of the patches in that layer, mean over heads, shape (B, views, P, head_dim); as above.
+        patch_keys: key projections of the patches in that layer, mean over heads, shape (B, views, P, head_dim); as
+            above.
     """
 
-    tokens: Tensor
+    # Always given; but every field of an output needs the default None.
+    tokens: Tensor = None  # type: ignore[assignment]
     cls_attention: Tensor | None = None
-    keys: Tensor | None = None
+    patch_keys: Tensor | None = None
 
 
 class SennaMultiModalProjector(nn.Module):
@@ -56,6 +68,27 @@ class SennaImageAdapter(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.adapter(features.transpose(1, 2)).transpose(1, 2)
+
+
+def patch_features(
+    layers: nn.ModuleList, entering: Tensor, hidden: Tensor, output_evidence: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Features, class-token attention and keys of the patches, as `SennaModel.get_vision_features` returns them.
+
+    Args:
+        layers: the layers of the tower up to the selected one.
+        entering: state before the last of them, shape (N, 1 + P, width).
+        hidden: state behind it; both are the tower's first state where there are no layers.
+        output_evidence: also read attention and keys.
+
+    Raises:
+        InputError: evidence is asked for, but there are no layers.
+    """
+    if not output_evidence:
+        return hidden[:, 1:], None, None
+    if not layers:
+        raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
+    return hidden[:, 1:], *vision_evidence(cast(CLIPEncoderLayer, layers[-1]), entering)
 
 
 def vision_evidence(layer: CLIPEncoderLayer, entering: Tensor) -> tuple[Tensor, Tensor]:

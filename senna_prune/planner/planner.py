@@ -157,7 +157,7 @@ class Planner:
         return [
             EncodedFrame(
                 frame.input_ids,
-                SennaImageFeatures(cast(Tensor, visual), scores, frame_keys),
+                SennaImageFeatures(tokens=cast(Tensor, visual), cls_attention=scores, patch_keys=frame_keys),
                 {"preprocess": frame.milliseconds, **shared},
             )
             for frame, visual, scores, frame_keys in parts

@@ -59,13 +59,36 @@ def test_evidence_is_the_eager_attention_of_the_selected_layer(implementation: s
         handle.remove()
     assert torch.equal(features.tokens, plain.tokens)
     assert plain.cls_attention is None
-    assert plain.keys is None
+    assert plain.patch_keys is None
     assert features.cls_attention is not None
-    assert features.keys is not None
+    assert features.patch_keys is not None
     torch.testing.assert_close(features.cls_attention[0], attentions[-2].mean(dim=1)[:, 0, 1:])
-    torch.testing.assert_close(features.keys[0], keys[0][:, 1:].unflatten(-1, (4, -1)).mean(dim=2))
+    torch.testing.assert_close(features.patch_keys[0], keys[0][:, 1:].unflatten(-1, (4, -1)).mean(dim=2))
     assert features.cls_attention.shape == (1, 6, 16)
     assert (features.cls_attention.sum(-1) < 1).all(), "the class token's share must not be normalised away"
+
+
+@pytest.mark.parametrize("feature_layer", [-1, -2, 1, 0])
+def test_image_features_are_an_output_of_transformers(feature_layer: int) -> None:
+    model, _ = tiny_senna(attn_implementation="eager")
+    model.config.vision_feature_layer = feature_layer
+    pixels = torch.randn(2, 6, 3, 56, 56)
+    asked = {"output_hidden_states": True, "output_attentions": True, "output_evidence": feature_layer != 0}
+    with torch.no_grad():
+        plain = model.get_image_features(pixels, output_evidence=feature_layer != 0)
+        full = model.get_image_features(pixels, **asked)
+        tower = model.model.vision_tower(pixels.flatten(0, 1), output_hidden_states=True, output_attentions=True)
+        as_tuple = model.get_image_features(pixels, return_dict=False)
+    assert plain.hidden_states is None
+    assert plain.attentions is None
+    for name, expected in plain.items():
+        torch.testing.assert_close(full[name], expected)
+    torch.testing.assert_close(full.hidden_states, tower.hidden_states)
+    torch.testing.assert_close(full.attentions, tower.attentions)
+    torch.testing.assert_close(full.last_hidden_state.flatten(0, 1), tower.hidden_states[feature_layer][:, 1:])
+    assert torch.equal(plain.pooler_output, plain.tokens.flatten(1, 2))
+    assert isinstance(as_tuple, tuple)
+    assert torch.equal(as_tuple[0], plain.last_hidden_state)
 
 
 def test_image_features_equal_pixel_values() -> None:
@@ -164,6 +187,9 @@ def test_loss_learns_only_the_answer_and_reaches_every_part() -> None:
     targets = labels[0, 1:].masked_fill(labels[0, 1:] == model.config.image_token_id, IGNORED_LABEL)
     expected = torch.nn.functional.cross_entropy(logits, targets)
     torch.testing.assert_close(loss, expected)
+    learnt = (targets != IGNORED_LABEL).sum()
+    accumulated = model(**inputs, labels=labels, num_items_in_batch=3 * learnt).loss
+    torch.testing.assert_close(accumulated, expected / 3)
     loss.backward()
     inner = model.model
     for module in (inner.vision_tower.embeddings, inner.multi_modal_projector, inner.img_adapter, inner.language_model):
@@ -192,6 +218,22 @@ def test_save_and_load_by_auto_class(tmp_path: Path) -> None:
     inputs = batch_inputs(processor, 1)
     with torch.no_grad():
         assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+
+
+@pytest.mark.parametrize(
+    ("words", "multiple", "fits"), [(512, None, True), (513, None, False), (500, 64, True), (500, 300, False)]
+)
+def test_the_vocabulary_cannot_grow_over_the_image_placeholder(
+    words: int, multiple: int | None, fits: bool, tmp_path: Path
+) -> None:
+    model, _ = tiny_senna()
+    if not fits:
+        with pytest.raises(InputError, match="id 512 of the image placeholder"):
+            model.resize_token_embeddings(words, pad_to_multiple_of=multiple)
+    else:
+        model.resize_token_embeddings(words, pad_to_multiple_of=multiple)
+    model.save_pretrained(tmp_path)
+    assert AutoModelForImageTextToText.from_pretrained(tmp_path).config.image_token_id == 512
 
 
 def test_seeds_decide_the_fake() -> None:

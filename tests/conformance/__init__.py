@@ -1,0 +1,1 @@
+"""Senna under the tests that every model of transformers passes."""
