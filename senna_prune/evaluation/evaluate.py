@@ -75,23 +75,26 @@ def evaluate(
         chunks = plan_of_work(samples, conditions, folder.read_lines(), 0, config.batch_size)
         announce(console, chosen, conditions, chunks, 1, folder.path)
         return None
-    if processes.main:
-        folder.claim(info, samples)
-    processes.wait()
-    decided = folder.read()
-    chunks = plan_of_work(samples, conditions, decided.lines, config.kept_samples, config.batch_size)
-    pictures = PictureReader(root, decided.pictures)
-    if processes.main:
-        pictures.require_unchanged(samples)
-    # Nobody may write before everybody has read: the processes share out the work that they find left.
-    processes.wait()
-    if chunks or folder.lacks_appearance():
-        _run(config, system, folder, info, chunks, processes, console, chosen, pictures)
-    processes.wait()
-    if processes.main:
-        finish(folder, info, samples, config.scoring)
-        show_results(folder, console)
-    return folder.path
+    try:
+        if processes.main:
+            folder.claim(info, samples)
+        processes.wait()
+        decided = folder.read()
+        chunks = plan_of_work(samples, conditions, decided.lines, config.kept_samples, config.batch_size)
+        pictures = PictureReader(root, decided.pictures)
+        if processes.main:
+            pictures.require_unchanged(samples)
+        # Nobody may write before everybody has read: the processes share out the work that they find left.
+        processes.wait()
+        if chunks or folder.lacks_appearance():
+            _run(config, system, folder, info, chunks, processes, console, chosen, pictures)
+        processes.wait()
+        if processes.main:
+            finish(folder, info, samples, config.scoring)
+            show_results(folder, console)
+        return folder.path
+    finally:
+        folder.release()
 
 
 def _run(

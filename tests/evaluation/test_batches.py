@@ -12,7 +12,6 @@ import pytest
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import ImageError, InputError, RunError
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.run import run_key
 from senna_prune.evaluation.run.picture_reader import PictureReader
 from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.processes import Processes
@@ -35,11 +34,6 @@ def data(tmp_path: Path) -> Path:
     """Eleven samples: three batches of three and one of two."""
     path = make_planning_set(tmp_path / "data", scenes=11, per_scene=1)
     return path.parent
-
-
-@pytest.fixture(autouse=True)
-def _one_code_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_key, "code_version", lambda: "one version")
 
 
 def settings(data: Path, folder: Path, *overrides: str) -> EvaluationConfig:

@@ -44,7 +44,7 @@ class Processes:
         if count < 2:
             return cls()
         rank = _number("RANK")
-        place = f"{os.environ.get('MASTER_ADDR')}:{_number('MASTER_PORT')}"
+        place = f"{os.environ.get('MASTER_ADDR', '')}:{_number('MASTER_PORT')}"
         import torch
         from torch import distributed
 
@@ -53,8 +53,9 @@ class Processes:
                 distributed.init_process_group("gloo", timeout=JOIN_WAIT)
             group = distributed.new_group(timeout=LONGEST_WAIT, backend="gloo")
         except (RuntimeError, ValueError) as error:
-            waited = f"{count - 1} other process(es) of WORLD_SIZE={count} did not come to {place}"
-            raise RunError(f"{waited} within {JOIN_WAIT.seconds} s", where=f"process {rank}", hint=_HINT) from error
+            reason = " ".join(str(error).split())[:100]
+            problem = f"{count - 1} other process(es) did not come to {place} within {JOIN_WAIT.seconds} s ({reason})"
+            raise RunError(problem, where=f"process {rank} of {count}", hint=_HINT) from error
         if not cpu and torch.cuda.is_available():
             local = _number("LOCAL_RANK")
             if local >= torch.cuda.device_count():

@@ -133,6 +133,12 @@ class RunFolder:
         except BlockingIOError:
             raise RunError("another process is at work on this run", where=self.path, hint="wait for it") from None
 
+    def release(self) -> None:
+        """Let another process claim the folder; without effect where it is not claimed."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
     def write_info(self, info: RunInfo) -> None:
         record = {"schema": SCHEMA_VERSION, **asdict(info)}
         write_json(self.info_path, record, CONTINUE)
