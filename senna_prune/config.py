@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import MarkedYAMLError, YAMLError
 
 from senna_prune.errors import ConfigError, nearest_of
 from senna_prune.task.labels import Readout
@@ -31,7 +32,8 @@ class DataConfig:
 
     Attributes:
         planning_set: JSON Lines files of `tools/convert_nuscenes.py`; their samples are evaluated together.
-        image_root: folder that the samples' image paths are relative to.
+        image_root: folder that the samples' image paths are relative to; no path may lead out of it. Symbolic links
+            inside it are followed, so pictures that lie elsewhere can be linked into it.
         camera_orders: evaluate every sample under each of these orders (`corrected`, `upstream`); empty: as converted.
     """
 
@@ -83,7 +85,7 @@ class PruningConfig:
 
 @dataclass
 class ReadoutConfig:
-    """How the answer is read off: `generate`, `constrained` or `one_pass`; `max_new_tokens` bounds generation."""
+    """How the answer is obtained: `generate`, `constrained` or `one_pass`; `max_new_tokens` bounds generation."""
 
     mode: str = "generate"
     max_new_tokens: int = 16
@@ -94,7 +96,7 @@ class ScoringConfig:
     """How decisions are counted.
 
     Attributes:
-        protocol: `parsed` reads speed and path off the answer, `reference` repeats the released script.
+        protocol: `parsed` takes speed and path from the answer's words, `reference` repeats the released script.
         on_error: a sample with an unusable image stops the run (`fail`), counts as wrong for every method
             (`count_wrong`), or is left out for every method and reported (`skip_reported`).
         resamples: bootstrap resamples of scenes.
@@ -112,7 +114,7 @@ class EvaluationConfig:
     """Everything `tools/eval_planning.py` can be told.
 
     Attributes:
-        name: title of tables and reports.
+        name: title of tables and reports, and the beginning of the default run folder's name.
         limit: evaluate only the first so many samples of each planning set.
         batch_size: samples decided together, chosen by the length of their questions (seeded methods take them one by
             one). 1 gives the numbers of `Planner.decide`; others change the last digits of distributions, and with them
@@ -140,25 +142,40 @@ class EvaluationConfig:
         one_of(self.model.dtype, DTYPES, "model.dtype")
         for order in self.data.camera_orders:
             one_of(order, CAMERA_ORDERS, "data.camera_orders")
-        for key, values in (
-            ("data.planning_set", self.data.planning_set),
-            ("pruning.methods", self.pruning.methods),
-            ("pruning.retentions", self.pruning.retentions),
-            ("pruning.seeds", self.pruning.seeds),
-        ):
+        lists = {"data.planning_set": self.data.planning_set, "pruning.methods": self.pruning.methods}
+        lists |= {"pruning.retentions": self.pruning.retentions, "pruning.seeds": self.pruning.seeds}  # type: ignore[dict-item]
+        for key, values in lists.items():
             if not values:
                 raise ConfigError("the list is empty", where=key, hint="give at least one value")
+        require_name(self.name, "name")
         require_shares(self.pruning.retentions, "pruning.retentions")
-        for key, count in (
-            ("limit", self.limit),
-            ("batch_size", self.batch_size),
-            ("readout.max_new_tokens", self.readout.max_new_tokens),
-            ("scoring.resamples", self.scoring.resamples),
-        ):
-            if count is not None and count < 1:
-                raise ConfigError(f"{count} is less than 1", where=key)
-        if self.kept_samples < 0:
-            raise ConfigError("a count cannot be negative", where="kept_samples")
+        require_between("kept_samples", self.kept_samples, 0, None)
+        require_between("limit", self.limit, 1, None)
+        require_between("batch_size", self.batch_size, 1, 1024)
+        require_between("readout.max_new_tokens", self.readout.max_new_tokens, 1, 4096)
+        require_between("scoring.resamples", self.scoring.resamples, 1, 100_000)
+        for key, seed in [
+            ("scoring.seed", self.scoring.seed),
+            *(("pruning.seeds", seed) for seed in self.pruning.seeds),
+        ]:
+            require_between(key, seed, 0, 2**32 - 1)
+
+
+def require_between(key: str, value: int | None, low: int, high: int | None) -> None:
+    """Refuse a number outside its bounds, which belong to the range; None stands for "not set" or "no bound"."""
+    if value is None:
+        return
+    if value < low:
+        raise ConfigError(f"{value} is less than {low}", where=key)
+    if high is not None and value > high:
+        raise ConfigError(f"{value} is more than {high}", where=key)
+
+
+def require_name(name: str, key: str) -> None:
+    """Refuse a name that could not be part of a file's name, or would lead to another folder."""
+    if not name or not name.isprintable() or set(name) & {"/", "\\"} or len(os.fsencode(name)) > 200:
+        hint = "use 1 to 200 printable characters without / and \\"
+        raise ConfigError(f"{_shortened(name)!r} cannot name a run", where=key, hint=hint)
 
 
 def one_of(value: str, allowed: Iterable[str], key: str) -> None:
@@ -189,18 +206,25 @@ def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Se
     for file in files:
         merged = _merge(merged, _read_yaml(Path(file)), keys, str(file))
     for override in overrides:
-        key, equals, _ = override.partition("=")
+        where, (key, equals, _) = _shortened(override), override.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"{override!r} is not key=value", where="command line", hint="write e.g. limit=10")
+            raise ConfigError(f"{where!r} is not key=value", where="command line", hint="write e.g. limit=10")
         try:
             layer = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
-        except (OmegaConfBaseException, YAMLError) as error:
-            raise ConfigError(_first_line(error), where=override) from error
-        merged = _merge(merged, cast("dict[str, Any]", layer), keys, override)
+        except _UNREADABLE as error:
+            raise ConfigError(_reason(error), where=where) from error
+        merged = _merge(merged, cast("dict[str, Any]", layer), keys, where)
     try:
         return cast(T, OmegaConf.to_object(merged))
-    except OmegaConfBaseException as error:
-        raise ConfigError(_first_line(error), where=getattr(error, "full_key", None)) from error
+    except ConfigError:
+        raise
+    except _UNREADABLE as error:
+        raise ConfigError(_reason(error), where=getattr(error, "full_key", None) or "settings") from error
+
+
+_UNREADABLE = (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError)
+"""What OmegaConf raises over a layer of settings: characters that are no text, mixed containers and nesting without end
+reach the caller as built-in errors."""
 
 
 def as_yaml(settings: object) -> str:
@@ -217,11 +241,12 @@ def _keys(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _merge(merged: Any, layer: Mapping[str, Any], keys: Mapping[str, Any], where: str) -> Any:
+    checked = _checked(layer, keys, where)
     try:
-        return OmegaConf.merge(merged, _checked(layer, keys, where))
-    except OmegaConfBaseException as error:
+        return OmegaConf.merge(merged, checked)
+    except _UNREADABLE as error:
         key = getattr(error, "full_key", None)
-        raise ConfigError(f"{key}: {_first_line(error)}" if key else _first_line(error), where=where) from error
+        raise ConfigError(f"{key}: {_reason(error)}" if key else _reason(error), where=where) from error
 
 
 def _checked(layer: Mapping[str, Any], keys: Mapping[str, Any], where: str, prefix: str = "") -> dict[str, Any]:
@@ -235,8 +260,11 @@ def _checked(layer: Mapping[str, Any], keys: Mapping[str, Any], where: str, pref
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{name!r} is a group of keys, not a value", where=where)
             value = _checked(value, keys, where, f"{name}.")
-        elif get_origin(keys[name]) is list and not isinstance(value, list):
-            value = [value]
+        elif get_origin(keys[name]) is list:
+            value = value if isinstance(value, list) else [value]
+            if nested := next((item for item in value if isinstance(item, list | Mapping)), None):
+                problem = f"{name!r} takes single values, not {_shortened(str(nested))!r}"
+                raise ConfigError(problem, where=where, hint="write e.g. [a, b]")
         checked[str(key)] = value
     return checked
 
@@ -251,16 +279,24 @@ def _nearest(name: str, keys: Iterable[str]) -> str:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - `Path.is_file` fails for a name that is too long
         raise ConfigError("no such configuration file", where=path)
     try:
         layer = OmegaConf.to_container(OmegaConf.load(path))
-    except (OSError, UnicodeDecodeError, YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"not readable as YAML ({_first_line(error)})", where=path) from error
+    except (OSError, *_UNREADABLE) as error:
+        raise ConfigError(f"not readable as YAML ({_reason(error)})", where=path) from error
     if not isinstance(layer, dict):
         raise ConfigError("the file holds no mapping of keys to values", where=path)
     return cast("dict[str, Any]", layer)
 
 
-def _first_line(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
+    """One line: what YAML found and where, or the first line of another message."""
+    if isinstance(error, MarkedYAMLError) and error.problem:
+        mark = error.problem_mark or error.context_mark
+        return f"line {mark.line + 1}: {error.problem}" if mark else error.problem
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -36,7 +36,8 @@ class SennaPruneError(Exception):
             text = f"{self.where}: {text}"
         if self.hint:
             text = f"{text}. {self.hint[0].upper()}{self.hint[1:]}"
-        return " ".join(text.split())
+        # A path may hold bytes that are no UTF-8; Python keeps them as surrogates, which cannot be printed.
+        return " ".join(text.split()).encode(errors="backslashreplace").decode()
 
 
 class FileError(SennaPruneError, ValueError):

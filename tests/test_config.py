@@ -60,7 +60,7 @@ def test_list_override_replaces_the_list() -> None:
         ("pruning.accounting=after", "pruning.accounting: unknown value 'after'"),
         ("pruning.methods=[]", "pruning.methods: the list is empty"),
         ("data.camera_orders=front", "data.camera_orders: unknown value 'front'"),
-        ("kept_samples=-1", "kept_samples: a count cannot be negative"),
+        ("kept_samples=-1", "kept_samples: -1 is less than 0"),
         ("nonsense", "'nonsense' is not key=value"),
         ("pruning.retentions=[0.2", "pruning.retentions=[0.2:"),
     ],

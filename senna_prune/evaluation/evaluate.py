@@ -13,12 +13,14 @@ from senna_prune.config import EvaluationConfig, ScoringConfig
 from senna_prune.errors import RunError
 from senna_prune.evaluation.report.explain import explain
 from senna_prune.evaluation.report.show import show_results
+from senna_prune.evaluation.run.picture_reader import PictureReader
+from senna_prune.evaluation.run.planning_set import PlanningSet, planning_set, require_images
 from senna_prune.evaluation.run.processes import Processes
 from senna_prune.evaluation.run.progress import Meter, announce
 from senna_prune.evaluation.run.run_folder import RunFolder, RunInfo
-from senna_prune.evaluation.run.run_key import require_same_run, run_key, short_digest
+from senna_prune.evaluation.run.run_key import run_key, short_digest
 from senna_prune.evaluation.run.runner import Chunk, left_in, plan_of_work, run_tasks
-from senna_prune.evaluation.run.sweep import expand, planning_samples, require_images
+from senna_prune.evaluation.run.sweep import expand
 from senna_prune.evaluation.run.system import EvaluatedSystem
 from senna_prune.evaluation.score.latency import summarise_timing
 from senna_prune.evaluation.score.scoring import score
@@ -52,40 +54,47 @@ def evaluate(
     Raises:
         SennaPruneError: see the typed errors; nothing decided so far is lost.
     """
-    # Files and pipes have no width of their own; tables need more than the usual guess.
+    # Files and pipes have no width, and tables need more than the 80 columns that rich assumes then.
     console = console or Console(width=None if sys.stdout.isatty() else 120)
-    samples = planning_samples(config.data, config.limit)
+    chosen = planning_set(config.data, config.limit)
+    samples, root = chosen.samples, Path(config.data.image_root)
     conditions = expand(config.pruning)
     schedules = {condition.id: system.resolve(condition, samples[0]) for condition in conditions}
     if explain_only:
         explain(conditions, schedules, system.shape, console)
         return None
     if config.scoring.on_error == "fail":
-        require_images(samples, Path(config.data.image_root))
+        require_images(samples, root)
     processes = processes or Processes.current(cpu=config.model.device == "cpu")
     key = run_key(config, system.digest())
     folder = RunFolder(Path(config.output or f"runs/{config.name}-{short_digest(key)}"))
     settings = {name: value for name, value in asdict(config).items() if name != "output"}
     info = RunInfo(config.name, "partial", key, settings, conditions, system.shape)
     if dry_run:
-        if folder.info_path.exists():
-            require_same_run(folder.read_info().key, key, folder.path)
+        folder.require_same(key)
         chunks = plan_of_work(samples, conditions, folder.read_lines(), 0, config.batch_size)
-        announce(console, samples, conditions, chunks, 1, folder.path)
+        announce(console, chosen, conditions, chunks, 1, folder.path)
         return None
-    if processes.main:
-        folder.claim(info, samples)
-    processes.wait()
-    chunks = plan_of_work(samples, conditions, folder.read_lines(), config.kept_samples, config.batch_size)
-    # Nobody may write before everybody has read, or the shares would differ.
-    processes.wait()
-    if chunks:
-        _run(config, system, folder, info, chunks, processes, console, samples)
-    processes.wait()
-    if processes.main:
-        finish(folder, info, samples, config.scoring)
-        show_results(folder, console)
-    return folder.path
+    try:
+        if processes.main:
+            folder.claim(info, samples)
+        processes.wait()
+        decided = folder.read()
+        chunks = plan_of_work(samples, conditions, decided.lines, config.kept_samples, config.batch_size)
+        pictures = PictureReader(root, decided.pictures)
+        if processes.main:
+            pictures.require_unchanged(samples)
+        # Nobody may write before everybody has read: the processes share out the work that they find left.
+        processes.wait()
+        if chunks or folder.lacks_appearance():
+            _run(config, system, folder, info, chunks, processes, console, chosen, pictures)
+        processes.wait()
+        if processes.main:
+            finish(folder, info, samples, config.scoring)
+            show_results(folder, console)
+        return folder.path
+    finally:
+        folder.release()
 
 
 def _run(
@@ -96,11 +105,12 @@ def _run(
     chunks: Sequence[Chunk],
     processes: Processes,
     console: Console,
-    samples: Sequence[PlanningSample],
+    chosen: PlanningSet,
+    pictures: PictureReader,
 ) -> None:
     if processes.main:
         folder.write_info(info)
-        announce(console, samples, info.conditions, chunks, processes.count, folder.path)
+        announce(console, chosen, info.conditions, chunks, processes.count, folder.path)
     system.load()
     if processes.main:
         folder.write_appearance(system.appearance())
@@ -111,7 +121,7 @@ def _run(
         Meter(sum(counts), next(iter(counts), 0), shown=processes.main) as meter,
     ):
         fail = config.scoring.on_error == "fail"
-        spent = run_tasks(share, system, journal, fail_on_error=fail, advance=meter.advance)
+        spent = run_tasks(share, system, journal, pictures, fail_on_error=fail, advance=meter.advance)
     if processes.main:
         console.print(str(spent), highlight=False, markup=False)
 
@@ -122,7 +132,8 @@ def finish(folder: RunFolder, info: RunInfo, samples: Sequence[PlanningSample], 
     Raises:
         RunError: a decision is missing.
     """
-    lines = folder.read_lines()
+    decided = folder.read()
+    lines = decided.lines
     order = [(sample.key, condition.id) for sample in samples for condition in info.conditions]
     if missing := [key for key in order if key not in lines]:
         raise RunError(
@@ -132,4 +143,4 @@ def finish(folder: RunFolder, info: RunInfo, samples: Sequence[PlanningSample], 
         )
     results = score((lines[key][0] for key in order), info.conditions, info.shape, scoring, complete=True)
     timing = summarise_timing({key: lines[key][1] for key in order}, info.conditions)
-    folder.finish(replace(info, status="complete"), lines, order, results, timing)
+    folder.finish(replace(info, status="complete"), decided, order, results, timing)

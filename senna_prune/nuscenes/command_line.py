@@ -13,9 +13,8 @@ from senna_prune.files import check_output
 from senna_prune.nuscenes.benchmark import print_benchmark
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.nuscenes.reference_layout import read_reference
-from senna_prune.nuscenes.scene_samples import KINDS
 from senna_prune.nuscenes.summary import plot_summary, print_summary
-from senna_prune.task.labels import Convention
+from senna_prune.task.labels import KINDS, Convention
 from senna_prune.task.sample import write_samples
 
 SPEED_SOURCE_HELP = "auto: CAN bus where present, else a displacement that looks 0.5 s into the future; past does not"

@@ -23,9 +23,9 @@ from senna_prune.nuscenes.conversion_counts import ConversionReport
 from senna_prune.nuscenes.ego_speed import SpeedSource, can_bus_speed
 from senna_prune.nuscenes.reference_layout import write_reference
 from senna_prune.nuscenes.scene import Scene, read_scene
-from senna_prune.nuscenes.scene_samples import BOX_KINDS, CAPTION_KINDS, KINDS, Recipe, SceneResult, scene_samples
+from senna_prune.nuscenes.scene_samples import BOX_KINDS, CAPTION_KINDS, Recipe, SceneResult, scene_samples
 from senna_prune.nuscenes.tables import BOX_TABLES, POSE_TABLES, KeyframeTables
-from senna_prune.task.labels import CORRECTED, Convention
+from senna_prune.task.labels import CORRECTED, KINDS, Convention
 from senna_prune.task.sample import PlanningSample, write_samples
 
 Item = TypeVar("Item")

@@ -17,12 +17,9 @@ from senna_prune.nuscenes.navigation import lidar_future
 from senna_prune.nuscenes.objects import motion_questions, vru_questions
 from senna_prune.nuscenes.questions import TRAFFIC_LIGHT_QUESTION, Question, description_question
 from senna_prune.nuscenes.scene import Scene
-from senna_prune.task.labels import CAMERAS, CORRECTED, Convention
+from senna_prune.task.labels import CAMERAS, CORRECTED, KINDS, Convention
 from senna_prune.task.prompts import IMAGE_PROMPT
 from senna_prune.task.sample import PlanningSample
-
-KINDS = ("vru", "motion", "traffic_light", "description", "plan", "explanation")
-"""Question kinds in the order in which the reference asks them about a keyframe."""
 
 BOX_KINDS = frozenset({"vru", "motion"})
 """Kinds that need annotated boxes."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path as FilePath
 from typing import Any
 
-from senna_prune.errors import SampleError
+from senna_prune.errors import SampleError, nearest_of
 from senna_prune.files import accessing, decode_json, open_regular, write_whole
-from senna_prune.task.labels import CAMERAS, CORRECTED, Convention
+from senna_prune.task.labels import CAMERAS, CORRECTED, KINDS, Convention
 
 SCHEMA_VERSION = 1
 
@@ -24,13 +25,13 @@ class PlanningSample:
         token: nuScenes sample token.
         scene: scene name, e.g. `scene-0061`; the cluster of the statistics.
         timestamp: microseconds.
-        kind: `plan`, `vru`, `motion`, `traffic_light`, `description` or `explanation`.
+        kind: one of `KINDS`.
         images: six image paths by camera channel, relative to the image root.
         question: user turn with six `<image>` markers, as the model is asked.
         answer: reference answer.
         speed: displayed ego speed in m/s, None where the question has none.
         command: navigation command, None where the question has none.
-        convention: camera order and navigation command convention.
+        convention: camera order and navigation command convention; a planning set says both for every sample.
         index: counts questions of one kind about one keyframe (motion questions are asked per view).
         trajectory: future ego positions every 0.5 s, lidar frame at the keyframe (x right, y forward), metres.
         source: digest of the tables the sample was made from. Where a speed is shown `/can_bus`, `/displacement` (which
@@ -80,7 +81,7 @@ class PlanningSample:
                 f"schema version {schema!r}, expected {SCHEMA_VERSION}", where=where, hint="convert the set again"
             )
         known = {f.name for f in fields(cls)}
-        required = {"token", "scene", "timestamp", "kind", "images", "question", "answer"}
+        required = {"token", "scene", "timestamp", "kind", "images", "question", "answer", "convention"}
         if missing := sorted(required - values.keys()):
             raise SampleError(f"field {missing[0]!r} is missing", where=where, hint="convert the set again")
         if unknown := sorted(values.keys() - known):
@@ -88,21 +89,27 @@ class PlanningSample:
         for name, (accepts, wanted) in _TYPES.items():
             if name in values and not accepts(values[name]):
                 raise SampleError(f"{name} is {_brief(values[name])}, not {wanted}", where=where)
+        if values["kind"] not in KINDS:
+            raise SampleError(
+                f"unknown kind {_brief(values['kind'])}", where=where, hint=nearest_of(values["kind"], KINDS)
+            )
         if sorted(values["images"]) != sorted(CAMERAS):
             raise SampleError("images must name exactly the six cameras " + ", ".join(CAMERAS), where=where)
         if values["question"].count("<image>") != len(CAMERAS):
             raise SampleError("the question must hold six <image> markers", where=where)
         try:
-            values["convention"] = Convention(**values.get("convention", {}))
-        except (TypeError, ValueError) as error:
-            raise SampleError(f"not a convention ({error})", where=where, hint="convert the set again") from error
+            values["convention"] = Convention(values["convention"]["cameras"], values["convention"]["command"])
+        except (KeyError, ValueError) as error:
+            problem = f"{_brief(values['convention'])} is not a convention of cameras and command"
+            raise SampleError(problem, where=where, hint="convert the set again") from error
         if values.get("trajectory") is not None:
             values["trajectory"] = tuple((float(x), float(y)) for x, y in values["trajectory"])
         return cls(**values)
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+    """Refuses lone surrogates, which JSON can spell and no file can hold."""
+    return isinstance(value, str) and (value.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in value))
 
 
 def _is_whole(value: object) -> bool:
@@ -137,7 +144,7 @@ _TYPES: dict[str, tuple[Callable[[object], bool], str]] = {
 
 
 def _brief(value: object) -> str:
-    text = repr(value)
+    text = ascii(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 
@@ -157,7 +164,7 @@ def iter_samples(path: FilePath | str) -> Iterator[PlanningSample]:
         SampleError: the file is absent, or a line is not a valid sample (named by its number).
         FileError: the file cannot be read.
     """
-    if not FilePath(path).exists():
+    if not os.path.exists(path):  # noqa: PTH110 - `Path.exists` fails for a name that is too long
         raise SampleError("no such planning set", where=path, hint="write one with tools/convert_nuscenes.py")
     with open_regular(path) as lines, accessing(path, "read"):
         for number, line in enumerate(lines, start=1):
@@ -178,6 +185,6 @@ def read_samples(path: FilePath | str) -> list[PlanningSample]:
     seen: set[str] = set()
     for sample in samples:
         if sample.key in seen:
-            raise SampleError(f"sample {sample.key} stands twice", where=path, hint="convert it again")
+            raise SampleError(f"sample {sample.key} is in it twice", where=path, hint="convert it again")
         seen.add(sample.key)
     return samples

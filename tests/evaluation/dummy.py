@@ -87,13 +87,10 @@ class DummySystem:
         paths = [[1 / 4 if patch // 4 == token else 0.0 for patch in range(16)] for token in range(4)]
         return Appearance(paths, padded=True)
 
-    def prepare(self, sample: PlanningSample) -> PlanningSample:
+    def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> PlanningSample:
         self.prepared.append(sample.key)
-        for path in sample.view_paths():
-            file = Path(self.config.data.image_root) / path
-            if not file.is_file():
-                raise ImageError("no such image", where=path)
-            if file.read_bytes() != b"picture":
+        for path, picture in zip(sample.view_paths(), pictures, strict=True):
+            if not picture.startswith(b"picture"):
                 raise ImageError("not a picture", where=path)
         return sample
 

@@ -12,13 +12,14 @@ import pytest
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import ImageError, InputError, RunError
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.run import run_key
+from senna_prune.evaluation.run.picture_reader import PictureReader
+from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.processes import Processes
 from senna_prune.evaluation.run.records import Condition, Decision
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.runner import plan_of_work, run_tasks
 from senna_prune.evaluation.run.senna_system import SennaSystem
-from senna_prune.evaluation.run.sweep import expand, planning_samples
+from senna_prune.evaluation.run.sweep import expand
 from senna_prune.files import Journal, read_lines
 from senna_prune.task.sample import PlanningSample
 from tests.conftest import ROOT
@@ -33,11 +34,6 @@ def data(tmp_path: Path) -> Path:
     """Eleven samples: three batches of three and one of two."""
     path = make_planning_set(tmp_path / "data", scenes=11, per_scene=1)
     return path.parent
-
-
-@pytest.fixture(autouse=True)
-def _one_code_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_key, "code_version", lambda: "one version")
 
 
 def settings(data: Path, folder: Path, *overrides: str) -> EvaluationConfig:
@@ -93,10 +89,10 @@ def test_two_shares_give_the_files_of_one(data: Path, tmp_path: Path) -> None:
     config = settings(data, tmp_path / "two")
     second, folder = DummySystem(config), RunFolder(tmp_path / "two")
     second.load()
-    samples, conditions = planning_samples(config.data), expand(config.pruning)
+    samples, conditions = planning_set(config.data).samples, expand(config.pruning)
     share = Processes(1, 2).share(plan_of_work(samples, conditions, {}, config.kept_samples, config.batch_size))
     with folder.open_journal(1) as journal:
-        run_tasks(share, second, journal, fail_on_error=True)
+        run_tasks(share, second, journal, PictureReader(data, {}), fail_on_error=True)
     assert len(second.decided) == 25
     assert not run(data, tmp_path / "two").loaded
     assert result_files(tmp_path / "two") == result_files(tmp_path / "one")
@@ -144,10 +140,10 @@ def test_a_bad_picture_stops_the_run_where_it_stands(data: Path, tmp_path: Path)
 def test_other_errors_of_the_loader_surface_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = DummySystem.prepare
 
-    def refuse(self: DummySystem, sample: PlanningSample) -> PlanningSample:
+    def refuse(self: DummySystem, sample: PlanningSample, pictures: Sequence[bytes]) -> PlanningSample:
         if sample.token == "token0400":
             raise InputError("the prompt is too long")
-        return prepare(self, sample)
+        return prepare(self, sample, pictures)
 
     monkeypatch.setattr(DummySystem, "prepare", refuse)
     with pytest.raises(InputError, match="too long"):
@@ -168,10 +164,10 @@ def test_time_is_counted_once(data: Path, tmp_path: Path, capsys: pytest.Capture
     config = settings(data, tmp_path / "run")
     system = Clocked(config)
     system.load()
-    chunks = plan_of_work(planning_samples(config.data), expand(config.pruning), {}, 0, config.batch_size)
+    chunks = plan_of_work(planning_set(config.data).samples, expand(config.pruning), {}, 0, config.batch_size)
     advanced: list[int] = []
     with Journal(tmp_path / "journal.jsonl") as journal:
-        spent = run_tasks(chunks, system, journal, fail_on_error=True, advance=advanced.append)
+        spent = run_tasks(chunks, system, journal, PictureReader(data, {}), fail_on_error=True, advance=advanced.append)
     assert advanced == [1] * 55
     # Vision and adapter once per sample, prefill and readout once per decision, pictures not at all.
     assert spent.model == pytest.approx(1e-3 * (11 * 30 + 55 * 3))

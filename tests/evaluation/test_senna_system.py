@@ -15,9 +15,10 @@ from senna_prune.cost import DecoderCost, decoder_flops, kv_bytes, projection_fl
 from senna_prune.engine import prune
 from senna_prune.errors import CheckpointError, PruningError
 from senna_prune.evaluation.evaluate import evaluate
+from senna_prune.evaluation.run.picture_reader import PictureReader
+from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.records import Condition, Decision
 from senna_prune.evaluation.run.senna_system import SennaSystem, sample_seed
-from senna_prune.evaluation.run.sweep import planning_samples
 from senna_prune.files import read_lines
 from senna_prune.model.packed_linear import PackedLinear
 from senna_prune.planner.planner import pruner_for
@@ -46,7 +47,8 @@ def system(given: list[str]) -> SennaSystem:
 
 
 def decide(system: SennaSystem, samples: Sequence[PlanningSample], condition: Condition) -> list[Decision]:
-    encoded = system.encode([system.prepare(sample) for sample in samples])
+    reader = PictureReader(Path(system.config.data.image_root), {})
+    encoded = system.encode([system.prepare(sample, reader.read(sample)[0]) for sample in samples])
     return system.decide(encoded, condition, [True] * len(samples))
 
 
@@ -82,10 +84,10 @@ def test_whole_evaluation(given: list[str], tmp_path: Path, readout: str) -> Non
 
 
 def test_unpruned_decision_is_the_plain_models(system: SennaSystem) -> None:
-    sample = planning_samples(system.config.data)[0]
-    encoded = system.encode([system.prepare(sample)])
-    (decision,) = system.decide(encoded, Condition("none", "none"), [False])
+    sample = planning_set(system.config.data).samples[0]
     root = Path(system.config.data.image_root)
+    encoded = system.encode([system.prepare(sample, PictureReader(root, {}).read(sample)[0])])
+    (decision,) = system.decide(encoded, Condition("none", "none"), [False])
     inputs = system.planner.processor(planning_prompt(sample.question), [root / path for path in sample.view_paths()])
     ids = system.planner.model.generate(**inputs, max_new_tokens=4, do_sample=False)[:, inputs["input_ids"].shape[1] :]
     assert decision.answer == system.planner.processor.tokenizer.decode(ids[0], skip_special_tokens=True).strip()
@@ -94,7 +96,7 @@ def test_unpruned_decision_is_the_plain_models(system: SennaSystem) -> None:
 
 def test_flops_and_cache_agree_with_what_ran(system: SennaSystem) -> None:
     """Against the budget's arithmetic, and against the cache that a pruned prefill really leaves."""
-    sample = planning_samples(system.config.data)[0]
+    sample = planning_set(system.config.data).samples[0]
     condition = Condition("autoprune", "autoprune", 0.25)
     trace = decide(system, [sample], condition)[0].trace
     text = system.planner.model.config.text_config
@@ -121,7 +123,7 @@ def test_cost_of_vision_counts_the_real_weights(system: SennaSystem) -> None:
 
 
 def test_random_draws_anew_for_every_sample_and_repeats(system: SennaSystem) -> None:
-    first, second = planning_samples(system.config.data)[:2]
+    first, second = planning_set(system.config.data).samples[:2]
     condition = Condition("random", "random", 0.25, seed=0)
     draws = [decide(system, [sample], condition)[0].trace.depths for sample in (first, second, first)]
     assert draws[0] == draws[2]
@@ -132,7 +134,7 @@ def test_random_draws_anew_for_every_sample_and_repeats(system: SennaSystem) -> 
 
 def test_resolving_needs_no_weights(given: list[str], tmp_path: Path) -> None:
     config = load_config(EvaluationConfig, overrides=given)
-    sample = planning_samples(config.data)[0]
+    sample = planning_set(config.data).samples[0]
     system = SennaSystem(config)
     schedule = system.resolve(Condition("autoprune", "autoprune", 0.25), sample)
     assert sum(schedule.entering) / 8 == pytest.approx(12, abs=0.5)
@@ -145,7 +147,9 @@ def test_resolving_needs_no_weights(given: list[str], tmp_path: Path) -> None:
 def test_published_accounting_counts_as_the_method_does(given: list[str]) -> None:
     overrides = [*given, "pruning.accounting=published"]
     config = load_config(EvaluationConfig, overrides=overrides)
-    schedule = SennaSystem(config).resolve(Condition("autoprune", "autoprune", 0.25), planning_samples(config.data)[0])
+    schedule = SennaSystem(config).resolve(
+        Condition("autoprune", "autoprune", 0.25), planning_set(config.data).samples[0]
+    )
     assert sum(schedule.entering) / 8 > 13
     assert "published accounting" in schedule.note
 
@@ -168,7 +172,7 @@ def test_absent_checkpoint(given: list[str], tmp_path: Path) -> None:
 def test_packed_weights_are_used_and_give_the_same_distribution(given: list[str]) -> None:
     config = load_config(EvaluationConfig, overrides=[*given, "readout.mode=one_pass", "model.packed=true"])
     packed, plain = SennaSystem(config), SennaSystem(replace(config, model=replace(config.model, packed=False)))
-    samples, decided = planning_samples(config.data)[:2], []
+    samples, decided = planning_set(config.data).samples[:2], []
     for one in (packed, plain):
         one.load()
         # Every token is kept: a score that decides may differ in its last bits.

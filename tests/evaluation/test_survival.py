@@ -5,56 +5,23 @@ from __future__ import annotations
 import errno
 import gc
 import json
-import math
 import multiprocessing
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import FileError, ImageError, RunError
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.run import run_key
 from senna_prune.evaluation.run.processes import Processes
-from senna_prune.evaluation.run.records import Condition, Decision
 from senna_prune.evaluation.run.run_folder import RunFolder
-from senna_prune.evaluation.run.run_key import code_version
 from senna_prune.files import read_lines
-from senna_prune.task.sample import PlanningSample
 from tests.conftest import ROOT
-from tests.evaluation.dummy import DummySystem, make_planning_set
+from tests.evaluation.dummy import DummySystem
+from tests.evaluation.dummy_runs import METHODS, run, settings
 from tests.evaluation.kill_and_resume import kill_and_resume, result_files
-
-METHODS = ["pruning.methods=[autoprune,random,blind]", "pruning.seeds=[0,1]", "scoring.resamples=50"]
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    make_planning_set(tmp_path / "data", scenes=4, per_scene=3)
-    return tmp_path / "data"
-
-
-@pytest.fixture(autouse=True)
-def _one_code_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sources may change while these tests run; that alone must not make a run another."""
-    monkeypatch.setattr(run_key, "code_version", lambda: "one version")
-
-
-def settings(data: Path, folder: Path, *overrides: str) -> EvaluationConfig:
-    given = [f"data.planning_set={data}/set.jsonl", f"data.image_root={data}", f"output={folder}", *METHODS]
-    return load_config(EvaluationConfig, overrides=[*given, *overrides])
-
-
-def run(data: Path, folder: Path, *overrides: str, delay: float = 0.0, checkpoint: str = "dummy") -> DummySystem:
-    config = settings(data, folder, *overrides)
-    system = DummySystem(config, delay, checkpoint)
-    evaluate(config, system)
-    return system
 
 
 class Forked:
@@ -130,47 +97,6 @@ def test_what_conditions_share_is_computed_once(data: Path, tmp_path: Path) -> N
     system = run(data, tmp_path / "run")
     assert len(system.encoded) == len(set(system.encoded)) == 12
     assert len(system.decided) == 60
-
-
-@pytest.mark.parametrize(
-    ("overrides", "checkpoint", "message"),
-    [
-        (["pruning.retentions=0.4"], "dummy", r"pruning\.retentions was \[0\.25\], is \[0\.4\]"),
-        (["limit=3"], "dummy", "limit was null, is 3"),
-        (["readout.mode=one_pass"], "dummy", r'readout\.mode was "generate", is "one_pass"'),
-        ([], "another", 'checkpoint was "dummy", is "another"'),
-    ],
-)
-def test_another_run_is_refused_naming_the_difference(
-    data: Path, tmp_path: Path, overrides: list[str], checkpoint: str, message: str
-) -> None:
-    run(data, tmp_path / "run")
-    before = result_files(tmp_path / "run")
-    with pytest.raises(RunError, match=message):
-        run(data, tmp_path / "run", *overrides, checkpoint=checkpoint)
-    assert result_files(tmp_path / "run") == before
-
-
-def test_changed_planning_set_is_refused(data: Path, tmp_path: Path) -> None:
-    run(data, tmp_path / "run")
-    lines = (data / "set.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    (data / "set.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
-    with pytest.raises(RunError, match="planning_set was"):
-        run(data, tmp_path / "run")
-
-
-def test_moved_data_is_the_same_run(data: Path, tmp_path: Path) -> None:
-    run(data, tmp_path / "run")
-    data.rename(tmp_path / "moved")
-    assert not run(tmp_path / "moved", tmp_path / "run").loaded
-
-
-def test_default_folder_depends_on_the_settings(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for limit in (2, 3, 2):
-        config = settings(data, tmp_path, f"limit={limit}", "output=null", "name=mine")
-        evaluate(config, DummySystem(config))
-    assert len(list((tmp_path / "runs").glob("mine-*"))) == 2
 
 
 def test_foreign_folder_is_refused(data: Path, tmp_path: Path) -> None:
@@ -295,41 +221,3 @@ def test_two_processes_give_the_files_of_one(data: Path, tmp_path: Path) -> None
     for info in infos:
         assert info["key"].pop("code")
     assert infos[0] == infos[1]
-
-
-def test_code_version_follows_the_sources() -> None:
-    assert run_key.short_digest({"a": 1}) != run_key.short_digest({"a": 2})
-    versions = {code_version([name]) for name in ("cost.py", "evaluation/score/metrics.py", "planner")}
-    assert len(versions) == 3
-
-
-def test_scoring_and_name_may_change_between_tries(data: Path, tmp_path: Path) -> None:
-    """No decision depends on them: the advice to set another `on_error` must not throw the decisions away."""
-    run(data, tmp_path / "run")
-    before = (tmp_path / "run" / "decisions.jsonl").read_bytes()
-    run(data, tmp_path / "run", "scoring.on_error=count_wrong", "scoring.resamples=60", "name=other")
-    assert (tmp_path / "run" / "decisions.jsonl").read_bytes() == before
-    assert json.loads((tmp_path / "run" / "results.json").read_text())["on_error"] == "count_wrong"
-
-
-def test_dry_run_does_not_take_another_run_for_its_own(data: Path, tmp_path: Path) -> None:
-    run(data, tmp_path / "run")
-    config = settings(data, tmp_path / "run", "readout.max_new_tokens=3")
-    with pytest.raises(RunError, match="another run"):
-        evaluate(config, DummySystem(config, 0.0, "dummy"), dry_run=True)
-
-
-class Overflowing(DummySystem):
-    """Its model overflows at the fourth decision."""
-
-    def decide(self, encoded: Sequence[PlanningSample], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
-        decisions = super().decide(encoded, condition, depths)
-        return [replace(d, distribution=(math.nan,) * 20) for d in decisions] if len(self.decided) == 4 else decisions
-
-
-def test_a_model_that_overflows_stops_the_run_and_loses_nothing(data: Path, tmp_path: Path) -> None:
-    config = settings(data, tmp_path / "run")
-    with pytest.raises(RunError, match=r"sample .+ condition .+not finite.+model\.dtype"):
-        evaluate(config, Overflowing(config))
-    whole = len(run(data, tmp_path / "other").decided)
-    assert len(run(data, tmp_path / "run").decided) == whole - 3

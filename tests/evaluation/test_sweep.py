@@ -9,9 +9,10 @@ import pytest
 
 from senna_prune.config import DataConfig, EvaluationConfig, PruningConfig, load_config
 from senna_prune.errors import ConfigError, PruningError
+from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.processes import Processes
 from senna_prune.evaluation.run.runner import plan_of_work
-from senna_prune.evaluation.run.sweep import expand, planning_samples
+from senna_prune.evaluation.run.sweep import expand
 from tests.evaluation.dummy import make_planning_set
 
 
@@ -32,9 +33,9 @@ def test_sweep_order_and_ids() -> None:
 def test_sweep_refuses_nonsense() -> None:
     with pytest.raises(PruningError, match="autoprune"):
         expand(PruningConfig(methods=["autoprun"]))
-    with pytest.raises(ConfigError, match=r"'random@0\.25#0' stands twice"):
+    with pytest.raises(ConfigError, match=r"'random@0\.25#0' is listed twice"):
         expand(PruningConfig(methods=["random", "random"]))
-    with pytest.raises(ConfigError, match=r"'autoprune@0\.25' stands twice"):
+    with pytest.raises(ConfigError, match=r"'autoprune@0\.25' is listed twice"):
         expand(PruningConfig(retentions=[0.25, 0.25]))
     with pytest.raises(ConfigError, match=r"unknown value 'autoprnue'\. Did you mean 'autoprune'"):
         expand(PruningConfig(options={"autoprnue": {"variant": "paper"}}))
@@ -52,7 +53,7 @@ def test_controls_cannot_be_impersonated(override: str) -> None:
 
 def test_kept_tokens_are_recorded_under_every_camera_order(tmp_path: Path) -> None:
     path = make_planning_set(tmp_path, scenes=4, per_scene=3)
-    samples = planning_samples(DataConfig([str(path)], str(tmp_path), ["corrected", "upstream"]))
+    samples = planning_set(DataConfig([str(path)], str(tmp_path), ["corrected", "upstream"])).samples
     chunks = plan_of_work(samples, expand(EvaluationConfig().pruning), {}, kept_samples=3)
     orders = [task.sample.convention.cameras for (task,) in chunks if task.depths]
     assert sorted(orders) == ["corrected"] * 3 + ["upstream"] * 3
@@ -62,7 +63,7 @@ def test_a_batch_holds_questions_of_a_length(tmp_path: Path) -> None:
     path = make_planning_set(tmp_path, scenes=4, per_scene=3)
     samples = [
         replace(sample, question=sample.question + "?" * (number % 3))
-        for number, sample in enumerate(planning_samples(DataConfig([str(path)], str(tmp_path))))
+        for number, sample in enumerate(planning_set(DataConfig([str(path)], str(tmp_path))).samples)
     ]
     conditions = expand(EvaluationConfig().pruning)
     singles = plan_of_work(samples, conditions, {}, kept_samples=0)

@@ -107,7 +107,7 @@ SETTINGS = [
     (["--limit", "ten"], "limit: Value 'ten' of type 'str' could not be converted to Integer"),
     (["--limit", "0"], "limit: 0 is less than 1"),
     (["--methods", "autoprun"], "unknown pruning method 'autoprun'. Did you mean 'autoprune'?"),
-    (["--methods", "random,random"], "pruning: 'random@0.25#0' stands twice"),
+    (["--methods", "random,random"], "pruning: 'random@0.25#0' is listed twice"),
     (["pruning.retentions=0"], "pruning.retentions: 0.0 is no share of tokens"),
     (["pruning.retentions=25"], "pruning.retentions: 25.0 is no share of tokens"),
     (["pruning.options.autoprune.colour=red"], "unknown option 'colour'"),
@@ -134,7 +134,7 @@ DATA: list[tuple[str, Callable[[Path], object], str]] = [
     ("no lines", lambda d: (d / "set.jsonl").write_text(""), "the planning set is empty"),
     ("not JSON", lambda d: (d / "set.jsonl").write_text("{"), "set.jsonl:1: not JSON"),
     ("other kind", lambda d: edit_lines(d / "set.jsonl", lambda ls: [{**x, "kind": "vru"} for x in ls]), "no planning"),
-    ("twice", lambda d: edit_lines(d / "set.jsonl", lambda ls: [*ls, ls[0]]), "stands twice"),
+    ("twice", lambda d: edit_lines(d / "set.jsonl", lambda ls: [*ls, ls[0]]), "is in it twice"),
     (
         "no plan",
         lambda d: edit_lines(d / "set.jsonl", lambda ls: [{**x, "answer": "maybe"} for x in ls]),

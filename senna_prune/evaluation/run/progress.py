@@ -10,20 +10,21 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from senna_prune.evaluation.run.planning_set import PlanningSet
 from senna_prune.evaluation.run.records import Condition
 from senna_prune.evaluation.run.runner import Chunk, left_in
-from senna_prune.task.sample import PlanningSample
 
 
 def announce(
     console: Console,
-    samples: Sequence[PlanningSample],
+    chosen: PlanningSet,
     conditions: Sequence[Condition],
     chunks: Sequence[Chunk],
     processes: int,
     folder: Path,
 ) -> None:
-    """Say how much there is to do."""
+    """Say how much there is to do, and what is left out."""
+    samples = chosen.samples
     total = len(samples) * len(conditions)
     left = sum(map(left_in, chunks))
     scenes = len({sample.scene for sample in samples})
@@ -35,6 +36,8 @@ def announce(
         f"to do: {counted(left, 'decision')} ({total - left} done before) in {processes} process(es)",
         f"run folder: {folder}",
     ]
+    if chosen.left_out:
+        lines.insert(1, f"left out: {counted(chosen.left_out, 'sample')} of other kinds than plan")
     for line in lines:
         console.print(line, highlight=False, markup=False)
 

@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from senna_prune.errors import RunError
+from senna_prune.evaluation.run.typed_json import from_json
 
 SCHEMA_VERSION = 1
 
+LINE_HINT = "delete that line and run the same evaluation again: the decision is then made anew"
+"""What helps when one line of a run is damaged."""
+
 UNPRUNED = "none"
-"""Condition every ratio, loyalty and difference is taken to."""
+"""The condition that every ratio, loyalty and difference compares with."""
 RANDOM = "random"
-"""Control every method is compared with at its retention."""
+"""The control that every method is compared with, at the method's own retention."""
 MAJORITY = "majority"
-"""Row that always gives the most frequent answer of the very samples it is scored on; made when scoring."""
+"""A row added by scoring: it always gives the most frequent answer of the samples that are scored."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,6 @@ class Condition:
         """Unique within a run, e.g. `random@0.25#1`."""
         return self.row if self.seed is None else f"{self.row}#{self.seed}"
 
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Condition:
-        return cls(**record)
-
 
 @dataclass(frozen=True)
 class Trace:
@@ -70,18 +70,6 @@ class Trace:
     per_view: tuple[tuple[int, ...], ...]
     complexity: float | None = None
     depths: tuple[int, ...] | None = None
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Trace:
-        depths = record.get("depths")
-        return cls(
-            entering=tuple(record["entering"]),
-            after=tuple(record["after"]),
-            text=record["text"],
-            per_view=tuple(tuple(row) for row in record["per_view"]),
-            complexity=record.get("complexity"),
-            depths=None if depths is None else tuple(depths),
-        )
 
 
 @dataclass(frozen=True)
@@ -135,21 +123,33 @@ class Record:
         return {"schema": SCHEMA_VERSION, **vars(self), "trace": vars(self.trace) if self.trace else None}
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any], where: str) -> Record:
-        """Raises RunError for another schema or missing fields."""
-        values = dict(record)
-        if (schema := values.pop("schema", None)) != SCHEMA_VERSION:
-            raise RunError(f"schema version {schema!r}, expected {SCHEMA_VERSION}", where=where, hint="run it again")
-        try:
-            if values.get("trace") is not None:
-                values["trace"] = Trace.from_dict(values["trace"])
-            if values.get("distribution") is not None:
-                values["distribution"] = tuple(values["distribution"])
-            return cls(**values)
-        except (KeyError, TypeError) as error:
-            raise RunError(f"not a decision record ({error})", where=where, hint="run it again") from error
+    def from_dict(cls, record: Any, where: str) -> Record:
+        """A record from a decoded line; raises RunError for another schema, or fields that are no decision's."""
+        values = dict(record) if isinstance(record, dict) else record
+        if isinstance(values, dict) and (schema := values.pop("schema", None)) != SCHEMA_VERSION:
+            raise RunError(f"schema version {schema!r}, expected {SCHEMA_VERSION}", where=where, hint=LINE_HINT)
+        read = from_json(cls, values, where, LINE_HINT)
+        if (read.answer is None) == (read.error is None):
+            raise RunError("a decision has either an answer or an error", where=where, hint=LINE_HINT)
+        trace = read.trace
+        if trace and not len(trace.entering) == len(trace.after) == len(trace.per_view) > 0:
+            raise RunError("the trace's lists differ in their numbers of layers", where=where, hint=LINE_HINT)
+        return read
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Time and memory of one decision, as a line of `timing.jsonl` holds them.
+
+    Attributes:
+        milliseconds: by stage.
+        peak_bytes: peak accelerator memory, None where it is not measured.
+    """
+
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
+    peak_bytes: int | None = None
 
 
 def rounded(value: float, digits: int = 6) -> float:
-    """`value` to so many significant digits: beyond them, numbers differ between numbers of threads."""
+    """`value` with so many significant digits; the digits after them depend on the number of threads."""
     return float(f"{value:.{digits}g}")

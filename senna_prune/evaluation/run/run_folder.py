@@ -5,6 +5,7 @@ planning_set.jsonl  the evaluated samples
 journal/            one file per process while the run is partial
 decisions.jsonl     one line per (sample, condition), in the order of the plan of work
 timing.jsonl        measured times of the same lines, kept apart: they differ from run to run
+pictures.json       digest of every picture that a decision saw: a changed one is refused when the run is continued
 results.json        scores; timing.json: p50 and p95 by stage
 appearance.json     how visual tokens are drawn back onto pictures
 """
@@ -13,23 +14,41 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
+import os
 import shutil
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from senna_prune.config import EvaluationConfig
 from senna_prune.cost import ModelShape
 from senna_prune.errors import RunError
-from senna_prune.evaluation.run.records import SCHEMA_VERSION, Condition, Record
+from senna_prune.evaluation.run.records import LINE_HINT, SCHEMA_VERSION, Condition, Measured, Record
 from senna_prune.evaluation.run.run_key import require_same_run
 from senna_prune.evaluation.run.system import Appearance
+from senna_prune.evaluation.run.typed_json import from_json
 from senna_prune.files import Journal, accessing, read_json, read_lines, to_line, write_json, write_whole
 from senna_prune.task.sample import PlanningSample, iter_samples
 
 Lines = dict[tuple[str, str], tuple[Record, dict[str, Any]]]
 """Record and timing by (sample key, condition id)."""
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Everything that a run holds so far.
+
+    Attributes:
+        lines: what was decided.
+        pictures: digest of every picture that a decision saw, by its path in the planning set.
+    """
+
+    lines: Lines
+    pictures: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -54,6 +73,9 @@ class RunInfo:
 
 
 CONTINUE = "free space or permissions, then run the same command again: every finished decision is kept"
+CHANGED = "restore the picture as it was, choose another output=, or delete the folder and evaluate anew"
+START_ANEW = "restore run.json from a copy, or delete the folder and evaluate anew"
+"""What helps when `run.json` is damaged: nothing else says which settings the decisions belong to."""
 
 
 class RunFolder:
@@ -80,25 +102,42 @@ class RunFolder:
         with accessing(self.path, "written", CONTINUE):
             self.path.mkdir(parents=True, exist_ok=True)
             strangers = [entry.name for entry in self.path.iterdir() if not entry.name.endswith(".part")]
-        if self.info_path.exists():
-            require_same_run(self.read_info().key, info.key, self.path)
-        elif set(strangers) - {"journal"}:
-            raise RunError("the folder is not empty and holds no run", where=self.path, hint="choose another output=")
+        if not self.require_same(info.key) and set(strangers) - {"journal"}:
+            hint = f"choose another output=, or, if it held a run, {START_ANEW}"
+            raise RunError("the folder is not empty and holds no run", where=self.path, hint=hint)
         self._take_lock()
-        if not self.info_path.exists():
+        if not self._holds("run.json"):
             self.write_info(info)
         lines = [json.dumps(sample.to_dict()) + "\n" for sample in samples]
         write_whole(self.path / "planning_set.jsonl", "".join(lines), CONTINUE)
 
+    def require_same(self, key: Mapping[str, Any]) -> bool:
+        """Whether a run is here already; raises RunError if it is another one."""
+        here = self._holds("run.json")
+        if here:
+            require_same_run(self.read_info().key, key, self.path)
+        return here
+
+    def _holds(self, name: str) -> bool:
+        return os.path.exists(self.path / name)  # noqa: PTH110 - `Path.exists` fails for a name that is too long
+
     def _take_lock(self) -> None:
         with accessing(self.journals, "written", CONTINUE):
             self.journals.mkdir(exist_ok=True)
-            self._lock = (self.journals / "lock").open("wb")
+            # O_NONBLOCK: a FIFO of that name would wait for a reader.
+            descriptor = os.open(self.journals / "lock", os.O_WRONLY | os.O_CREAT | os.O_NONBLOCK, 0o666)
+            self._lock = os.fdopen(descriptor, "wb")
         try:
-            # The system drops the lock with the process, however that ends.
+            # The operating system releases the lock when the process ends, even after kill -9.
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError("another process is at work on this run", where=self.path, hint="wait for it") from None
+
+    def release(self) -> None:
+        """Let another process claim the folder; without effect where it is not claimed."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def write_info(self, info: RunInfo) -> None:
         record = {"schema": SCHEMA_VERSION, **asdict(info)}
@@ -106,17 +145,16 @@ class RunFolder:
 
     def read_info(self) -> RunInfo:
         """Raises RunError if the folder holds no run."""
-        if not self.info_path.is_file():
+        if not self._holds("run.json"):
             raise RunError("no run here (run.json is absent)", where=self.path, hint="name a folder that a run wrote")
-        try:
-            record = read_json(self.info_path, hint="run it again", error=RunError)
-            if record.pop("schema") != SCHEMA_VERSION:
-                raise RunError("written by another version", where=self.info_path, hint="run it again")
-            record["conditions"] = tuple(Condition.from_dict(entry) for entry in record["conditions"])
-            record["shape"] = ModelShape(**record["shape"])
-            return RunInfo(**record)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunError(f"not readable ({error})", where=self.info_path, hint="run it again") from error
+        record = read_json(self.info_path, hint=START_ANEW, error=RunError)
+        if record.pop("schema", None) != SCHEMA_VERSION:
+            raise RunError("written by another version", where=self.info_path, hint=START_ANEW)
+        info = from_json(RunInfo, record, self.info_path, START_ANEW)
+        from_json(EvaluationConfig, info.settings, self.info_path, START_ANEW)
+        if info.status not in ("partial", "complete") or not info.conditions or min(vars(info.shape).values()) < 0:
+            raise RunError("status, conditions or shape hold values no run has", where=self.info_path, hint=START_ANEW)
+        return info
 
     def read_json(self, name: str) -> Any:
         """A JSON file of the run.
@@ -126,11 +164,22 @@ class RunFolder:
         """
         return read_json(self.path / name, (dict, list), hint="run the evaluation again", error=RunError)
 
-    def write_appearance(self, appearance: Appearance | None) -> None:
-        """Keep what is needed to draw kept tokens: shares as bytes, each row scaled to its largest share."""
-        if appearance is None:
-            return
-        rows = [[round(255 * share / max(row)) for share in row] for row in appearance.paths]
+    def lacks_appearance(self) -> bool:
+        """Whether `appearance.json` is to be written: it is absent or damaged."""
+        with suppress(RunError):
+            return not self.read_json("appearance.json")
+        return True
+
+    def write_appearance(self, appearance: Appearance) -> None:
+        """Keep what is needed to draw kept tokens: shares as bytes, each row scaled to its largest share.
+
+        Raises:
+            RunError: the shares are not finite, as the weights they come from.
+        """
+        if not all(math.isfinite(share) for row in appearance.paths for share in row):
+            hint = "check the checkpoint: some of its weights are not finite"
+            raise RunError("the adapter's weights are not finite", where="adapter", hint=hint)
+        rows = [[round(255 * share / (max(row) or 1)) for share in row] for row in appearance.paths]
         record = {
             "padded": appearance.padded,
             "tokens": len(rows),
@@ -143,39 +192,73 @@ class RunFolder:
         return list(iter_samples(self.path / "planning_set.jsonl"))
 
     def read_lines(self) -> Lines:
+        """Everything decided so far; raises as `read` does."""
+        return self.read().lines
+
+    def read(self) -> Decided:
         """Everything decided so far: finished files first, then journals, whose lines are newer.
 
-        A decision stands against an error whatever their order: the error was tried again, perhaps by another process.
+        A decision replaces an error whatever their order: the sample was tried again, perhaps by another process.
+
+        Raises:
+            RunError: a line is damaged, its condition is none of the run's, or a picture changed while several
+                processes decided on it.
+            FileError: a line is no JSON, or a file cannot be read.
         """
-        lines: Lines = {}
-        finished, timing = self.path / "decisions.jsonl", self.path / "timing.jsonl"
-        if finished.exists():
-            times = {}
-            if timing.exists():
-                times = {(t["sample"], t["condition"]): t for _, t in read_lines(timing)}
-            for where, entry in read_lines(finished):
+        known = {condition.id for condition in self.read_info().conditions} if self._holds("run.json") else None
+        decided = Decided({}, self._read_pictures())
+        for where, record, timing, pictures in self._read_entries():
+            if known is not None and record.condition not in known:
+                raise RunError(f"the run has no condition {record.condition!r}", where=where, hint=LINE_HINT)
+            if record.error is None or record.key not in decided.lines:
+                decided.lines[record.key] = (record, timing)
+            for path, digest in pictures.items():
+                if decided.pictures.setdefault(path, digest) != digest:
+                    raise RunError("the picture changed while the run was under way", where=path, hint=CHANGED)
+        return decided
+
+    def _read_pictures(self) -> dict[str, str]:
+        if not self._holds("pictures.json"):
+            return {}
+        hint = "delete that file; pictures that were changed before are then not noticed"
+        record = read_json(self.path / "pictures.json", hint=hint, error=RunError)
+        return from_json(dict[str, str], record, self.path / "pictures.json", hint)
+
+    def _read_entries(self) -> Iterator[tuple[str, Record, dict[str, Any], dict[str, str]]]:
+        """Place, record, timing and digests of pictures of every line, finished ones first."""
+        times = {}
+        if self._holds("timing.jsonl"):
+            for where, entry in read_lines(self.path / "timing.jsonl", LINE_HINT):
+                key = str(entry.pop("sample", None)), str(entry.pop("condition", None))
+                from_json(Measured, entry, where, LINE_HINT)
+                times[key] = entry
+        if self._holds("decisions.jsonl"):
+            for where, entry in read_lines(self.path / "decisions.jsonl", LINE_HINT):
                 record = Record.from_dict(entry, where)
-                lines[record.key] = (record, times.get(record.key, {}))
+                yield where, record, times.get(record.key, {}), {}
         for journal in sorted(self.journals.glob("*.jsonl")):
-            for where, entry in read_lines(journal):
-                record = Record.from_dict(entry.get("record", {}), where)
-                if record.error is None or record.key not in lines:
-                    lines[record.key] = (record, entry.get("timing", {}))
-        return lines
+            for where, entry in read_lines(journal, LINE_HINT):
+                timing = entry.get("timing", {})
+                from_json(Measured, timing, where, LINE_HINT)
+                pictures = from_json(dict[str, str], entry.get("pictures", {}), where, LINE_HINT)
+                yield where, Record.from_dict(entry.get("record"), where), timing, pictures
 
     def open_journal(self, rank: int) -> Journal:
         return Journal(self.journals / f"process-{rank:03d}.jsonl", CONTINUE)
 
-    def finish(self, info: RunInfo, lines: Lines, order: Iterable[tuple[str, str]], results: Any, timing: Any) -> None:
+    def finish(
+        self, info: RunInfo, decided: Decided, order: Iterable[tuple[str, str]], results: Any, timing: Any
+    ) -> None:
         """Write the final files, each whole or not at all, and only then drop the journals.
 
         A crash in between leaves a partial run whose journals hold everything.
         """
-        keys = list(order)
+        keys, lines = list(order), decided.lines
         records = "".join(to_line(lines[key][0].to_dict()) for key in keys)
         times = "".join(to_line({"sample": key[0], "condition": key[1], **lines[key][1]}) for key in keys)
         write_whole(self.path / "timing.jsonl", times, CONTINUE)
         write_whole(self.path / "decisions.jsonl", records, CONTINUE)
+        write_json(self.path / "pictures.json", decided.pictures, CONTINUE)
         write_json(self.path / "timing.json", timing, CONTINUE)
         write_json(self.path / "results.json", results, CONTINUE)
         self.write_info(info)

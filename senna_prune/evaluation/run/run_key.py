@@ -12,15 +12,16 @@ from typing import Any
 
 import senna_prune
 from senna_prune.config import EvaluationConfig
-from senna_prune.errors import RunError, SampleError
+from senna_prune.errors import RunError
 from senna_prune.files import digest
 
 PATHS = ("output", "data.planning_set", "data.image_root", "model.path", "model.vision_tower")
-"""Settings outside the key, so that a data set may move: checkpoint and planning set are digested instead; pictures are
-known by their names in the planning set alone."""
+"""Settings outside the key, so that a data set may move. Checkpoint and planning set enter the key by a digest.
+Pictures enter by their names in the planning set; digests of their bytes lie beside the decisions, see `PictureReader`.
+"""
 
 PRESENTATION = ("name", "scoring.")
-"""Settings that no decision depends on: a run may be scored anew under others."""
+"""Settings that no decision depends on: a finished run can be scored again with other values of them."""
 
 DECIDING_PACKAGES = (
     "evaluation/run/records.py",
@@ -34,18 +35,15 @@ DECIDING_PACKAGES = (
     "planner",
     "pictures.py",
 )
-"""Code that a decision depends on; a change elsewhere does not make lines stale."""
+"""Code that a decision or its line depends on. After a change elsewhere, old lines are still right."""
 
 
 def run_key(config: EvaluationConfig, checkpoint: str) -> dict[str, Any]:
     """Everything that a decision depends on, as flat names and JSON values.
 
     Raises:
-        SampleError: a planning set is absent.
+        FileError: a planning set cannot be read.
     """
-    for path in config.data.planning_set:
-        if not Path(path).is_file():
-            raise SampleError("no such planning set", where=path, hint="write one with tools/convert_nuscenes.py")
     settings = {
         name: value for name, value in flat(asdict(config)) if name not in PATHS and not name.startswith(PRESENTATION)
     }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from senna_prune.errors import ImageError, RunError
+from senna_prune.errors import ImageError, InputError, PruningError, RunError
+from senna_prune.evaluation.run.picture_reader import PictureReader
 from senna_prune.evaluation.run.prefetch import prefetched
 from senna_prune.evaluation.run.records import Condition, Decision, Record
 from senna_prune.evaluation.run.run_folder import Lines
@@ -29,8 +31,18 @@ class Task:
 
 
 Chunk = tuple[Task, ...]
-"""Samples that are decided together. Who they are follows from the planning set and the batch size alone, never from
-what is left: a batch's last digits depend on its company. A task without conditions is done and keeps company only."""
+"""Samples that are decided together. Which ones follows from the planning set and the batch size alone, never from what
+is left to do: the last digits of a sample's numbers depend on the other samples of its batch. A task without conditions
+is done; it is in the batch only so that the others get the same numbers as in an uninterrupted run."""
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A task whose sample was loaded: what the system made of it, and the digests of its pictures by path."""
+
+    task: Task
+    prepared: Any
+    digests: dict[str, str]
 
 
 def plan_of_work(
@@ -40,19 +52,20 @@ def plan_of_work(
     kept_samples: int,
     batch_size: int = 1,
 ) -> list[Chunk]:
-    """The chunks with something left to do. A sample that failed is tried again: its picture may have been mended.
+    """The chunks with something left to do. A sample that failed is tried again: its picture may have been repaired.
 
     Kept tokens are recorded for `kept_samples` keyframes spread over the set, as neighbours look alike.
     """
-    # A keyframe may stand twice, once under each camera order: both or neither.
+    # A keyframe may be in the set twice, once under each camera order: record both or neither.
     tokens = list(dict.fromkeys(sample.token for sample in samples))
-    recorded = {tokens[number * len(tokens) // kept_samples] for number in range(kept_samples)}
+    count = min(kept_samples, len(tokens))
+    recorded = {tokens[number * len(tokens) // count] for number in range(count)}
     tasks = []
     for sample in samples:
         left = tuple(c for c in conditions if (line := done.get((sample.key, c.id))) is None or line[0].error)
         tasks.append(Task(sample, left, sample.token in recorded))
     if batch_size > 1:
-        # Questions of a length pad each other least; characters tell lengths apart well enough, and need no tokenizer.
+        # Questions of similar length need the least padding. Their characters are close enough, and need no tokenizer.
         tasks.sort(key=lambda task: len(task.sample.question))
     chunks = [tuple(tasks[start : start + batch_size]) for start in range(0, len(tasks), batch_size)]
     return [chunk for chunk in chunks if left_in(chunk)]
@@ -67,6 +80,7 @@ def run_tasks(
     chunks: Sequence[Chunk],
     system: EvaluatedSystem,
     journal: Journal,
+    pictures: PictureReader,
     *,
     fail_on_error: bool,
     advance: Callable[[int], None] = lambda decisions: None,
@@ -78,7 +92,8 @@ def run_tasks(
     Args:
         chunks: this process's share of the work.
         system: ready to decide.
-        journal: takes one line per decision.
+        journal: takes one line per decision; a sample's first line also holds the digests of its pictures.
+        pictures: reads them.
         fail_on_error: an unusable picture stops the run; otherwise it becomes an error line of every condition, and the
             rest of its chunk is decided without it.
         advance: told how many decisions were made, as they are kept.
@@ -88,17 +103,23 @@ def run_tasks(
 
     Raises:
         ImageError: an unusable picture, with `fail_on_error`.
-        RunError: the journal cannot be written.
+        RunError: a picture changed since a decision saw it, or a decision holds numbers that are not finite.
+        InputError, PruningError: as the system raises them, with the sample and the condition in front.
+        FileError: the journal cannot be written.
     """
     spent, began = Spent(), time.perf_counter()
-    groups = [[task.sample for task in chunk] for chunk in chunks]
-    with prefetched(system.prepare, groups) as coming:
+
+    def load(task: Task) -> _Ready:
+        contents, digests = pictures.read(task.sample)
+        with _naming(f"sample {task.sample.key}"):
+            return _Ready(task, system.prepare(task.sample, contents), digests)
+
+    with prefetched(load, chunks) as coming:
         for chunk, futures in zip(chunks, coming, strict=True):
-            usable, prepared = [], []
+            usable = []
             for task, future in zip(chunk, futures, strict=True):
                 try:
-                    prepared.append(_waited(future, spent))
-                    usable.append(task)
+                    usable.append(_waited(future, spent))
                 except ImageError as error:
                     if fail_on_error:
                         raise
@@ -107,13 +128,13 @@ def run_tasks(
                         record = _record(task.sample, condition, error=problem)
                         journal.append({"record": record.to_dict(), "timing": {}})
                         advance(1)
-            if left_in(tuple(usable)):
-                _decide(usable, prepared, system, journal, advance, spent)
+            if left_in(tuple(ready.task for ready in usable)):
+                _decide(usable, system, journal, pictures, advance, spent)
     spent.total = time.perf_counter() - began
     return spent
 
 
-def _waited(future: Future[Any], spent: Spent) -> Any:
+def _waited(future: Future[_Ready], spent: Spent) -> _Ready:
     began = time.perf_counter()
     try:
         return future.result()
@@ -122,35 +143,54 @@ def _waited(future: Future[Any], spent: Spent) -> Any:
 
 
 def _decide(
-    tasks: Sequence[Task],
-    prepared: Sequence[Any],
+    usable: Sequence[_Ready],
     system: EvaluatedSystem,
     journal: Journal,
+    pictures: PictureReader,
     advance: Callable[[int], None],
     spent: Spent,
 ) -> None:
     """Decide a chunk's usable samples under every condition that one of them lacks, and keep what was lacking.
 
-    Where a picture was mended, the others keep what was decided without it.
+    Where a picture was repaired, the other samples keep what was decided without it.
     """
-    encoded = system.encode(prepared)
+    tasks = [ready.task for ready in usable]
+    keys = ", ".join(task.sample.key for task in tasks)
+    with _naming(f"sample {keys}"):
+        encoded = system.encode([ready.prepared for ready in usable])
     depths = [task.depths for task in tasks]
     lacking = {condition.id: condition for task in tasks for condition in task.conditions}
+    unsaid = {ready.task.sample.key: ready.digests for ready in usable}
     for number, condition in enumerate(lacking.values()):
-        decisions = system.decide(encoded, condition, depths)
+        with _naming(f"sample {keys}, condition {condition.id}"):
+            decisions = system.decide(encoded, condition, depths)
         spent.count(decisions, encoding=number == 0)
         for task, decision in zip(tasks, decisions, strict=True):
             _require_finite(task.sample, condition, decision)
             if condition in task.conditions:
-                record = _record(task.sample, condition, decision)
-                journal.append({"record": record.to_dict(), "timing": _timing(decision)})
+                line = {"record": _record(task.sample, condition, decision).to_dict(), "timing": _timing(decision)}
+                if digests := unsaid.pop(task.sample.key, None):
+                    line["pictures"] = digests
+                    pictures.keep(digests)
+                journal.append(line)
                 advance(1)
 
 
+@contextmanager
+def _naming(place: str) -> Iterator[None]:
+    """Put what is being decided in front of an error of the model or the pruner, which knows only tensors."""
+    try:
+        yield
+    except (InputError, PruningError) as error:
+        error.where = place if error.where is None else f"{place}: {error.where}"
+        raise
+
+
 def _require_finite(sample: PlanningSample, condition: Condition, decision: Decision) -> None:
-    if not all(map(math.isfinite, decision.distribution or ())):
+    numbers = [*(decision.distribution or ()), decision.trace.complexity or 0.0]
+    if not all(map(math.isfinite, numbers)):
         raise RunError(
-            "the model's probabilities are not finite",
+            "the model's output is not finite",
             where=f"sample {sample.key}, condition {condition.id}",
             hint="check the checkpoint, or set model.dtype to a type of more range (bfloat16, float32)",
         )

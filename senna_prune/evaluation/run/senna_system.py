@@ -1,4 +1,4 @@
-"""The evaluated system that matters: a Senna checkpoint behind `Planner`."""
+"""A Senna checkpoint as an `EvaluatedSystem`: `Planner` decides, this file turns its plans into plain records."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from senna_prune.config import EvaluationConfig
 from senna_prune.cost import ModelShape
 from senna_prune.devices import find_device
 from senna_prune.engine.trace import SampleTrace
+from senna_prune.errors import InputError
+from senna_prune.evaluation.run.picture_reader import picture_paths
 from senna_prune.evaluation.run.records import Condition, Decision, Trace, rounded
 from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
 from senna_prune.hosts.senna import adapter_paths
@@ -30,7 +32,7 @@ from senna_prune.task.prompts import planning_prompt
 from senna_prune.task.sample import PlanningSample
 
 TYPICAL_COMPLEXITY = 0.5
-"""Stands in for the measured one where a schedule is explained before any sample is seen."""
+"""Used in place of a measured one, to show a schedule before any sample is seen."""
 
 Encoded = tuple[PlanningSample, EncodedFrame]
 
@@ -64,7 +66,10 @@ class SennaSystem:
 
     def resolve(self, condition: Condition, sample: PlanningSample) -> ResolvedSchedule:
         pruner = self._pruner(condition)
-        ids = self.checkpoint.processor.encode_prompt(planning_prompt(sample.question))
+        try:
+            ids = self.checkpoint.processor.encode_prompt(planning_prompt(sample.question))
+        except InputError as error:  # the prompt is too long
+            raise InputError(error.problem, where=f"sample {sample.key}", hint=error.hint) from error
         assumed = TYPICAL_COMPLEXITY if pruner.complexity else None
         resolution = pruner.resolve(self.shape.num_visual, self.shape.layers, assumed)
         tokens = resolution.plan.tokens
@@ -99,9 +104,9 @@ class SennaSystem:
         padded = self.planner.processor.image_aspect_ratio == "pad"
         return Appearance(adapter_paths(self.planner.model).tolist(), padded)
 
-    def prepare(self, sample: PlanningSample) -> tuple[PlanningSample, LoadedFrame]:
-        root = Path(self.config.data.image_root)
-        return sample, self.planner.load([root / path for path in sample.view_paths()], sample.question)
+    def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> tuple[PlanningSample, LoadedFrame]:
+        names = [str(path) for path in picture_paths(sample, Path(self.config.data.image_root))]
+        return sample, self.planner.load(pictures, sample.question, names)
 
     def encode(self, prepared: Sequence[tuple[PlanningSample, LoadedFrame]]) -> list[Encoded]:
         frames = self.planner.see([frame for _, frame in prepared])
@@ -111,7 +116,7 @@ class SennaSystem:
         if condition.seed is None:
             frames = [frame for _, frame in encoded]
             return self._decide_together(frames, self._pruner(condition), depths)
-        # Every sample has a draw of its own, so a pruner of its own.
+        # Every sample draws by its own seed, so each needs its own pruner.
         return [
             decision
             for (sample, frame), wanted in zip(encoded, depths, strict=True)
@@ -140,7 +145,7 @@ class SennaSystem:
 
     def _pruner(self, condition: Condition, sample: PlanningSample | None = None) -> Pruner:
         if condition.seed is not None:
-            # A method draws by its seed alone; every sample gets a draw of its own, whatever ran before it.
+            # A method's draw depends on its seed alone. With a seed per sample, it does not depend on what ran before.
             seed = sample_seed(condition.seed, sample.key) if sample else condition.seed
             return self._make_pruner(condition, seed=seed)
         if condition.id not in self._pruners:

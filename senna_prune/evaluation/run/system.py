@@ -62,14 +62,18 @@ class EvaluatedSystem(Protocol):
         """Get ready to decide."""
         ...
 
-    def appearance(self) -> Appearance | None:
-        """For pictures of kept tokens; None if there is nothing to draw."""
+    def appearance(self) -> Appearance:
+        """For pictures of kept tokens."""
         ...
 
-    def prepare(self, sample: PlanningSample) -> Any:
-        """What a sample needs before any model, pictures above all; `ImageError` if one is unusable.
+    def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> Any:
+        """What a sample needs before any model is run; `ImageError` if a picture is unusable.
 
         Called in a background thread, one sample at a time, while the model decides others.
+
+        Args:
+            sample: to be decided.
+            pictures: the bytes of its image files, in the order of the prompt's labels.
         """
         ...
 

@@ -1,0 +1,80 @@
+"""Reads the pictures of samples once each, and refuses one whose bytes changed since a decision of the run saw it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from senna_prune.errors import RunError, SampleError
+from senna_prune.evaluation.run.run_folder import CHANGED
+from senna_prune.files import confined
+from senna_prune.pictures import read_picture
+from senna_prune.task.sample import PlanningSample
+
+
+class PictureReader:
+    """Knows the digest of every picture that a decision saw.
+
+    Args:
+        root: folder that the paths of the samples are relative to.
+        seen: digests by path, from earlier tries of the run.
+    """
+
+    def __init__(self, root: Path, seen: Mapping[str, str]) -> None:
+        self.root = root
+        self._seen = dict(seen)
+
+    def read(self, sample: PlanningSample) -> tuple[list[bytes], dict[str, str]]:
+        """The bytes of a sample's image files in the order of the prompt's labels, and their digests by path.
+
+        Raises:
+            ImageError: a file is absent or cannot be read.
+            RunError: a decision saw other bytes.
+        """
+        contents = [read_picture(path) for path in picture_paths(sample, self.root)]
+        digests = {}
+        for name, content in zip(sample.view_paths(), contents, strict=True):
+            digests[name] = _digest(content)
+            self._compare(sample, name, digests[name])
+        return contents, digests
+
+    def keep(self, digests: Mapping[str, str]) -> None:
+        """Remember the pictures of a sample that is decided: from now on they may not change."""
+        self._seen.update(digests)
+
+    def require_unchanged(self, samples: Sequence[PlanningSample]) -> None:
+        """Read every picture that a decision saw, and compare: a run is continued on the same pictures only.
+
+        A picture that is gone is left out: whether that matters depends on what is left to do.
+
+        Raises:
+            RunError: naming the first picture that changed, and a sample it belongs to.
+        """
+        owners = {name: sample for sample in samples for name in sample.view_paths() if name in self._seen}
+        there = [name for name in owners if confined(self.root, name, SampleError).is_file()]
+        with ThreadPoolExecutor() as pool:
+            for name, digest in zip(there, pool.map(self._digest_of, there), strict=True):
+                self._compare(owners[name], name, digest)
+
+    def _digest_of(self, name: str) -> str:
+        return _digest(read_picture(confined(self.root, name, SampleError)))
+
+    def _compare(self, sample: PlanningSample, name: str, digest: str) -> None:
+        if self._seen.get(name, digest) != digest:
+            problem = "the picture has changed since this run decided on it"
+            raise RunError(problem, where=f"sample {sample.key}, {self.root / name}", hint=CHANGED)
+
+
+def picture_paths(sample: PlanningSample, root: Path) -> list[Path]:
+    """The image files of a sample in the order of the prompt's labels.
+
+    Raises:
+        SampleError: a path of the planning set leads out of the root.
+    """
+    return [confined(root, path, SampleError) for path in sample.view_paths()]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

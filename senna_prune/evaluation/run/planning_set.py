@@ -1,0 +1,81 @@
+"""The samples of a run: the planning questions of its sets, and whether their pictures are there."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from senna_prune.config import DataConfig
+from senna_prune.errors import ImageError, SampleError
+from senna_prune.evaluation.run.picture_reader import picture_paths
+from senna_prune.files import confined
+from senna_prune.task.answers import parse_answer
+from senna_prune.task.sample import PlanningSample, read_samples
+
+
+@dataclass(frozen=True)
+class PlanningSet:
+    """What a run evaluates.
+
+    Attributes:
+        samples: planning questions in the order of the files.
+        left_out: number of samples of other kinds, which are not evaluated.
+    """
+
+    samples: list[PlanningSample]
+    left_out: int = 0
+
+
+def planning_set(data: DataConfig, limit: int | None = None) -> PlanningSet:
+    """The planning questions of the sets (the first `limit` of each), under every camera order asked for.
+
+    Raises:
+        SampleError: a set is absent or broken, holds no planning question, a truth is no plan, or an image path leads
+            out of the image root.
+    """
+    samples: dict[str, PlanningSample] = {}
+    left_out = 0
+    for path in data.planning_set:
+        read = read_samples(path)
+        asked = [sample for sample in read if sample.kind == "plan"]
+        left_out += len(read) - len(asked)
+        for sample in asked[:limit]:
+            where = f"{path}, sample {sample.key}"
+            if not parse_answer(sample.answer).parsed:
+                raise SampleError(f"the answer {sample.answer!r} is no plan", where=where)
+            if sample.key in samples:
+                raise SampleError("the sample is in two planning sets", where=where)
+            for image in sample.view_paths():
+                confined(data.image_root, image, SampleError)
+            samples[sample.key] = sample
+    if not samples:
+        raise SampleError("no planning questions", where=", ".join(data.planning_set), hint="convert with --kinds plan")
+    chosen = list(samples.values())
+    if data.camera_orders:
+        # Images are stored by camera name, so their order can be chosen now. The command cannot: the question holds it.
+        ordered = [
+            replace(sample, convention=replace(sample.convention, cameras=order))  # type: ignore[arg-type]
+            for sample in chosen
+            for order in data.camera_orders
+        ]
+        chosen = list({sample.key: sample for sample in ordered}.values())
+    return PlanningSet(chosen, left_out)
+
+
+def require_images(samples: list[PlanningSample], root: Path) -> None:
+    """Refuse a planning set whose pictures are not all there.
+
+    Raises:
+        ImageError: naming the first missing file and how many are missing.
+        SampleError: an image path leads out of the root.
+    """
+    paths = dict.fromkeys(path for sample in samples for path in picture_paths(sample, root))
+    # `Path.is_file` fails for a name that is too long.
+    missing = [path for path in paths if not os.path.isfile(path)]  # noqa: PTH113
+    if missing:
+        raise ImageError(
+            f"no such image ({len(missing)} of {len(paths)} images are missing)",
+            where=missing[0],
+            hint="set data.image_root, or scoring.on_error=skip_reported to leave these samples out",
+        )

@@ -1,0 +1,139 @@
+"""Hostile settings: configuration files, `key=value` words and the environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from senna_prune.evaluation.run import processes
+from tests.conftest import ROOT
+from tests.hostile import fifo, refused
+from tools import eval_planning
+
+DEMO = [f"data.planning_set={ROOT}/data/demo/planning_set.jsonl", f"data.image_root={ROOT}/data/demo"]
+DEMO += [f"model.path={ROOT}/data/demo/model", "limit=1", "scoring.resamples=10"]
+
+FILES: dict[str, tuple[str | bytes, str]] = {
+    "nested 20,000 deep": ("name: " + "[" * 20_000, "line 1: exceeded maximum nesting depth"),
+    "options nested without end": ("pruning: {options: {a: {b: " + "[" * 600 + "]" * 600 + "}}}", "not readable"),
+    "a key that is a list": ("name: x\n? [a]\n: b\n", "line 2: found unhashable key"),
+    "a key twice": ("name: a\nname: b\n", "line 2: found duplicate key name"),
+    "a tag that runs a command": ("name: !!python/object/apply:os.system [ls]\n", "line 1: could not determine"),
+    "a lone surrogate": ('name: "\\uD800"\n', "line 1: found invalid Unicode"),
+    "a NUL": ("name: \0", "control characters are not allowed"),
+    "no UTF-8": (b"\xff\xfe\x00", "not readable as YAML"),
+    "a tab": ("data:\n\timage_root: x\n", "line 2: found character"),
+    "two documents": ("limit: 1\n---\nlimit: 2\n", "another document"),
+    "an interpolation of itself": ("name: ${name}\n", "Recursive interpolation"),
+    "half an interpolation": ("name: ${\n", "not readable as YAML"),
+    "a list that holds itself": ("name: &a\n  - *a\n", "aliases are not supported"),
+    "a key that is null": ("null: 2\n", "not readable as YAML"),
+    "bytes": ("name: !!binary aGVsbG8=\n", "name: Cannot convert 'bytes'"),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), FILES.values(), ids=FILES)
+def test_configuration_files(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    text: str | bytes,
+    message: str,
+) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    line = refused(capsys, monkeypatch, eval_planning.main, ["--config", file], message)
+    assert str(file) in line or "name:" in line
+
+
+def test_configuration_files_that_are_none(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for path in (fifo(tmp_path / "pipe"), tmp_path, tmp_path / ("n" * 300), "/dev/zero", "a\udcffb.yaml"):
+        refused(capsys, monkeypatch, eval_planning.main, ["--config", path], "no such configuration file")
+
+
+WORDS: list[tuple[str, str]] = [
+    ("name=../../x", "name: '../../x' cannot name a run"),
+    ("name=..\\x", "cannot name a run"),
+    ("name=[/x]", "name: Cannot convert 'ListConfig'"),
+    ('name="[/x]"', "name: '[/x]' cannot name a run"),
+    ('name="a\\x1bb"', "cannot name a run"),
+    ('name=""', "name: '' cannot name a run"),
+    ("name=" + "n" * 300, "cannot name a run"),
+    ("name=a\udcffb", "surrogates not allowed"),
+    ("name=" + "[" * 3000, "exceeded maximum nesting depth"),
+    ("scoring.seed=-1", "scoring.seed: -1 is less than 0"),
+    ("pruning.seeds=[0,-1]", "pruning.seeds: -1 is less than 0"),
+    ("scoring.resamples=100000000000", "scoring.resamples: 100000000000 is more than 100000"),
+    ("scoring.resamples=" + "9" * 5000, "Exceeds the limit"),
+    ("readout.max_new_tokens=1000000000", "readout.max_new_tokens: 1000000000 is more than"),
+    ("kept_samples=1e11", "kept_samples: Value '100000000000.0'"),
+    ("pruning.options=[1]", "Cannot merge incompatible container types"),
+    ("pruning.options.mine.method=null", "pruning.options.mine.method: None is no method"),
+    ("pruning.options.mine.method=[autoprune]", "pruning.options.mine.method: ['autoprune'] is no method"),
+    ("pruning.methods=[[autoprune]]", "'pruning.methods' takes single values"),
+    ("pruning.methods=[{a: b}]", "'pruning.methods' takes single values"),
+    ('pruning.methods=["a\\nb"]', "cannot be a label"),
+    ("data.planning_set={a: b}", "'data.planning_set' takes single values"),
+    ("data.planning_set=" + "n" * 300, "nnn"),
+    ("data.image_root=" + "n" * 300, "no such image"),
+    ("model.device=meta", "model.device: 'meta' is no device to run on"),
+    ("output=" + "n" * 300, "cannot be written (File name too long)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"), WORDS, ids=[word[:32].encode("ascii", "replace").decode() for word, _ in WORDS]
+)
+def test_key_value_words(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, word: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, monkeypatch, eval_planning.main, [*DEMO, word], message)
+    assert not list(tmp_path.rglob("decisions.jsonl"))
+
+
+def test_more_kept_samples_than_there_are(tmp_path: Path) -> None:
+    """A count of 1e11 once looped over that many numbers."""
+    assert eval_planning.main([*DEMO, "kept_samples=100000000000", f"output={tmp_path}/run", "--methods", "none"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE: 'abc' is no whole number"),
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE: '' is no whole number"),
+        ({"WORLD_SIZE": "2"}, "RANK: is not set, but WORLD_SIZE is"),
+        ({"WORLD_SIZE": "2", "RANK": "x"}, "RANK: 'x' is no whole number"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_PORT: is not set"),
+    ],
+)
+def test_environments_that_no_launch_makes(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    environment: dict[str, str],
+    message: str,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    refused(capsys, monkeypatch, eval_planning.main, [*DEMO, f"output={tmp_path}/run"], message)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_peers_that_do_not_come_are_not_awaited_for_ever(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rank: int
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for name, value in {"WORLD_SIZE": "2", "RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(processes, "JOIN_WAIT", timedelta(seconds=1))
+    message = f"process {rank} of 2: 1 other process(es) did not come to 127.0.0.1:{port} within 1 s"
+    refused(capsys, monkeypatch, eval_planning.main, [*DEMO, f"output={tmp_path}/run"], message)
+    assert "WORLD_SIZE" in os.environ
