@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from senna_prune.benchmark.settings import BenchmarkConfig, HostConfig
+from senna_prune.benchmark.settings import BenchmarkConfig, TimedModelConfig
 from senna_prune.engine import PruneTrace, prune
 from senna_prune.engine.readout import AnswerTrie, score_answers
 from senna_prune.hosts.senna import adapter_paths, senna_evidence
@@ -33,8 +33,8 @@ _PIECES |= {"RIGHT": 1, "LEFT": 2, "_": 1, "TURN": 2, "CHANGE": 3}
 
 
 @dataclass
-class BenchHost:
-    """A model and inputs, on their device.
+class TimedModel:
+    """A host model and inputs for it, on their device.
 
     Attributes:
         input_ids: one prompt with placeholders, (length,).
@@ -126,8 +126,8 @@ class BenchHost:
             self.model.set_attn_implementation(implementation)
 
 
-def build_host(config: BenchmarkConfig, device: torch.device, packed: bool = False) -> BenchHost:
-    """The host of a benchmark, in evaluation mode on `device`; `packed`: with the same weights in oneDNN's layout.
+def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = False) -> TimedModel:
+    """The model of a benchmark, in evaluation mode on `device`; `packed`: with the same weights in oneDNN's layout.
 
     Raises:
         InputError: these weights cannot be packed.
@@ -151,10 +151,10 @@ def build_host(config: BenchmarkConfig, device: torch.device, packed: bool = Fal
             features = model.get_image_features(pixels[None], output_evidence=True)
     else:
         features = _random_features(model.config, device, dtype)
-    return BenchHost(model, ids.to(device), pixels, features, trie.to(device), pictures)
+    return TimedModel(model, ids.to(device), pixels, features, trie.to(device), pictures)
 
 
-def random_senna(host: HostConfig, device: torch.device, dtype: torch.dtype) -> SennaForConditionalGeneration:
+def random_senna(host: TimedModelConfig, device: torch.device, dtype: torch.dtype) -> SennaForConditionalGeneration:
     """Random weights of the stated shape, made on the device."""
     config = SennaConfig(
         vision_config={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from senna_prune.config import DTYPES, one_of, require_shares
@@ -10,8 +11,8 @@ from senna_prune.pruning.registry import method_names
 
 
 @dataclass
-class HostConfig:
-    """The model that is timed: a checkpoint, or random weights of a given shape.
+class TimedModelConfig:
+    """The host model that is timed: a checkpoint, or random weights of a given shape.
 
     Attributes:
         checkpoint: folder of a Senna; None: random weights of the shape below (Senna-7B by default).
@@ -43,8 +44,9 @@ class BenchmarkConfig:
 
     Attributes:
         name: title, and the name of the files written.
-        host: the model.
-        device, dtype: as in evaluation.
+        host: the host model.
+        device: as in evaluation.
+        dtype: `float32`, `bfloat16` or `float16`.
         threads: CPU threads; None: torch's choice.
         compare: attention implementations of the unpruned baseline (transformers' own `generate`).
         methods, retentions: what is timed beside it.
@@ -58,7 +60,7 @@ class BenchmarkConfig:
     """
 
     name: str = "benchmark"
-    host: HostConfig = field(default_factory=HostConfig)
+    host: TimedModelConfig = field(default_factory=TimedModelConfig)
     device: str = "auto"
     dtype: str = "float32"
     threads: int | None = None
@@ -75,15 +77,31 @@ class BenchmarkConfig:
     output: str = "runs/benchmark"
 
     def __post_init__(self) -> None:
-        one_of(self.dtype, DTYPES, "dtype")
+        # Times and floors belong to one type, so `auto` is no choice here.
+        one_of(self.dtype, [name for name in DTYPES if name != "auto"], "dtype")
         for name in self.compare:
             one_of(name, ("sdpa", "eager", "flash_attention_2"), "compare")
         for method in self.methods:
             one_of(method, method_names(), "methods")
         require_shares(self.retentions, "retentions")
-        counts = [("warmup", self.warmup), ("repeats", self.repeats), ("new_tokens", self.new_tokens)]
-        for key, value in [*counts, *(("batch_sizes", size) for size in self.batch_sizes)]:
-            if value < 1:
-                raise ConfigError(f"{value} is less than 1", where=key)
-        if not self.compare or not self.retentions or not self.batch_sizes:
-            raise ConfigError("an empty list leaves nothing to time", where="compare, retentions or batch_sizes")
+        counts = {name: [getattr(self, name)] for name in ("warmup", "repeats", "new_tokens", "threads")}
+        for key, values in {**counts, "batch_sizes": self.batch_sizes, "images": self.images}.items():
+            for value in values:
+                if value is not None and value < 1:
+                    raise ConfigError(f"{value} is less than 1", where=key)
+        if len(self.images) != 2:
+            raise ConfigError("not a height and a width", where="images", hint="write e.g. images=[900,1600]")
+        for time in self.milliseconds:
+            if not 0 < time < math.inf:
+                raise ConfigError(f"{time} is no time", where="milliseconds", hint="use a positive number")
+        for key in ("compare", "methods", "retentions", "milliseconds", "batch_sizes"):
+            values = getattr(self, key)
+            if not values and key in ("compare", "retentions", "batch_sizes"):
+                raise ConfigError("an empty list leaves nothing to time", where=key)
+            if len(set(values)) < len(values):
+                raise ConfigError("a value stands twice", where=key, hint="list each one once")
+
+    @property
+    def middle_retention(self) -> float:
+        """The retention that is also read by `generate` and timed in batches: the one nearest to 25 %."""
+        return min(self.retentions, key=lambda retention: abs(retention - 0.25))

@@ -10,10 +10,10 @@ import torch
 
 from senna_prune.benchmark.clock import Operations, Times, interleave, peak_mebibytes
 from senna_prune.benchmark.floor import Hardware
-from senna_prune.benchmark.models import build_host
+from senna_prune.benchmark.models import build_model
 from senna_prune.benchmark.profile import asked_milliseconds, read_profile
 from senna_prune.benchmark.replay import Recorder, Replay
-from senna_prune.benchmark.settings import BenchmarkConfig, HostConfig
+from senna_prune.benchmark.settings import BenchmarkConfig, TimedModelConfig
 from senna_prune.config import load_config
 from senna_prune.errors import ConfigError
 from senna_prune.planner.planner import pruner_for
@@ -71,8 +71,8 @@ def test_operations_are_counted_without_views() -> None:
 
 
 def test_replay_repeats_a_prefill_without_asking_the_policy() -> None:
-    config = BenchmarkConfig(host=HostConfig(**(TINY | VISION)), device="cpu")
-    host = build_host(config, torch.device("cpu"))
+    config = BenchmarkConfig(host=TimedModelConfig(**(TINY | VISION)), device="cpu")
+    host = build_model(config, torch.device("cpu"))
     recorder = Recorder(pruner_for(host.model, "autoprune", Budget.retention(0.5)))
     real = host.prefill(recorder)
     assert real is not None
