@@ -9,6 +9,7 @@ from pathlib import Path
 
 from senna_prune.cli import guarded
 from senna_prune.config import PROTOCOLS
+from senna_prune.evaluation.report.text import printable
 from senna_prune.evaluation.report.write import write_report
 
 
@@ -19,10 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--protocol", choices=PROTOCOLS, help="score by this protocol instead of the run's")
     parser.add_argument("--samples", type=int, default=40, help="samples with pictures in the page (default: 40)")
     parser.add_argument(
-        "--image-root", type=Path, help="folder of the pictures (default: the run's, from the folder it was started in)"
+        "--image-root",
+        type=Path,
+        help="folder of the pictures (default: the run's; of that, only what lies below the current folder is shown)",
     )
     options = parser.parse_args(arguments)
-    return guarded(lambda: print(write_report(**vars(options))))
+    return guarded(lambda: print(printable(str(write_report(**vars(options))))), interrupted="the report is unfinished")
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ from typing import Any
 
 from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.errors import ConfigError
-from senna_prune.files import confined, read_json, write_json
+from senna_prune.files import read_json, write_json
 from senna_prune.pruning import Budget
 
 SCHEMA_VERSION = 1
 
 
 def profile_path(config: BenchmarkConfig) -> Path:
-    return confined(config.output, f"{config.name}_profile.json")
+    return Path(config.output) / f"{config.name}_profile.json"
 
 
 def write_profile(config: BenchmarkConfig, machine: dict[str, Any], points: dict[str, dict[float, float]]) -> Path:
@@ -42,7 +42,7 @@ def read_profile(path: Path, method: str) -> dict[float, float]:
     if not path.exists():
         raise ConfigError("no profile yet", where=path, hint="run tools/benchmark.py without milliseconds= first")
     again = "run tools/benchmark.py without milliseconds= again"
-    record = read_json(path, hint=again, error=ConfigError)
+    record = read_json(path, hint=f"it is not a profile; {again}", error=ConfigError)
     measured = record.get("prefill_milliseconds")
     if record.get("schema") != SCHEMA_VERSION or not isinstance(measured, dict):
         raise ConfigError("not a profile of this version", where=path, hint=again)

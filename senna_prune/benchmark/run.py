@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime
 import io
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ import transformers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from transformers.utils import is_flash_attn_2_available
 
 from senna_prune.benchmark.contest import Row, contestants, run_contest, stage_floors, throughput, time_stages
 from senna_prune.benchmark.floor import Hardware, measure_hardware
@@ -22,7 +25,8 @@ from senna_prune.benchmark.profile import asked_milliseconds, profile_path, writ
 from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.benchmark.show import all_tables, draw_plans
 from senna_prune.devices import find_device
-from senna_prune.files import check_output, confined, write_json, write_whole
+from senna_prune.errors import ConfigError
+from senna_prune.files import check_output, write_json, write_whole
 from senna_prune.model.configuration import model_shape
 
 
@@ -33,9 +37,11 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
         FileError: a result could not be written, found before anything is timed.
         SennaPruneError: see `build_model` and `asked_milliseconds`.
     """
-    outputs = {ending: confined(config.output, f"{config.name}.{ending}") for ending in ("json", "txt", "png")}
+    outputs = {ending: Path(config.output, f"{config.name}.{ending}") for ending in ("json", "txt", "png")}
     for path in (*outputs.values(), profile_path(config)):
         check_output(path)
+    if "flash_attention_2" in config.compare and not is_flash_attn_2_available():
+        raise ConfigError("flash_attention_2 is not installed", where="compare", hint="install flash-attn, or use sdpa")
     asked_milliseconds(config)  # a time that the profile cannot meet is refused before a model is built
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -44,13 +50,14 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
     console.print(" · ".join(f"{key} {value}" for key, value in machine.items()), markup=False)
     hardware = measure_hardware(device, getattr(torch, config.dtype))
     console.print(f"measured: {hardware.flops / 1e12:.3g} TFLOP/s matmul, {hardware.bytes / 1e9:.3g} GB/s copy")
-    plain = build_model(config, device)
-    packed = build_model(config, device, packed=True) if config.packed else None
+    with enough_memory():
+        plain = build_model(config, device)
+        packed = build_model(config, device, packed=True) if config.packed else None
     shape = model_shape(plain.config, getattr(torch, config.dtype))
     field, rounds = contestants(config, plain), config.warmup + config.repeats
     total = rounds * (2 * len(field) + (4 if plain.pixel_values is not None else 1) + len(config.batch_sizes))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with enough_memory(), Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("timing", total=total)
 
         def tick() -> None:
@@ -82,6 +89,18 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
     except ImportError:
         console.print("no plot: matplotlib is not installed")
     return record
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turn running out of memory, which torch reports in two ways, into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        hint = "use smaller batch_sizes, a smaller dtype or a smaller host"
+        raise ConfigError("the memory of the device does not suffice", where="benchmark", hint=hint) from error
 
 
 def prefill_times(rows: Sequence[Row]) -> dict[str, dict[float, float]]:
