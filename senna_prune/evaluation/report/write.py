@@ -26,7 +26,7 @@ from senna_prune.evaluation.run.records import UNPRUNED, Record
 from senna_prune.evaluation.run.run_folder import Lines, RunFolder, RunInfo
 from senna_prune.evaluation.score.latency import summarise_timing
 from senna_prune.evaluation.score.scoring import score
-from senna_prune.files import read_json, write_whole
+from senna_prune.files import check_output, read_json, write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -77,6 +77,8 @@ def write_report(
         pictures = Pictures(Path(info.settings["data"]["image_root"]), within=Path(os.path.realpath(Path.cwd())))
     else:
         pictures = Pictures(image_root, within=None)
+    for name in ("plots/confusion.png", "results.csv", "report.md", "report.html"):
+        check_output(out / name)
     lines = folder.read_lines()
     if not lines:
         raise RunError("nothing is decided yet", where=path, hint="let the evaluation go on")
@@ -86,12 +88,21 @@ def write_report(
     records = [record for record, _ in lines.values()]
     results = score(records, info.conditions, info.shape, scoring, complete=info.status == "complete")
     timing = summarise_timing({key: entry for key, (_, entry) in lines.items()}, info.conditions)
+    browser = {
+        "appearance": read_appearance(folder, info),
+        "layers": info.shape.layers,
+        "conditions": [condition.id for condition in info.conditions],
+        "preferred": _preferred(info, lines),
+        "samples": browser_data(
+            choose_samples(folder.read_samples(), lines, samples), lines, info.conditions, pictures, results["protocol"]
+        ),
+    }
     drawn = [draw_plots(group, timing, lines, info) for group in results["groups"]]
     for plot in (plot for group in drawn for plot in group):
         write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
     write_whole(out / "results.csv", csv_text(results, timing))
     write_whole(out / "report.md", markdown_report(info, results, timing, drawn))
-    write_whole(out / "report.html", html_report(folder, info, results, timing, drawn, lines, samples, pictures))
+    write_whole(out / "report.html", html_report(info, results, timing, drawn, browser))
     return out / "report.html"
 
 
@@ -152,24 +163,13 @@ def markdown_report(
 
 
 def html_report(
-    folder: RunFolder,
     info: RunInfo,
     results: Mapping[str, Any],
     timing: Mapping[str, Any],
     drawn: Sequence[Sequence[Plot]],
-    lines: Lines,
-    limit: int,
-    pictures: Pictures,
+    browser: Mapping[str, Any],
 ) -> str:
-    """The report as one page that loads nothing."""
-    chosen = choose_samples(folder.read_samples(), lines, limit)
-    data = {
-        "appearance": read_appearance(folder, info),
-        "layers": info.shape.layers,
-        "conditions": [condition.id for condition in info.conditions],
-        "preferred": _preferred(info, lines),
-        "samples": browser_data(chosen, lines, info.conditions, pictures, results["protocol"]),
-    }
+    """The report as one page that loads nothing; `browser` is the data of its sample browser."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -198,7 +198,7 @@ def html_report(
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         js=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         # A closing tag inside a string would end the script element.
-        data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
+        data=Markup(json.dumps(browser, separators=(",", ":")).replace("<", "\\u003c")),
     )
 
 
