@@ -45,11 +45,13 @@ def milliseconds(action: Callable[[], object], device: torch.device) -> float:
     """Time of one run: CUDA events on a GPU, the monotonic clock elsewhere."""
     if device.type == "cuda":
         start, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        torch.cuda.synchronize(device)
-        start.record()
-        action()
-        end.record()
-        torch.cuda.synchronize(device)
+        # Events are recorded on the current device, whatever device the model is on.
+        with torch.cuda.device(device):
+            torch.cuda.synchronize(device)
+            start.record()
+            action()
+            end.record()
+            torch.cuda.synchronize(device)
         return float(start.elapsed_time(end))
     begin = time.perf_counter()
     action()

@@ -1,4 +1,4 @@
-"""The contest: unpruned baselines against every method and retention, interleaved; stages; decisions; throughput."""
+"""Times unpruned baselines and every method at every retention, in turn; stages; the cost of deciding; throughput."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from senna_prune.benchmark.clock import Operations, Times, interleave, peak_mebibytes
 from senna_prune.benchmark.floor import Hardware
-from senna_prune.benchmark.models import BenchHost
+from senna_prune.benchmark.models import TimedModel
 from senna_prune.benchmark.profile import asked_milliseconds
 from senna_prune.benchmark.replay import Recorder, Replay
 from senna_prune.benchmark.settings import BenchmarkConfig
@@ -25,13 +25,16 @@ from senna_prune.cost import (
 )
 from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning import Budget, Pruner
+from senna_prune.pruning.interface import VISION
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contestant.
+    """What was measured of one contestant.
 
     Attributes:
+        method, retention: as asked for; None for baselines and for a time in milliseconds.
+        evidence: the pruner asks the vision tower for evidence.
         prefill, plan: milliseconds of the prefill alone, and of a whole plan (prefill + readout).
         readout: how the plan is read.
         packed: with packed weights.
@@ -47,8 +50,11 @@ class Row:
     """
 
     name: str
+    method: str | None
+    retention: float | None
     readout: str
     packed: bool
+    evidence: bool
     entering: float
     after: float
     prefill: Times
@@ -68,73 +74,83 @@ class Row:
 
 @dataclass(frozen=True)
 class Contestant:
+    """One way to make a plan; the name is unique.
+
+    Attributes:
+        readout: `generate` or `one_pass`.
+        pruner: None: the model as it is, outside any `prune` context.
+        attention: attention implementation.
+        packed: on the model with packed weights.
+        method, retention: what the pruner was made from, None for baselines and for a time in milliseconds.
+    """
+
     name: str
     readout: str
     pruner: Pruner | None
     attention: str
     packed: bool = False
+    method: str | None = None
+    retention: float | None = None
 
 
-def contestants(config: BenchmarkConfig, host: BenchHost) -> list[Contestant]:
+def contestants(config: BenchmarkConfig, timed: TimedModel) -> list[Contestant]:
     """Baselines first: transformers' own `generate` under each attention implementation."""
-    make = partial(pruner_for, host.model)
+    attention = config.compare[0]
+    make = partial(pruner_for, timed.model)
+
+    def at(method: str, retention: float, readout: str) -> Contestant:
+        # Twelve digits: 12.5 % is not 12 %.
+        name = f"{method} {100 * retention:.12g}%, {readout.replace('_', '-')}"
+        pruner = make(method, Budget.retention(retention))
+        return Contestant(name, readout, pruner, attention, method=method, retention=retention)
+
     rows = [Contestant(f"transformers generate ({name})", "generate", None, name) for name in config.compare]
-    rows.append(Contestant("none, one-pass", "one_pass", make("none", Budget.retention(1.0)), config.compare[0]))
-    for method in config.methods:
-        for retention in config.retentions:
-            label = f"{method} {retention:.0%}"
-            rows.append(
-                Contestant(
-                    f"{label}, one-pass", "one_pass", make(method, Budget.retention(retention)), config.compare[0]
-                )
-            )
+    rows.append(Contestant("none, one-pass", "one_pass", make("none", Budget.retention(1.0)), attention))
+    rows += [at(method, retention, "one_pass") for method in config.methods for retention in config.retentions]
     for label, method, budget in asked_milliseconds(config):
-        rows.append(Contestant(label, "one_pass", make(method, budget), config.compare[0]))
-    middle = min(config.retentions, key=lambda r: abs(r - 0.25))
-    for method in config.methods:
-        name = f"{method} {middle:.0%}, generate"
-        rows.append(Contestant(name, "generate", make(method, Budget.retention(middle)), config.compare[0]))
+        rows.append(Contestant(label, "one_pass", make(method, budget), attention))
+    rows += [at(method, config.middle_retention, "generate") for method in config.methods]
     if config.packed:
-        again = [one for one in rows if one.attention == config.compare[0]]
+        again = [one for one in rows if one.attention == attention]
         rows += [replace(one, name=f"packed: {one.name}", packed=True) for one in again]
     return rows
 
 
 def run_contest(
     config: BenchmarkConfig,
-    host: BenchHost,
-    packed: BenchHost | None,
+    plain: TimedModel,
+    packed: TimedModel | None,
     shape: ModelShape,
     hardware: Hardware,
     tick: Callable[[], None],
 ) -> list[Row]:
-    """Time every contestant, on `host` or on the same host `packed`; rows in the order of `contestants`."""
-    rows, field = [], contestants(config, host)
+    """Time every contestant, on `plain` or on the same model `packed`; rows in the order of `contestants`."""
+    rows, field = [], contestants(config, plain)
     prefills: dict[str, Callable[[], Any]] = {}
     plans: dict[str, Callable[[], Any]] = {}
     named = {one.name: one for one in field}
 
-    def home(one: Contestant) -> BenchHost:
-        return packed if one.packed and packed is not None else host
+    def home(one: Contestant) -> TimedModel:
+        return packed if one.packed and packed is not None else plain
 
     for one in field:
         prefills[one.name] = partial(home(one).prefill, one.pruner)
         plans[one.name] = partial(home(one).generate, one.pruner, config.new_tokens)
         if one.readout == "one_pass" and one.pruner is not None:
             plans[one.name] = partial(home(one).one_pass, one.pruner)
-    timed = interleave(
+    times = interleave(
         {f"prefill {k}": v for k, v in prefills.items()} | {f"plan {k}": v for k, v in plans.items()},
-        host.device,
+        plain.device,
         config.warmup,
         config.repeats,
         tick,
         prepare=lambda name: home(one := named[name.partition(" ")[2]]).attend_with(one.attention),
     )
-    text, base = len(host.layout.text), field[0].name
+    text, base = len(plain.layout.text), field[0].name
     alike = {layout: next(one.name for one in field if one.packed == layout) for layout in {o.packed for o in field}}
-    full = (host.layout.num_visual,) * shape.layers
+    full = (plain.layout.num_visual,) * shape.layers
     whole, whole_causal = decoder_flops(shape, full, text), decoder_flops(shape, full, text, causal=True)
-    weights = weight_bytes(host.model.model.language_model)
+    weights = weight_bytes(plain.model.model.language_model)
     for one in field:
         home(one).attend_with(one.attention)
         entering, after = full, full
@@ -143,9 +159,9 @@ def run_contest(
         if trace is not None:
             entering, after = trace.samples[0].entering, trace.samples[0].after
         flops = decoder_flops(shape, entering, text)
-        prefill, plan = timed[f"prefill {one.name}"], timed[f"plan {one.name}"]
+        prefill, plan = times[f"prefill {one.name}"], times[f"plan {one.name}"]
         if one.readout == "one_pass":
-            count = len(host.trie.nodes)
+            count = len(plain.trie.nodes)
             tail = hardware.floor(readout_flops(shape, entering, text, count), weights)
         else:
             flops_per_token = readout_flops(shape, entering, text, config.new_tokens - 1) / config.new_tokens
@@ -153,8 +169,11 @@ def run_contest(
         rows.append(
             Row(
                 name=one.name,
+                method=one.method,
+                retention=one.retention,
                 readout=one.readout,
                 packed=one.packed,
+                evidence=one.pruner is not None and VISION in one.pruner.needs,
                 entering=sum(entering) / len(entering),
                 after=sum(after) / len(after),
                 prefill=prefill,
@@ -164,56 +183,55 @@ def run_contest(
                 operations=dispatched.count,
                 flops_ratio=whole / flops,
                 causal_ratio=whole_causal / decoder_flops(shape, entering, text, causal=True),
-                speedup=prefill.ratio_to(timed[f"prefill {alike[one.packed]}"]),
-                plan_speedup=plan.ratio_to(timed[f"plan {base}"]),
+                speedup=prefill.ratio_to(times[f"prefill {alike[one.packed]}"]),
+                plan_speedup=plan.ratio_to(times[f"plan {base}"]),
                 floor=hardware.floor(flops, weights) + tail,
                 kv_mib=kv_bytes(shape, entering, text) / 2**20,
-                peak_mib=peak_mebibytes(plans[one.name], host.device),
+                peak_mib=peak_mebibytes(plans[one.name], plain.device),
                 decisions=decision_cost(home(one), one, config),
             )
         )
     return rows
 
 
-def decision_cost(host: BenchHost, one: Contestant, config: BenchmarkConfig) -> float | None:
+def decision_cost(timed: TimedModel, one: Contestant, config: BenchmarkConfig) -> float | None:
     """Milliseconds a prefill spends on probe, schedule and selection, against a replay of the same selections; None
     where nothing is decided, or where another row has the same prefill. Best round against best round."""
     pruner = one.pruner
     if pruner is None or pruner.name == "none" or one.readout == "generate":
         return None
     recorder = Recorder(pruner)
-    trace = host.prefill(recorder)
+    trace = timed.prefill(recorder)
     assert trace is not None
     replay = Replay.of(recorder, trace.samples[0])
-    timed = interleave(
-        {"real": partial(host.prefill, pruner), "replay": partial(host.prefill, replay)},
-        host.device,
+    times = interleave(
+        {"real": partial(timed.prefill, pruner), "replay": partial(timed.prefill, replay)},
+        timed.device,
         1,
         config.repeats,
     )
     # A small difference of large times: the undisturbed rounds say more than the middle ones.
-    return timed["real"].best - timed["replay"].best
+    return times["real"].best - times["replay"].best
 
 
-def time_stages(config: BenchmarkConfig, host: BenchHost, tick: Callable[[], None]) -> dict[str, Times]:
+def time_stages(config: BenchmarkConfig, timed: TimedModel, tick: Callable[[], None]) -> dict[str, Times]:
     """Everything before the decoder."""
-    actions: dict[str, Callable[[], Any]] = {"preprocess": host.preprocess}
-    if host.pixel_values is not None:
-        patches = host.see()[0]
+    actions: dict[str, Callable[[], Any]] = {"preprocess": timed.preprocess}
+    if timed.pixel_values is not None:
+        patches = timed.see()[0]
         actions |= {
-            "vision": host.see,
-            "vision with evidence": partial(host.see, True),
-            "adapter": partial(host.adapt, patches),
+            "vision": timed.see,
+            "vision with evidence": partial(timed.see, True),
+            "adapter": partial(timed.adapt, patches),
         }
-    return interleave(actions, host.device, config.warmup, config.repeats, tick)
+    return interleave(actions, timed.device, config.warmup, config.repeats, tick)
 
 
-def stage_floors(shape: ModelShape, host: BenchHost, hardware: Hardware) -> dict[str, float]:
+def stage_floors(shape: ModelShape, timed: TimedModel, hardware: Hardware) -> dict[str, float]:
     """Floors of the vision stages, milliseconds."""
-    if host.pixel_values is None:
+    if timed.pixel_values is None:
         return {}
-
-    inner = host.model.model
+    inner = timed.model.model
     adapter = weight_bytes(inner.multi_modal_projector) + weight_bytes(inner.img_adapter)
     return {
         "vision": hardware.floor(vision_flops(shape), weight_bytes(inner.vision_tower)),
@@ -226,10 +244,10 @@ def weight_bytes(module: torch.nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in module.parameters())
 
 
-def throughput(config: BenchmarkConfig, host: BenchHost, tick: Callable[[], None]) -> dict[int, Times]:
+def throughput(config: BenchmarkConfig, timed: TimedModel, tick: Callable[[], None]) -> dict[int, Times]:
     """Prefill milliseconds per frame by batch size, first method at the middle retention."""
-    middle = min(config.retentions, key=lambda r: abs(r - 0.25))
-    pruner = pruner_for(host.model, config.methods[0], Budget.retention(middle)) if config.methods else None
-    actions = {str(size): partial(host.prefill, pruner, size) for size in config.batch_sizes}
-    timed = interleave(actions, host.device, config.warmup, config.repeats, tick)
-    return {int(size): Times(tuple(ms / int(size) for ms in times.rounds)) for size, times in timed.items()}
+    budget = Budget.retention(config.middle_retention)
+    pruner = pruner_for(timed.model, config.methods[0], budget) if config.methods else None
+    actions = {str(size): partial(timed.prefill, pruner, size) for size in config.batch_sizes}
+    times = interleave(actions, timed.device, config.warmup, config.repeats, tick)
+    return {int(size): Times(tuple(ms / int(size) for ms in taken.rounds)) for size, taken in times.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from senna_prune.benchmark.settings import BenchmarkConfig, HostConfig
+from senna_prune.benchmark.settings import MAX_POSITIONS, VIEWS, BenchmarkConfig, TimedModelConfig
 from senna_prune.engine import PruneTrace, prune
 from senna_prune.engine.readout import AnswerTrie, score_answers
+from senna_prune.errors import ConfigError
 from senna_prune.hosts.senna import adapter_paths, senna_evidence
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.configuration import SennaConfig
@@ -33,8 +35,8 @@ _PIECES |= {"RIGHT": 1, "LEFT": 2, "_": 1, "TURN": 2, "CHANGE": 3}
 
 
 @dataclass
-class BenchHost:
-    """A model and inputs, on their device.
+class TimedModel:
+    """A host model and inputs for it, on their device.
 
     Attributes:
         input_ids: one prompt with placeholders, (length,).
@@ -126,19 +128,22 @@ class BenchHost:
             self.model.set_attn_implementation(implementation)
 
 
-def build_host(config: BenchmarkConfig, device: torch.device, packed: bool = False) -> BenchHost:
-    """The host of a benchmark, in evaluation mode on `device`; `packed`: with the same weights in oneDNN's layout.
+def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = False) -> TimedModel:
+    """The model of a benchmark, in evaluation mode on `device`; `packed`: with the same weights in oneDNN's layout.
 
     Raises:
+        ConfigError: random weights of that shape do not fit into the device's memory.
+        CheckpointError: the checkpoint cannot be opened.
         InputError: these weights cannot be packed.
     """
     dtype, generator = getattr(torch, config.dtype), np.random.default_rng(0)
-    pictures = [generator.integers(0, 256, (*config.images, 3), dtype=np.uint8) for _ in range(6)]
+    pictures = [generator.integers(0, 256, (*config.images, 3), dtype=np.uint8) for _ in range(VIEWS)]
     if config.host.checkpoint:
         model, processor = load_senna(config.host.checkpoint, config.dtype, str(device))
         prompt = planning_prompt(planning_question(6.0, Command.STRAIGHT.value))
         ids, trie = processor.encode_prompt(prompt), plan_trie(processor)
     else:
+        require_memory(config.host.parameters * dtype.itemsize, device)
         model = random_senna(config.host, device, dtype)
         ids, trie = _random_prompt(model.config, config.host.text_tokens), _random_trie(model.config)
     model = model.eval()
@@ -151,10 +156,21 @@ def build_host(config: BenchmarkConfig, device: torch.device, packed: bool = Fal
             features = model.get_image_features(pixels[None], output_evidence=True)
     else:
         features = _random_features(model.config, device, dtype)
-    return BenchHost(model, ids.to(device), pixels, features, trie.to(device), pictures)
+    return TimedModel(model, ids.to(device), pixels, features, trie.to(device), pictures)
 
 
-def random_senna(host: HostConfig, device: torch.device, dtype: torch.dtype) -> SennaForConditionalGeneration:
+def require_memory(needed: int, device: torch.device) -> None:
+    """Refuse weights of more bytes than the device has in all."""
+    if device.type == "cuda":
+        available = torch.cuda.get_device_properties(device).total_memory
+    else:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        problem = f"weights of {needed / 2**30:,.0f} GiB do not fit into {available / 2**30:,.0f} GiB of memory"
+        raise ConfigError(problem, where="host", hint="use fewer layers, smaller widths or a smaller dtype")
+
+
+def random_senna(host: TimedModelConfig, device: torch.device, dtype: torch.dtype) -> SennaForConditionalGeneration:
     """Random weights of the stated shape, made on the device."""
     config = SennaConfig(
         vision_config={
@@ -173,7 +189,7 @@ def random_senna(host: HostConfig, device: torch.device, dtype: torch.dtype) -> 
             "num_attention_heads": host.heads,
             "num_key_value_heads": host.heads,
             "vocab_size": host.vocabulary,
-            "max_position_embeddings": 4096,
+            "max_position_embeddings": MAX_POSITIONS,
             "pad_token_id": 0,
         },
         num_view_tokens=host.view_tokens,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import json
+import io
 import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,56 +15,64 @@ import torch
 import transformers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from transformers.utils import is_flash_attn_2_available
 
-from senna_prune.benchmark.contest import contestants, run_contest, stage_floors, throughput, time_stages
+from senna_prune.benchmark.contest import Row, contestants, run_contest, stage_floors, throughput, time_stages
 from senna_prune.benchmark.floor import Hardware, measure_hardware
-from senna_prune.benchmark.models import build_host
-from senna_prune.benchmark.profile import write_profile
+from senna_prune.benchmark.models import build_model
+from senna_prune.benchmark.profile import asked_milliseconds, profile_path, write_profile
 from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.benchmark.show import all_tables, draw_plans
 from senna_prune.devices import find_device
+from senna_prune.errors import ConfigError
+from senna_prune.files import check_output, write_json, write_whole
 from senna_prune.model.configuration import model_shape
 
 
 def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
-    """Measure, print, and write `<output>/<name>.json`, `.txt`, `.png` and the profile. Returns the record."""
+    """Measure, print, and write `<output>/<name>.json`, `.txt`, `.png` and the profile. Returns the record.
+
+    Raises:
+        FileError: a result could not be written, found before anything is timed.
+        SennaPruneError: see `build_model` and `asked_milliseconds`.
+    """
+    outputs = {ending: Path(config.output, f"{config.name}.{ending}") for ending in ("json", "txt", "png")}
+    for path in (*outputs.values(), profile_path(config)):
+        check_output(path)
+    if "flash_attention_2" in config.compare and not is_flash_attn_2_available():
+        raise ConfigError("flash_attention_2 is not installed", where="compare", hint="install flash-attn, or use sdpa")
+    asked_milliseconds(config)  # a time that the profile cannot meet is refused before a model is built
     if config.threads:
         torch.set_num_threads(config.threads)
     device = find_device(config.device, "device")
     machine = describe_machine(config, device)
-    console.print(" · ".join(f"{key} {value}" for key, value in machine.items()))
+    console.print(" · ".join(f"{key} {value}" for key, value in machine.items()), markup=False)
     hardware = measure_hardware(device, getattr(torch, config.dtype))
     console.print(f"measured: {hardware.flops / 1e12:.3g} TFLOP/s matmul, {hardware.bytes / 1e9:.3g} GB/s copy")
-    host = build_host(config, device)
-    packed = build_host(config, device, packed=True) if config.packed else None
-    shape = model_shape(host.config, getattr(torch, config.dtype))
-    field, rounds = contestants(config, host), config.warmup + config.repeats
-    total = rounds * (2 * len(field) + (4 if host.pixel_values is not None else 1) + len(config.batch_sizes))
+    with enough_memory():
+        plain = build_model(config, device)
+        packed = build_model(config, device, packed=True) if config.packed else None
+    shape = model_shape(plain.config, getattr(torch, config.dtype))
+    field, rounds = contestants(config, plain), config.warmup + config.repeats
+    total = rounds * (2 * len(field) + (4 if plain.pixel_values is not None else 1) + len(config.batch_sizes))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with enough_memory(), Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("timing", total=total)
 
         def tick() -> None:
             progress.advance(task)
 
-        stages = time_stages(config, host, tick)
-        rows = run_contest(config, host, packed, shape, hardware, tick)
-        batches = throughput(config, host, tick)
-    floors = stage_floors(shape, host, hardware)
+        stages = time_stages(config, plain, tick)
+        rows = run_contest(config, plain, packed, shape, hardware, tick)
+        batches = throughput(config, plain, tick)
+    floors = stage_floors(shape, plain, hardware)
     tables = all_tables(stages, floors, rows, batches)
     for table in tables:
         console.print(table)
-    points = {
-        method: {
-            retention: row.prefill.p50
-            for retention in config.retentions
-            for row in rows
-            if row.name == f"{method} {retention:.0%}, one-pass"
-        }
-        for method in config.methods
-    }
     if not config.milliseconds:
-        console.print(f"profile for Budget.milliseconds: {write_profile(config, machine, points)}")
+        path = write_profile(config, machine, prefill_times(rows))
+        console.print(f"profile for Budget.milliseconds: {path}", markup=False)
     record = {
         "name": config.name,
         "machine": machine,
@@ -72,14 +82,34 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
         "rows": [asdict(row) for row in rows],
         "milliseconds_per_frame_by_batch": {size: list(times.rounds) for size, times in batches.items()},
     }
-    write_files(config, record, machine, hardware, tables)
+    write_json(outputs["json"], record)
+    write_whole(outputs["txt"], plain_text(machine, hardware, tables))
     try:
-        draw_plans(
-            rows, f"{config.name}, {machine['device']}, {config.dtype}", Path(config.output, f"{config.name}.png")
-        )
+        write_whole(outputs["png"], draw_plans(rows, f"{config.name}, {machine['device']}, {config.dtype}"))
     except ImportError:
         console.print("no plot: matplotlib is not installed")
     return record
+
+
+@contextmanager
+def enough_memory() -> Iterator[None]:
+    """Turn running out of memory, which torch reports in two ways, into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        hint = "use smaller batch_sizes, a smaller dtype or a smaller host"
+        raise ConfigError("the memory of the device does not suffice", where="benchmark", hint=hint) from error
+
+
+def prefill_times(rows: Sequence[Row]) -> dict[str, dict[float, float]]:
+    """Median prefill milliseconds by method and retention, with plain weights."""
+    times: dict[str, dict[float, float]] = {}
+    for row in rows:
+        if row.method is not None and row.retention is not None and row.readout == "one_pass" and not row.packed:
+            times.setdefault(row.method, {})[row.retention] = row.prefill.p50
+    return times
 
 
 def describe_machine(config: BenchmarkConfig, device: torch.device) -> dict[str, Any]:
@@ -94,14 +124,11 @@ def describe_machine(config: BenchmarkConfig, device: torch.device) -> dict[str,
     }
 
 
-def write_files(
-    config: BenchmarkConfig, record: dict[str, Any], machine: dict[str, Any], hardware: Hardware, tables: list[Any]
-) -> None:
-    folder = Path(config.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{config.name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    with (folder / f"{config.name}.txt").open("w", encoding="utf-8") as stream:
-        plain = Console(file=stream, width=220)
-        plain.print(machine, hardware)
-        for table in tables:
-            plain.print(table)
+def plain_text(machine: dict[str, Any], hardware: Hardware, tables: Sequence[Table]) -> str:
+    """What was printed, wide enough for every table."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=220)
+    console.print(machine, hardware)
+    for table in tables:
+        console.print(table)
+    return stream.getvalue()

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from senna_prune.config import DTYPES, one_of, require_shares
 from senna_prune.errors import ConfigError
+from senna_prune.pictures import MAX_PIXELS
 from senna_prune.pruning.registry import method_names
+
+MAX_POSITIONS = 4096
+"""Longest prompt of the random model, as of Senna-7B."""
+MIN_TEXT = 100
+"""Shortest text around six views: a head, five labels and a question."""
+VIEWS = 6
+MAX_THREADS = 1024
 
 
 @dataclass
-class HostConfig:
-    """The model that is timed: a checkpoint, or random weights of a given shape.
+class TimedModelConfig:
+    """The host model that is timed: a checkpoint, or random weights of a given shape.
 
     Attributes:
         checkpoint: folder of a Senna; None: random weights of the shape below (Senna-7B by default).
@@ -36,6 +46,31 @@ class HostConfig:
     view_tokens: int = 128
     text_tokens: int = 271
 
+    def __post_init__(self) -> None:
+        for key, value in vars(self).items():
+            least = {"vision_layers": 0, "vocabulary": 256}.get(key, 1)
+            if key != "checkpoint" and value < least:
+                raise ConfigError(f"{value} is less than {least}", where=f"host.{key}")
+        for width, heads in (("hidden", "heads"), ("vision_hidden", "vision_heads")):
+            # Half of a head's numbers are rotated against the other half.
+            if getattr(self, width) % (2 * getattr(self, heads)):
+                problem = f"{getattr(self, width)} does not divide into {getattr(self, heads)} heads of even size"
+                raise ConfigError(problem, where=f"host.{width}")
+        if self.image_size < self.patch:
+            raise ConfigError("the picture is smaller than a patch", where="host.image_size")
+        if self.view_tokens > (self.image_size // self.patch) ** 2:
+            raise ConfigError("there are more visual tokens than patches", where="host.view_tokens")
+        if not MIN_TEXT <= self.text_tokens <= MAX_POSITIONS - VIEWS * self.view_tokens:
+            problem = f"{self.text_tokens} and {VIEWS} x {self.view_tokens} visual tokens are no prompt"
+            hint = f"use {MIN_TEXT} text tokens or more, and {MAX_POSITIONS} tokens in all at most"
+            raise ConfigError(problem, where="host.text_tokens", hint=hint)
+
+    @property
+    def parameters(self) -> int:
+        """About how many numbers the random weights are."""
+        decoder = self.layers * self.hidden * (4 * self.hidden + 3 * self.mlp) + 2 * self.vocabulary * self.hidden
+        return decoder + self.vision_layers * self.vision_hidden * (4 * self.vision_hidden + 2 * self.vision_mlp)
+
 
 @dataclass
 class BenchmarkConfig:
@@ -43,8 +78,9 @@ class BenchmarkConfig:
 
     Attributes:
         name: title, and the name of the files written.
-        host: the model.
-        device, dtype: as in evaluation.
+        host: the host model.
+        device: as in evaluation.
+        dtype: `float32`, `bfloat16` or `float16`.
         threads: CPU threads; None: torch's choice.
         compare: attention implementations of the unpruned baseline (transformers' own `generate`).
         methods, retentions: what is timed beside it.
@@ -58,7 +94,7 @@ class BenchmarkConfig:
     """
 
     name: str = "benchmark"
-    host: HostConfig = field(default_factory=HostConfig)
+    host: TimedModelConfig = field(default_factory=TimedModelConfig)
     device: str = "auto"
     dtype: str = "float32"
     threads: int | None = None
@@ -75,15 +111,37 @@ class BenchmarkConfig:
     output: str = "runs/benchmark"
 
     def __post_init__(self) -> None:
-        one_of(self.dtype, DTYPES, "dtype")
+        # Times and floors belong to one type, so `auto` is no choice here.
+        one_of(self.dtype, [name for name in DTYPES if name != "auto"], "dtype")
+        if Path(self.name).name != self.name or self.name in ("", ".."):
+            raise ConfigError(f"{self.name!r} is no file name", where="name", hint="set output= to choose the folder")
         for name in self.compare:
             one_of(name, ("sdpa", "eager", "flash_attention_2"), "compare")
+        if "flash_attention_2" in self.compare and self.dtype == "float32":
+            raise ConfigError("flash_attention_2 knows no float32", where="compare", hint="set dtype=bfloat16")
         for method in self.methods:
             one_of(method, method_names(), "methods")
         require_shares(self.retentions, "retentions")
-        counts = [("warmup", self.warmup), ("repeats", self.repeats), ("new_tokens", self.new_tokens)]
-        for key, value in [*counts, *(("batch_sizes", size) for size in self.batch_sizes)]:
-            if value < 1:
-                raise ConfigError(f"{value} is less than 1", where=key)
-        if not self.compare or not self.retentions or not self.batch_sizes:
-            raise ConfigError("an empty list leaves nothing to time", where="compare, retentions or batch_sizes")
+        counts = {name: [getattr(self, name)] for name in ("warmup", "repeats", "new_tokens", "threads")}
+        for key, values in {**counts, "batch_sizes": self.batch_sizes, "images": self.images}.items():
+            for value in values:
+                if value is not None and value < 1:
+                    raise ConfigError(f"{value} is less than 1", where=key)
+        if (self.threads or 1) > MAX_THREADS:
+            raise ConfigError(f"{self.threads} is more than {MAX_THREADS}", where="threads")
+        if len(self.images) != 2 or math.prod(self.images) > MAX_PIXELS:
+            raise ConfigError("not the height and width of a picture", where="images", hint="use e.g. [900,1600]")
+        for time in self.milliseconds:
+            if not 0 < time < math.inf:
+                raise ConfigError(f"{time} is no time", where="milliseconds", hint="use a positive number")
+        for key in ("compare", "methods", "retentions", "milliseconds", "batch_sizes"):
+            values = getattr(self, key)
+            if not values and key in ("compare", "retentions", "batch_sizes"):
+                raise ConfigError("an empty list leaves nothing to time", where=key)
+            if len(set(values)) < len(values):
+                raise ConfigError("a value stands twice", where=key, hint="list each one once")
+
+    @property
+    def middle_retention(self) -> float:
+        """The retention that is also read by `generate` and timed in batches: the one nearest to 25 %."""
+        return min(self.retentions, key=lambda retention: abs(retention - 0.25))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from rich.table import Table
 
@@ -82,8 +82,8 @@ def plan_table(rows: Sequence[Row], stages: Mapping[str, Times]) -> Table:
 
 
 def _before_decoder(row: Row, stages: Mapping[str, Times]) -> float:
-    """Milliseconds from six pictures to visual tokens, and the evidence that pruning may ask of the tower."""
-    names = ("preprocess", "vision with evidence" if row.flops_ratio > 1 else "vision", "adapter")
+    """Milliseconds from six pictures to visual tokens, with the evidence of the tower where the pruner asks for it."""
+    names = ("preprocess", "vision with evidence" if row.evidence else "vision", "adapter")
     return sum(stages[name].p50 for name in names if name in stages)
 
 
@@ -127,7 +127,7 @@ def batch_table(batches: Mapping[int, Times]) -> Table:
     return table
 
 
-def draw_plans(rows: Sequence[Row], title: str, path: Path) -> None:
+def draw_plans(rows: Sequence[Row], title: str) -> bytes:
     """Bars of prefill and readout, one per contestant, with the floor marked, as PNG."""
     from matplotlib.figure import Figure
 
@@ -141,6 +141,8 @@ def draw_plans(rows: Sequence[Row], title: str, path: Path) -> None:
     axes.margins(y=0.01)
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds, median")
-    axes.set_title(title, loc="left")
+    axes.set_title(title, loc="left", parse_math=False)
     axes.legend()
-    figure.savefig(path, dpi=144)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=144)
+    return out.getvalue()

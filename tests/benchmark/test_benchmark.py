@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from rich.table import Column, Table
 
-from senna_prune.benchmark.clock import Operations, Times, interleave, peak_mebibytes
+from senna_prune.benchmark.clock import Operations, Times, interleave, milliseconds, peak_mebibytes
+from senna_prune.benchmark.contest import run_contest
 from senna_prune.benchmark.floor import Hardware
-from senna_prune.benchmark.models import build_host
+from senna_prune.benchmark.models import build_model
 from senna_prune.benchmark.profile import asked_milliseconds, read_profile
 from senna_prune.benchmark.replay import Recorder, Replay
-from senna_prune.benchmark.settings import BenchmarkConfig, HostConfig
+from senna_prune.benchmark.settings import BenchmarkConfig, TimedModelConfig
+from senna_prune.benchmark.show import plan_table
 from senna_prune.config import load_config
 from senna_prune.errors import ConfigError
+from senna_prune.model.configuration import model_shape
 from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning import Budget
 from tools.benchmark import main
@@ -71,8 +78,8 @@ def test_operations_are_counted_without_views() -> None:
 
 
 def test_replay_repeats_a_prefill_without_asking_the_policy() -> None:
-    config = BenchmarkConfig(host=HostConfig(**(TINY | VISION)), device="cpu")
-    host = build_host(config, torch.device("cpu"))
+    config = BenchmarkConfig(host=TimedModelConfig(**(TINY | VISION)), device="cpu")
+    host = build_model(config, torch.device("cpu"))
     recorder = Recorder(pruner_for(host.model, "autoprune", Budget.retention(0.5)))
     real = host.prefill(recorder)
     assert real is not None
@@ -121,6 +128,77 @@ def test_packed_rows_are_compared_with_both_layouts(tmp_path: Path, capsys: pyte
     assert "packed: autoprune 50%, against generate with plain weights" in printed
     assert "packed: none, against generate with plain weights" in printed
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
+
+
+class Fake:
+    """Stands in for torch.cuda on a machine with two devices, device 0 being current: notes who was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.current, self.asked = 0, []
+        for name in ("synchronize", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
+            monkeypatch.setattr(torch.cuda, name, partial(self.ask, name))
+        monkeypatch.setattr(torch.cuda, "device", self.device)
+        monkeypatch.setattr(torch.cuda, "Event", lambda **_: self)
+
+    def ask(self, name: str, device: torch.device | None = None) -> int:
+        self.asked.append((name, self.current if device is None else device.index))
+        return 0
+
+    @contextmanager
+    def device(self, device: torch.device) -> Iterator[None]:
+        before, self.current = self.current, device.index
+        yield
+        self.current = before
+
+    def record(self) -> None:
+        self.ask("record")
+
+    def elapsed_time(self, end: object) -> float:
+        return 3.0
+
+
+def test_time_and_memory_are_read_from_the_device_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch)
+    assert milliseconds(lambda: None, torch.device("cuda:1")) == 3.0
+    peak_mebibytes(lambda: None, torch.device("cuda:1"))
+    assert {device for _, device in fake.asked} == {1}
+    assert [name for name, _ in fake.asked].count("record") == 2
+
+
+def test_close_retentions_are_rows_of_their_own(tmp_path: Path) -> None:
+    arguments = [
+        *tiny_host_arguments(0),
+        "repeats=1",
+        "warmup=1",
+        "retentions=[0.12,0.125]",
+        "new_tokens=2",
+        "packed=false",
+    ]
+    assert main([*arguments, f"output={tmp_path}", "name=t"]) == 0
+    rows = json.loads((tmp_path / "t.json").read_text())["rows"]
+    named = {row["name"]: row["retention"] for row in rows if row["readout"] == "one_pass"}
+    assert named == {"none, one-pass": None, "autoprune 12%, one-pass": 0.12, "autoprune 12.5%, one-pass": 0.125}
+    assert sorted(read_profile(tmp_path / "t_profile.json", "autoprune")) == [0.12, 0.125]
+
+
+def test_only_rows_that_ask_for_vision_evidence_are_charged_for_it() -> None:
+    config = BenchmarkConfig(
+        host=TimedModelConfig(**(TINY | VISION)), device="cpu", methods=["fastv", "fastervlm"], retentions=[0.5]
+    )
+    config.warmup = config.repeats = 1
+    timed = build_model(config, torch.device("cpu"))
+    shape = model_shape(timed.config, torch.float32)
+    rows = run_contest(config, timed, None, shape, Hardware(1e9, 1e9), lambda: None)
+    stages = {"vision": Times((10.0,)), "vision with evidence": Times((1000.0,))}
+    table = plan_table(rows, stages)
+    cells = {name: list(column.cells) for name, column in zip(("name", "p50", "total"), pick(table), strict=True)}
+    extra = {n: float(t) - float(p) for n, p, t in zip(cells["name"], cells["p50"], cells["total"], strict=True)}
+    assert {name for name, ms in extra.items() if ms > 500} == {"fastervlm 50%, one-pass", "fastervlm 50%, generate"}
+
+
+def pick(table: Table) -> list[Column]:
+    """Names, medians and totals of a table of plans."""
+    return [table.columns[0], table.columns[1], table.columns[6]]
 
 
 @pytest.mark.parametrize(

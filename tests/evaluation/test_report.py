@@ -44,7 +44,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, path in enumerate(sorted((work / "data" / "images").iterdir())):
         Image.new("RGB", (160, 90), (40 + number % 200, 120, 160)).save(path)
     (work / "data" / "images" / "token0000_CAM_BACK.jpg").unlink()
-    write_report(work / "run", samples=12)
+    write_report(work / "run", samples=12, image_root=work / "data")
     return work / "run"
 
 

@@ -4,20 +4,51 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
+from senna_prune.errors import FileError, ImageError
 from senna_prune.evaluation.run.records import UNPRUNED, Condition, Record
 from senna_prune.evaluation.run.run_folder import Lines
 from senna_prune.evaluation.score.metrics import agree, is_correct, read_plan
+from senna_prune.files import confined
+from senna_prune.pictures import open_picture
 from senna_prune.task.labels import VIEW_LABELS
 from senna_prune.task.sample import PlanningSample
 
 PICTURE_WIDTH = 400
 """Pixels; six of them stand side by side or in two rows on a laptop screen."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Where the page's pictures may come from. A run folder may be a stranger's, and whatever it names is embedded.
+
+    Attributes:
+        root: folder that the names in the planning set are relative to; no name leads out of it.
+        within: folder that the files, links followed, must lie in; None where the user named `root`.
+    """
+
+    root: Path
+    within: Path | None
+
+    def thumbnail(self, name: str) -> dict[str, Any]:
+        """Width, height and data URI of a small upright JPEG, or the problem that it could not be made."""
+        try:
+            path = confined(self.root, name)
+            if self.within is not None and not Path(os.path.realpath(path)).is_relative_to(self.within):
+                return {"problem": f"outside the current folder; to show it: --image-root {self.root}"}
+            small = open_picture(path)
+        except (FileError, ImageError) as error:
+            return {"problem": error.problem}
+        small.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))
+        out = io.BytesIO()
+        small.save(out, "JPEG", quality=70, optimize=True)
+        uri = f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+        return {"width": small.width, "height": small.height, "uri": uri}
 
 
 def choose_samples(samples: Sequence[PlanningSample], lines: Lines, limit: int) -> list[PlanningSample]:
@@ -42,15 +73,15 @@ def browser_data(
     samples: Sequence[PlanningSample],
     lines: Lines,
     conditions: Sequence[Condition],
-    image_root: Path,
+    pictures: Pictures,
     protocol: str,
 ) -> list[dict[str, Any]]:
     """One entry per sample, as plain JSON values."""
-    return [_entry(sample, lines, conditions, image_root, protocol) for sample in samples]
+    return [_entry(sample, lines, conditions, pictures, protocol) for sample in samples]
 
 
 def _entry(
-    sample: PlanningSample, lines: Lines, conditions: Sequence[Condition], image_root: Path, protocol: str
+    sample: PlanningSample, lines: Lines, conditions: Sequence[Condition], pictures: Pictures, protocol: str
 ) -> dict[str, Any]:
     records = [lines[sample.key, c.id][0] for c in conditions if (sample.key, c.id) in lines]
     speed, path = read_plan(sample.answer)
@@ -65,7 +96,7 @@ def _entry(
         "path": path,
         "changed": _changed(records),
         "views": [
-            {"label": label, "camera": camera, "picture": thumbnail(image_root / path)}
+            {"label": label, "camera": camera, "picture": pictures.thumbnail(path)}
             for label, camera, path in zip(
                 VIEW_LABELS, sample.convention.camera_order, sample.view_paths(), strict=True
             )
@@ -92,20 +123,3 @@ def _changed(records: Sequence[Record]) -> bool:
     answers = {record.condition: record.answer for record in records if record.answer is not None}
     unpruned = answers.get(UNPRUNED)
     return unpruned is not None and any(not agree(answer, unpruned) for answer in answers.values())
-
-
-def thumbnail(path: Path) -> dict[str, Any] | None:
-    """Width, height and data URI of a small JPEG; None if the picture is gone or broken."""
-    try:
-        with Image.open(path) as picture:
-            small = picture.convert("RGB")
-            small.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError):
-        return None
-    out = io.BytesIO()
-    small.save(out, "JPEG", quality=70, optimize=True)
-    return {"width": small.width, "height": small.height, "uri": data_uri(out.getvalue(), "image/jpeg")}
-
-
-def data_uri(content: bytes, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from senna_prune.cost import ModelShape, decoder_flops, kv_bytes
+from senna_prune.evaluation.report.text import printable, terminal
 from senna_prune.evaluation.run.records import Condition
 from senna_prune.evaluation.run.system import ResolvedSchedule
 
@@ -33,7 +34,7 @@ def explain(
     for condition in {condition.row: condition for condition in conditions}.values():
         schedule = schedules[condition.id]
         table.add_row(
-            condition.row,
+            terminal(condition.row),
             f"{_mean(schedule.entering):.1f}",
             f"{_mean(schedule.after):.1f}",
             f"{decoder_flops(shape, schedule.entering, schedule.text) / 1e12:.4g}",
@@ -44,7 +45,7 @@ def explain(
             notes[condition.row] = remark
     console.print(table)
     for row, remark in notes.items():
-        console.print(f"  {row}: {remark}", highlight=False, markup=False)
+        console.print(printable(f"  {row}: {remark}"), highlight=False, markup=False)
 
 
 def run_lengths(counts: Sequence[int]) -> str:

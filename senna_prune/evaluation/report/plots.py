@@ -27,6 +27,8 @@ INK = "#123457"
 MAX_CURVES = 300
 STYLE: Any = {
     "svg.fonttype": "none",
+    # Labels are names, not formulas: `$x^$y` is one.
+    "text.parse_math": False,
     "svg.hashsalt": "senna_prune",
     "font.size": 10,
     "axes.spines.top": False,

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
 from senna_prune.evaluation.report.table import NARROW, NOTES, WIDE, WIDE_COLUMNS, table_rows, terminal_table
+from senna_prune.evaluation.report.text import printable
 from senna_prune.evaluation.run.progress import counted
 from senna_prune.evaluation.run.run_folder import RunFolder
 
@@ -25,7 +26,7 @@ def show_results(folder: RunFolder, console: Console) -> None:
             console.print(CAPTION, highlight=False, markup=False)
     for note in NOTES:
         console.print(note, highlight=False, markup=False)
-    console.print(f"Files: {folder.path}", highlight=False, markup=False, soft_wrap=True)
+    console.print(printable(f"Files: {folder.path}"), highlight=False, markup=False, soft_wrap=True)
 
 
 def describe_group(group: Mapping[str, Any], results: Mapping[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
+from senna_prune.evaluation.report.text import csv_cell, markdown, terminal
 from senna_prune.evaluation.run.records import RANDOM, UNPRUNED
 
 # Issue threads on these repositories ask which count a "retention" is, so both stand side by side.
@@ -73,11 +74,11 @@ def _marks(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 def terminal_table(title: str, rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> Table:
     """For the terminal."""
-    table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+    table = Table(title=terminal(title), title_justify="left", box=SIMPLE, pad_edge=False)
     for column in columns:
         table.add_column(column, justify="left" if column in ("method", "marks") else "right")
     for row in rows:
-        table.add_row(*(row[column] for column in columns))
+        table.add_row(*(terminal(row[column]) for column in columns))
     return table
 
 
@@ -85,7 +86,9 @@ def markdown_table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) ->
     """GitHub Markdown."""
     names = list(columns)
     lines = [f"| {' | '.join(names)} |", f"|{'|'.join('---' if n == 'method' else '---:' for n in names)}|"]
-    lines += [f"| {' | '.join(row[name] for name in names)} |" for row in rows]
+    # Only the method's name is not made by us.
+    cells = [[markdown(row[name]) if name == "method" else row[name] for name in names] for row in rows]
+    lines += [f"| {' | '.join(line)} |" for line in cells]
     return "\n".join(lines) + "\n"
 
 
@@ -106,7 +109,7 @@ def csv_text(results: Mapping[str, Any], timing: Mapping[str, Any]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows({name: csv_cell(value) for name, value in record.items()} for record in records)
     return out.getvalue()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +17,16 @@ from matplotlib.figure import Figure
 from senna_prune.config import ScoringConfig
 from senna_prune.errors import ConfigError, RunError
 from senna_prune.evaluation.report import plots
-from senna_prune.evaluation.report.browser import browser_data, choose_samples
+from senna_prune.evaluation.report.browser import Pictures, browser_data, choose_samples
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
 from senna_prune.evaluation.report.show import describe_group
 from senna_prune.evaluation.report.table import FULL, NOTES, csv_text, markdown_table, table_rows
+from senna_prune.evaluation.report.text import markdown, printable
 from senna_prune.evaluation.run.records import UNPRUNED, Record
 from senna_prune.evaluation.run.run_folder import Lines, RunFolder, RunInfo
 from senna_prune.evaluation.score.latency import summarise_timing
 from senna_prune.evaluation.score.scoring import score
-from senna_prune.files import accessing, write_whole
+from senna_prune.files import check_output, read_json, write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -52,22 +55,30 @@ def write_report(
         out: where the report goes; the run folder itself if absent.
         protocol: score by this protocol instead of the run's own.
         samples: pictures of at most so many samples go into the page.
-        image_root: folder of the pictures; the run's own if absent.
+        image_root: folder of the pictures. If absent, the run's own: of that, only files below the current folder are
+            shown, as a run folder that came from somebody else could name any file of this machine.
 
     Returns:
         Path of `report.html`.
 
     Raises:
-        RunError: no run there, nothing decided yet, or the report cannot be written.
+        RunError: no run there, nothing decided yet, or its files contradict each other.
         ConfigError: a negative number of samples, or an `image_root` that is no folder.
+        FileError: a file of the report cannot be written.
     """
     if samples < 0:
         raise ConfigError("a count cannot be negative", where="samples")
-    if image_root is not None and not image_root.is_dir():
+    if image_root is not None and not os.path.isdir(image_root):  # noqa: PTH112 - Path.is_dir fails for a long name
         raise ConfigError("no such folder", where=image_root, hint="name the folder the pictures lie in")
     folder, out = RunFolder(path), out or path
     info = folder.read_info()
-    pictures = image_root or Path(info.settings["data"]["image_root"])
+    info = replace(info, name=printable(info.name))
+    if image_root is None:
+        pictures = Pictures(Path(info.settings["data"]["image_root"]), within=Path(os.path.realpath(Path.cwd())))
+    else:
+        pictures = Pictures(image_root, within=None)
+    for name in ("plots/confusion.png", "results.csv", "report.md", "report.html"):
+        check_output(out / name)
     lines = folder.read_lines()
     if not lines:
         raise RunError("nothing is decided yet", where=path, hint="let the evaluation go on")
@@ -77,14 +88,21 @@ def write_report(
     records = [record for record, _ in lines.values()]
     results = score(records, info.conditions, info.shape, scoring, complete=info.status == "complete")
     timing = summarise_timing({key: entry for key, (_, entry) in lines.items()}, info.conditions)
+    browser = {
+        "appearance": read_appearance(folder, info),
+        "layers": info.shape.layers,
+        "conditions": [condition.id for condition in info.conditions],
+        "preferred": _preferred(info, lines),
+        "samples": browser_data(
+            choose_samples(folder.read_samples(), lines, samples), lines, info.conditions, pictures, results["protocol"]
+        ),
+    }
     drawn = [draw_plots(group, timing, lines, info) for group in results["groups"]]
-    with accessing(out, "written"):
-        (out / "plots").mkdir(parents=True, exist_ok=True)
     for plot in (plot for group in drawn for plot in group):
         write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
     write_whole(out / "results.csv", csv_text(results, timing))
     write_whole(out / "report.md", markdown_report(info, results, timing, drawn))
-    write_whole(out / "report.html", html_report(folder, info, results, timing, drawn, lines, samples, pictures))
+    write_whole(out / "report.html", html_report(info, results, timing, drawn, browser))
     return out / "report.html"
 
 
@@ -130,38 +148,28 @@ def markdown_report(
     info: RunInfo, results: Mapping[str, Any], timing: Mapping[str, Any], drawn: Sequence[Sequence[Plot]]
 ) -> str:
     """The report as Markdown."""
-    parts = [f"# {info.name}\n"]
+    parts = [f"# {markdown(info.name)}\n"]
     for group, figures in zip(results["groups"], drawn, strict=True):
         parts.append(f"{describe_group(group, results)}.\n")
         parts.append(markdown_table(table_rows(group, timing), FULL))
         parts += [f"{note}\n" for note in NOTES]
         if laid := table3_rows(group["rows"]):
             parts += ["## Beside the paper\n", f"{CAPTION}\n", markdown_table(laid, tuple(laid[0]))]
-        parts += [f"## {plot.title}\n\n![{plot.title}](plots/{plot.name}.png)\n" for plot in figures]
+        for plot in figures:
+            title = markdown(plot.title)
+            parts.append(f"## {title}\n\n![{title}](plots/{plot.name}.png)\n")
         parts += ["## As the released script prints it (unpruned)\n", f"```\n{_reference(group)}\n```\n"]
     return "\n".join(parts)
 
 
 def html_report(
-    folder: RunFolder,
     info: RunInfo,
     results: Mapping[str, Any],
     timing: Mapping[str, Any],
     drawn: Sequence[Sequence[Plot]],
-    lines: Lines,
-    limit: int,
-    image_root: Path,
+    browser: Mapping[str, Any],
 ) -> str:
-    """The report as one page that loads nothing."""
-    chosen = choose_samples(folder.read_samples(), lines, limit)
-    appearance = folder.path / "appearance.json"
-    data = {
-        "appearance": folder.read_json("appearance.json") if appearance.exists() else None,
-        "layers": info.shape.layers,
-        "conditions": [condition.id for condition in info.conditions],
-        "preferred": _preferred(info, lines),
-        "samples": browser_data(chosen, lines, info.conditions, image_root, results["protocol"]),
-    }
+    """The report as one page that loads nothing; `browser` is the data of its sample browser."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
@@ -190,8 +198,29 @@ def html_report(
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         js=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         # A closing tag inside a string would end the script element.
-        data=Markup(json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")),
+        data=Markup(json.dumps(browser, separators=(",", ":")).replace("<", "\\u003c")),
     )
+
+
+def read_appearance(folder: RunFolder, info: RunInfo) -> dict[str, Any] | None:
+    """What draws kept tokens back onto pictures, None where the run has no such file.
+
+    Raises:
+        RunError: the file is damaged, or belongs to a model of another shape.
+    """
+    path = folder.path / "appearance.json"
+    if not path.exists():
+        return None
+    hint = "delete it and run the same evaluation again to write it anew"
+    record: dict[str, Any] = read_json(path, hint=hint, error=RunError)
+    tokens, patches = info.shape.view_tokens, info.shape.patches
+    try:
+        length = len(b64decode(record["paths"], validate=True))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError("not readable", where=path, hint=hint) from error
+    if (record.get("tokens"), record.get("patches"), length) != (tokens, patches, tokens * patches):
+        raise RunError(f"not {tokens} tokens of {patches} patches", where=path, hint=hint)
+    return record
 
 
 def _preferred(info: RunInfo, lines: Lines) -> str:

@@ -126,11 +126,11 @@ class SennaSystem:
     def _decide_together(
         self, frames: Sequence[EncodedFrame], pruner: Pruner, depths: Sequence[bool]
     ) -> list[Decision]:
-        cuda = self.planner.model.device.type == "cuda"
-        if cuda:
-            torch.cuda.reset_peak_memory_stats()
+        device = self.planner.model.device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         plans = self.planner.decide_batch(frames, pruner)
-        peak = torch.cuda.max_memory_allocated() if cuda else None
+        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
         return [
             Decision(
                 answer=plan.text,

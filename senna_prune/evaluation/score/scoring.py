@@ -11,6 +11,7 @@ from senna_prune.cost import ModelShape, decision_flops, kv_bytes
 from senna_prune.errors import RunError
 from senna_prune.evaluation.run.records import MAJORITY, SCHEMA_VERSION, UNPRUNED, Condition, Record
 from senna_prune.evaluation.score.comparisons import compare
+from senna_prune.evaluation.score.consistency import require_consistent
 from senna_prune.evaluation.score.metrics import agree, is_correct, majority_answer, planning_metrics, read_plan
 from senna_prune.evaluation.score.reference_metric import ReferenceScore
 from senna_prune.evaluation.score.statistics import SceneBootstrap, mean_outcome, wilson
@@ -49,12 +50,13 @@ def score(
     their number is reported either way.
 
     Raises:
-        RunError: not a single sample is complete.
+        RunError: not a single sample is complete, or a decision contradicts conditions or shape.
     """
     by_sample: dict[str, dict[str, Record]] = {}
     for record in records:
         by_sample.setdefault(record.sample, {})[record.condition] = record
-    whole = {key: runs for key, runs in by_sample.items() if len(runs) == len(conditions)}
+    require_consistent((record for runs in by_sample.values() for record in runs.values()), conditions, shape)
+    whole = {key: runs for key, runs in by_sample.items() if all(c.id in runs for c in conditions)}
     if not whole:
         raise RunError("no sample is decided under every condition yet", hint="let the run go on for longer")
     groups: dict[str, dict[str, dict[str, Record]]] = {}

@@ -1,5 +1,4 @@
-"""What a difference between two methods is worth: paired tests, and intervals that respect that frames of a scene are
-alike."""
+"""Paired tests of differences between methods, and bootstrap intervals over whole scenes, whose frames are alike."""
 
 from __future__ import annotations
 

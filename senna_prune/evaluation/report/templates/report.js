@@ -108,7 +108,9 @@ function drawViews(sample) {
   at("token-count").textContent = answer && answer.entering ? `${answer.entering[layer]} visual tokens` : "";
   at("kept-note").textContent = depths
     ? "Bright: patches that feed the kept tokens, by the adapter's absolute linear path. Merged tokens are not drawn."
-    : "Which tokens were kept was not recorded for this sample (see kept_samples).";
+    : data.appearance
+      ? "Which tokens were kept was not recorded for this sample (see kept_samples)."
+      : "Kept tokens cannot be drawn: appearance.json is absent. Run the same evaluation again to write it.";
   const order = [...sample.views.keys()].sort(
     (a, b) => VIEW_ORDER.indexOf(sample.views[a].label) - VIEW_ORDER.indexOf(sample.views[b].label));
   at("views").replaceChildren(...order.map((view) => figureOf(sample.views[view], depths && shares(depths, view, layer), turn)));
@@ -119,8 +121,8 @@ function figureOf(view, share, turn) {
   const caption = document.createElement("figcaption");
   caption.textContent = `${view.label} (${view.camera})`;
   figure.append(caption);
-  if (!view.picture) {
-    figure.append("picture not found");
+  if (view.picture.problem) {
+    figure.append(view.picture.problem);
     return figure;
   }
   const { width, height, uri } = view.picture;
