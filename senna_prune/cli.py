@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -21,6 +22,8 @@ def guarded(action: Callable[[], object], interrupted: str = KEPT) -> int:
     Args:
         interrupted: what Ctrl-C left behind, said after it.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names may hold bytes that are no text
     try:
         action()
         sys.stdout.flush()

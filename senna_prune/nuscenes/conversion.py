@@ -17,9 +17,9 @@ from typing import Any, Literal, TypeVar
 from rich.progress import track
 
 from senna_prune.errors import ConfigError, TableError
-from senna_prune.files import check_output
+from senna_prune.files import accessing, check_output, is_stream
 from senna_prune.nuscenes.captions import CaptionCache, Captioner, with_captions
-from senna_prune.nuscenes.conversion_counts import ConversionReport
+from senna_prune.nuscenes.conversion_counts import ConversionReport, beside
 from senna_prune.nuscenes.ego_speed import SpeedSource, can_bus_speed
 from senna_prune.nuscenes.reference_layout import write_reference
 from senna_prune.nuscenes.scene import Scene, read_scene
@@ -30,6 +30,8 @@ from senna_prune.task.sample import PlanningSample, write_samples
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+MAX_WORKERS = 128
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,9 @@ class ConversionSettings:
         for kind in self.kinds or ("",):
             if kind not in KINDS:
                 raise ConfigError(f"unknown question kind {kind!r}", where="kinds", hint=f"use {', '.join(KINDS)}")
-        if self.workers < 1:
-            raise ConfigError(f"{self.workers} is no number of processes", where="workers", hint="use 1 or more")
+        if not 1 <= self.workers <= MAX_WORKERS:
+            hint = f"use 1 to {MAX_WORKERS}"
+            raise ConfigError(f"{self.workers} is no number of processes", where="workers", hint=hint)
 
     @property
     def can_bus_folder(self) -> Path:
@@ -93,15 +96,20 @@ def convert(
     Raises:
         TableError: the tables are incomplete or broken, lack what the kinds need, or give no sample.
         ConfigError: a kind needs a captioner and there is none, or a worker process died.
-        SampleError: the planning set or the captions cannot be written; said before anything is converted.
+        FileError, SampleError: the planning set or the captions cannot be written; said before anything is converted.
     """
     captioned = sorted(CAPTION_KINDS & set(settings.kinds))
     if captioned and captioner is None:
         raise ConfigError(f"{captioned[0]!r} questions need a captioner", where="kinds", hint="pass --captioner")
     check_output(settings.out)
+    if settings.require_images or not is_stream(settings.out):
+        check_output(beside(settings.out, ".missing.txt"))
     cache = None
     if captioner is not None:
-        cache = CaptionCache(settings.caption_cache or settings.out.with_name(settings.out.name + ".captions.jsonl"))
+        path = settings.caption_cache or beside(settings.out, ".captions.jsonl")
+        if path.resolve() == settings.out.resolve():
+            raise ConfigError("the captions would be lost", where=path, hint="name another file than the planning set")
+        cache = CaptionCache(path)
     tables = KeyframeTables(settings.dataroot, settings.version, boxes=settings.needs_boxes)
     records, absent = tables.select_scenes(settings.split, settings.scenes)
     report = ConversionReport(settings.out, absent_scenes=absent)
@@ -146,9 +154,10 @@ def read_scenes(
     if settings.needs_boxes and not tables.sample_annotation:
         problem = f"{settings.version} has no annotations, which {' and '.join(sorted(BOX_KINDS))} questions need"
         raise TableError(problem, where=tables.table_path("sample_annotation"), hint="ask for --kinds plan")
-    if settings.speed_source == "can_bus" and not settings.can_bus_folder.is_dir():
-        hint = "unpack the CAN bus expansion there, or use --speed-source past"
-        raise TableError("no CAN bus messages", where=settings.can_bus_folder, hint=hint)
+    with accessing(settings.can_bus_folder, "read", error=TableError):
+        if settings.speed_source == "can_bus" and not settings.can_bus_folder.is_dir():
+            hint = "unpack the CAN bus expansion there, or use --speed-source past"
+            raise TableError("no CAN bus messages", where=settings.can_bus_folder, hint=hint)
     for record in records:
         scene = read_scene(tables, record, settings.needs_boxes)
         if settings.speed_source != "past":

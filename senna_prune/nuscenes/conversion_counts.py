@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from senna_prune.files import accessing
+from senna_prune.errors import ConfigError
+from senna_prune.files import accessing, is_stream, write_whole
 from senna_prune.nuscenes.ego_speed import SpeedOrigin
 from senna_prune.nuscenes.scene_samples import SceneResult
 from senna_prune.task.sample import PlanningSample
@@ -21,6 +22,18 @@ ORIGINS: dict[SpeedOrigin, str] = {
     "displacement": "from the displacement around the keyframe, which looks 0.5 s into the future,",
     "past": "from the displacement since the keyframe before",
 }
+
+
+def beside(out: Path, ending: str) -> Path:
+    """The file beside the planning set `out` whose name is longer by `ending`.
+
+    Raises:
+        ConfigError: `out` is a device.
+    """
+    if is_stream(out):
+        hint = "write to a file, or leave out --summary and --require-images and pass --caption-cache"
+        raise ConfigError(f"{out.name}{ending} cannot stand beside a device", where=out, hint=hint)
+    return out.with_name(out.name + ending)
 
 
 @dataclass
@@ -96,12 +109,13 @@ class ConversionReport:
     @property
     def listing(self) -> Path:
         """File that lists the missing images."""
-        return self.out.with_name(self.out.name + ".missing.txt")
+        return beside(self.out, ".missing.txt")
 
     def write_listing(self) -> None:
         """List the missing images in a file, or remove the listing of an earlier conversion."""
-        with accessing(self.listing, "written"):
-            if self.missing_images:
-                self.listing.write_text("\n".join(self.missing_images) + "\n", encoding="utf-8")
-            else:
+        if self.missing_images:
+            write_whole(self.listing, (f"{path}\n" for path in self.missing_images))
+            return
+        if not is_stream(self.out):
+            with accessing(self.listing, "written"):
                 self.listing.unlink(missing_ok=True)

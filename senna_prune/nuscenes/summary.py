@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from senna_prune.files import accessing
+from senna_prune.files import write_whole
 from senna_prune.nuscenes.conversion_counts import ConversionReport
 from senna_prune.task.labels import Command, Speed
 from senna_prune.task.labels import Path as PathLabel
@@ -76,7 +77,7 @@ def plot_summary(report: ConversionReport, path: Path) -> None:
     """Write a picture of the same distributions and of the keyframes left out.
 
     Raises:
-        SampleError: it cannot be written.
+        FileError: it cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -89,8 +90,9 @@ def plot_summary(report: ConversionReport, path: Path) -> None:
     reasons = [f"{kind}\n{reason}" for kind, reason in sorted(report.skipped)]
     skipped.barh(reasons, [report.skipped[key] for key in sorted(report.skipped)], height=0.4)
     skipped.set(title=f"left out, of {report.keyframes} keyframes", xlabel="keyframes")
-    with accessing(path, "written"):
-        figure.savefig(path, dpi=100, bbox_inches="tight")
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=100, bbox_inches="tight", format="png")
+    write_whole(path, picture.getvalue())
 
 
 def _heat_map(axes: Axes, title: str, rows: Sequence[str], columns: Sequence[str], counts: Pairs) -> None:
