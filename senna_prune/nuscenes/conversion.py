@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -107,7 +108,7 @@ def convert(
     cache = None
     if captioner is not None:
         path = settings.caption_cache or beside(settings.out, ".captions.jsonl")
-        if path.resolve() == settings.out.resolve():
+        if os.path.realpath(path) == os.path.realpath(settings.out):
             raise ConfigError("the captions would be lost", where=path, hint="name another file than the planning set")
         cache = CaptionCache(path)
     tables = KeyframeTables(settings.dataroot, settings.version, boxes=settings.needs_boxes)

@@ -17,6 +17,8 @@ LAST_TIME = 1 << 53
 """Microseconds; time stamps below are exact in every JSON reader."""
 
 _AGAIN = "unpack the metadata archive again"
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 100  # tokens whole
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,9 @@ def check_presence(table_name: str, table: list[Any], path: Path) -> None:
     fields = FIELDS[table_name].keys()
     for number, record in enumerate(table):
         if not isinstance(record, dict):
-            raise TableError(f"row {number} is {reprlib.repr(record)}, not a record", where=path, hint=_AGAIN)
+            raise TableError(f"row {number} is {_SHORT.repr(record)}, not a record", where=path, hint=_AGAIN)
         if not fields <= record.keys():
-            lacks, token = min(fields - record.keys()), reprlib.repr(record.get("token"))
+            lacks, token = min(fields - record.keys()), _SHORT.repr(record.get("token"))
             raise TableError(f"record {number} (token {token}) has no field {lacks!r}", where=path)
 
 
@@ -104,7 +106,7 @@ def check_values(table_name: str, records: Iterable[Record], path: Path) -> None
         accepts = field.accepts
         for record in records:
             if not accepts(record[name]):
-                token, value = reprlib.repr(record["token"]), reprlib.repr(record[name])
+                token, value = _SHORT.repr(record["token"]), _SHORT.repr(record[name])
                 raise TableError(f"{name} of {token} is {value}, not {field.wanted}", where=path, hint=_AGAIN)
 
 
