@@ -7,11 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from senna_prune.devices import find_device
 from senna_prune.errors import CheckpointError
 from senna_prune.pictures import open_picture
+
+_UNLOADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What transformers raises over a folder that holds no model, or a broken one."""
 
 
 class TransformersCaptioner:
@@ -35,7 +50,7 @@ class TransformersCaptioner:
         try:
             self.processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
             model: Any = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype, trust_remote_code=False)
-        except (OSError, ValueError) as error:
+        except _UNLOADABLE as error:
             problem = f"not an image-text-to-text model with a processor ({error})"
             raise CheckpointError(problem, where=checkpoint) from error
         self.model = model.to(place).eval()

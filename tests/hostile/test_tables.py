@@ -17,7 +17,6 @@ from tests.hostile import fifo, refused
 from tests.nuscenes.tiny_tables import START, VERSION, edit, straight, write_tables
 from tools import convert_nuscenes
 
-
 Records = list[dict[str, Any]]
 Convert = Callable[..., str]
 
