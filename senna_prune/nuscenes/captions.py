@@ -1,4 +1,4 @@
-"""Answers that the tables do not hold: a captioner looks at the images, and what it said is kept on disk."""
+"""Answers that the tables do not hold: a captioner gives them from the images, and a file keeps them."""
 
 from __future__ import annotations
 

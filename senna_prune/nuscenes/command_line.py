@@ -10,9 +10,9 @@ from rich.console import Console
 
 from senna_prune.errors import ConfigError
 from senna_prune.files import check_output, is_stream
-from senna_prune.nuscenes.benchmark import print_benchmark
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.nuscenes.conversion_counts import beside
+from senna_prune.nuscenes.conversion_speed import print_benchmark
 from senna_prune.nuscenes.reference_layout import read_reference
 from senna_prune.nuscenes.scene_samples import KINDS
 from senna_prune.nuscenes.summary import plot_summary, print_summary

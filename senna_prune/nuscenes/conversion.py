@@ -1,4 +1,4 @@
-"""Tables in, planning set out."""
+"""Converts the tables of a split into a planning set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rich.progress import track
 from senna_prune.errors import ConfigError, TableError
 from senna_prune.files import accessing, check_output, is_stream
 from senna_prune.nuscenes.captions import CaptionCache, Captioner, with_captions
-from senna_prune.nuscenes.conversion_counts import ConversionReport, beside
+from senna_prune.nuscenes.conversion_counts import ConversionCounts, beside
 from senna_prune.nuscenes.ego_speed import SpeedSource, can_bus_speed
 from senna_prune.nuscenes.reference_layout import write_reference
 from senna_prune.nuscenes.scene import Scene, read_scene
@@ -88,7 +88,7 @@ class ConversionSettings:
 
 def convert(
     settings: ConversionSettings, captioner: Captioner | None = None, progress: bool = False
-) -> ConversionReport:
+) -> ConversionCounts:
     """Write the planning set of a split, with a progress bar over its scenes if asked.
 
     Args:
@@ -113,7 +113,7 @@ def convert(
         cache = CaptionCache(path)
     tables = KeyframeTables(settings.dataroot, settings.version, boxes=settings.needs_boxes)
     records, absent = tables.select_scenes(settings.split, settings.scenes)
-    report = ConversionReport(settings.out, absent_scenes=absent)
+    report = ConversionCounts(settings.out, absent_scenes=absent)
     found = _results(read_scenes(tables, records, settings), make_recipe(tables, settings), settings.workers)
     results = track(found, "scenes", len(records), disable=not progress)
     samples: Iterator[PlanningSample] = (sample for result in results for sample in report.add(result))
@@ -173,9 +173,9 @@ def _results(scenes: Iterable[Scene], recipe: Recipe, workers: int) -> Iterator[
     if workers == 1:
         yield from map(work, scenes)
         return
-    # spawned, not forked: the parent has threads of the progress bar and of numerical libraries
+    # spawned, not forked: the parent runs threads (progress bar, numerical libraries), which a fork would break
     context = multiprocessing.get_context("spawn")
-    # after Ctrl-C the parent alone speaks
+    # workers ignore Ctrl-C: the parent process reports it and stops them
     quiet = (signal.SIGINT, signal.SIG_IGN)
     try:
         with ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=quiet) as pool:

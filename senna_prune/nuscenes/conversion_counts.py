@@ -37,7 +37,7 @@ def beside(out: Path, ending: str) -> Path:
 
 
 @dataclass
-class ConversionReport:
+class ConversionCounts:
     """Counts of one conversion.
 
     Attributes:
@@ -66,7 +66,7 @@ class ConversionReport:
     motions: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, result: SceneResult) -> list[PlanningSample]:
-        """Count a scene's result; gives its samples on."""
+        """Count a scene's result. Returns its samples."""
         self.scenes += 1
         self.keyframes += result.keyframes
         if result.speed_origin:

@@ -1,4 +1,4 @@
-"""The speed shown in a question: from the CAN bus, or from how far the car moved between keyframes."""
+"""The speed shown in a question, from the CAN bus or from the distance between keyframes."""
 
 from __future__ import annotations
 

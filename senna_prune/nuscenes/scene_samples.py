@@ -1,4 +1,4 @@
-"""From one scene's arrays to its planning samples. Light to import and to send to another process."""
+"""From one scene's arrays to its planning samples. Worker processes import it: it needs neither devkit nor torch."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from senna_prune.files import write_whole
-from senna_prune.nuscenes.conversion_counts import ConversionReport
+from senna_prune.nuscenes.conversion_counts import ConversionCounts
 from senna_prune.task.labels import Command, Speed
 from senna_prune.task.labels import Path as PathLabel
 
@@ -26,7 +26,7 @@ PATHS = [path.value for path in PathLabel]
 Pairs = Mapping[tuple[str, str], int]
 
 
-def command_by_path(report: ConversionReport) -> Counter[tuple[str, str]]:
+def command_by_path(report: ConversionCounts) -> Counter[tuple[str, str]]:
     """Planning samples by (navigation command, answered path): do commands and answers agree?"""
     pairs: Counter[tuple[str, str]] = Counter()
     for (command, _, path), count in report.plans.items():
@@ -34,7 +34,7 @@ def command_by_path(report: ConversionReport) -> Counter[tuple[str, str]]:
     return pairs
 
 
-def speed_by_path(report: ConversionReport) -> Counter[tuple[str, str]]:
+def speed_by_path(report: ConversionCounts) -> Counter[tuple[str, str]]:
     """Planning samples by meta-action."""
     pairs: Counter[tuple[str, str]] = Counter()
     for (_, speed, path), count in report.plans.items():
@@ -42,7 +42,7 @@ def speed_by_path(report: ConversionReport) -> Counter[tuple[str, str]]:
     return pairs
 
 
-def print_summary(report: ConversionReport, console: Console) -> None:
+def print_summary(report: ConversionCounts, console: Console) -> None:
     if report.plans:
         console.print(_table("navigation command by answered path", COMMANDS, PATHS, command_by_path(report)))
         console.print(_table("answered speed by path", SPEEDS, PATHS, speed_by_path(report)))
@@ -73,7 +73,7 @@ def _speed_table(speeds: Mapping[int, int]) -> Table:
     return table
 
 
-def plot_summary(report: ConversionReport, path: Path) -> None:
+def plot_summary(report: ConversionCounts, path: Path) -> None:
     """Write a picture of the same distributions and of the keyframes left out.
 
     Raises:
