@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from senna_prune.errors import TableError
-from senna_prune.files import accessing, confined, read_json
+from senna_prune.files import accessing, read_json
 from senna_prune.nuscenes.behaviour import STEP_SECONDS
 from senna_prune.nuscenes.navigation import future_origins
 from senna_prune.nuscenes.scene import Scene
@@ -41,7 +41,7 @@ def can_bus_speed(folder: Path, scene_name: str, timestamps: NDArray[np.int64]) 
     Raises:
         TableError: the scene's messages are not what the expansion holds, or of another time.
     """
-    path = confined(folder, f"{scene_name}_pose.json", TableError)
+    path = folder / f"{scene_name}_pose.json"
     hint = "unpack the CAN bus expansion again, or use --speed-source past"
     with accessing(path, "read", error=TableError):
         if not path.exists():

@@ -187,8 +187,7 @@ def _poses(tables: KeyframeTables, table_name: str, records: list[dict[str, Any]
     """Checked poses of the records of one table."""
     path = tables.table_path(table_name)
     translation, rotation = _numbers(records, "translation", 3, path), _numbers(records, "rotation", 4, path)
-    largest = np.abs(rotation).max(axis=1, initial=0)  # between 0.5 and 1 for a unit quaternion
-    if (wrong := (largest < 0.1) | (largest > 10)).any():
+    if (wrong := np.abs((rotation**2).sum(axis=1) - 1) > 0.1).any():
         token = records[int(wrong.argmax())]["token"]
         raise TableError(f"the rotation of {token!r} is no unit quaternion", where=path)
     return Poses.from_quaternions(translation, rotation)

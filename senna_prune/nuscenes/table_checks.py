@@ -42,6 +42,8 @@ def _is_text(value: object) -> bool:
 TEXT = Field("a printable text", lambda value: _is_text(value) and value != "")
 LINK = Field("a token, or empty at the end of a chain", _is_text)
 NAME = Field("a printable name without <image>", lambda value: TEXT.accepts(value) and "<image>" not in value)
+SCENE = Field("a printable name without <image> and slash", lambda value: NAME.accepts(value) and "/" not in value)
+"""It is the beginning of a file name of the CAN bus expansion."""
 FLAG = Field("true or false", lambda value: isinstance(value, bool))
 TIME = Field("a time stamp in whole microseconds", lambda value: type(value) is int and 0 <= value < LAST_TIME)
 FILE = Field("a path inside the data root", lambda value: TEXT.accepts(value) and _is_inside(value))
@@ -54,7 +56,7 @@ def _is_inside(name: str) -> bool:
 
 
 FIELDS: dict[str, dict[str, Field]] = {
-    "scene": {"token": TEXT, "name": NAME, "first_sample_token": TEXT},
+    "scene": {"token": TEXT, "name": SCENE, "first_sample_token": TEXT},
     "sample": {"token": TEXT, "timestamp": TIME, "prev": LINK, "next": LINK, "scene_token": TEXT},
     "sensor": {"token": TEXT, "channel": TEXT, "modality": TEXT},
     "calibrated_sensor": {"token": TEXT, "sensor_token": TEXT, "translation": VECTOR, "rotation": VECTOR},

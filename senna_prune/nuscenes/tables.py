@@ -87,7 +87,8 @@ class KeyframeTables(NuScenes):
         # As text at once: bytes and text of the largest table together would need twice its 1 GB.
         with open_regular(path, error=TableError) as stream, accessing(path, "read", error=TableError):
             try:
-                text = io.TextIOWrapper(stream, encoding="utf-8-sig").read()
+                with io.TextIOWrapper(stream, encoding="utf-8-sig") as lines:
+                    text = lines.read()
             except UnicodeDecodeError as error:
                 raise TableError(f"not JSON ({error})", where=path, hint=again) from error
         table: list[Record] = decode_json(text, path, list, again, TableError)
