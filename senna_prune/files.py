@@ -113,13 +113,18 @@ def confined(root: Path | str, name: str, error: type[SennaPruneError] = FileErr
 # Writing
 
 
+def is_stream(path: Path | str) -> bool:
+    """Whether a path is one of the devices that may be written to, beside which no file can stand."""
+    return str(path) in _STREAMS
+
+
 def check_output(path: Path | str) -> None:
     """Make sure that a file can be written at a path, and make its folder, before anything is computed for it.
 
     Raises:
         FileError: it cannot, or a folder, device or FIFO stands there.
     """
-    if str(path) in _STREAMS:
+    if is_stream(path):
         return
     target = _target(path)
     with accessing(path, "written"):
@@ -146,7 +151,7 @@ def write_whole(path: Path | str, content: str | bytes | Iterable[str], hint: st
         FileError: the file cannot be written; what stood there before is untouched.
     """
     pieces: Iterable[str | bytes] = [content] if isinstance(content, str | bytes) else content
-    if str(path) in _STREAMS:
+    if is_stream(path):
         return _write_stream(str(path), pieces)
     check_output(path)
     target = _target(path)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from senna_prune.task.labels import Path, Speed
 
 STEP_SECONDS = 0.5
-"""Nominal time between keyframes; the labels use it in place of the time stamps, which differ by up to some 50 ms."""
+"""Nominal time between keyframes. The labels use it instead of the time stamps, which are up to 100 ms off."""
 
 FUTURE_STEPS = 6
 """Steps of the labelled future: 3 s."""
@@ -53,7 +53,7 @@ def speed_labels(trajectories: NDArray[np.float32]) -> list[Speed]:
 
 
 def path_labels(trajectories: NDArray[np.float32]) -> list[Path]:
-    """Lateral meta-actions of trajectories, shape (M, 6, 2), read off the end point alone.
+    """Lateral meta-actions of trajectories, shape (M, 6, 2): they depend on the end point alone.
 
     An end point behind and to the left lies more than 180 degrees from ahead and is STRAIGHT, as in the reference.
     """

@@ -1,4 +1,4 @@
-"""Answers that the tables do not hold: a captioner looks at the images, and what it said is kept on disk."""
+"""Answers that the tables do not hold: a captioner gives them from the images, and a file keeps them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Protocol
 
 from senna_prune.errors import ImageError, SampleError
-from senna_prune.files import Journal, read_lines
+from senna_prune.files import Journal, accessing, confined, read_bytes, read_lines
 from senna_prune.nuscenes.behaviour import VIEWS
 from senna_prune.nuscenes.scene_samples import CAPTION_KINDS
 from senna_prune.task.prompts import IMAGE_PROMPT
 from senna_prune.task.sample import PlanningSample
+
+MAX_CACHE_BYTES = 1 << 30
+_BEGIN = b'{"caption":"'
+"""How every line of a cache begins."""
 
 
 class Captioner(Protocol):
@@ -35,20 +39,29 @@ class CaptionCache:
 
     Raises:
         SampleError: a line is no caption; the file is then left as it is.
-        FileError: it cannot be written, or is no JSON Lines file.
+        FileError: it cannot be read or written, or is no JSON Lines file.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self._captions: dict[str, str] = {}
         # Read first: some other file named by mistake must not be opened for writing.
-        if self.path.exists() and not self.path.is_dir():
-            hint = "name a caption cache, or remove the line"
-            for where, record in read_lines(self.path, hint):
-                if not isinstance(record.get("key"), str) or not isinstance(record.get("caption"), str):
-                    raise SampleError("not a caption", where=where, hint=hint)
-                self._captions[record["key"]] = record["caption"]
+        with accessing(self.path, "written"):
+            exists = self.path.exists() and not self.path.is_dir()
+        if exists:
+            self._read()
         self._journal = Journal(self.path)
+
+    def _read(self) -> None:
+        hint = "name a caption cache, or remove the line"
+        for where, record in read_lines(self.path, hint):
+            if not isinstance(record.get("key"), str) or not isinstance(record.get("caption"), str):
+                raise SampleError("not a caption", where=where, hint=hint)
+            self._captions[record["key"]] = record["caption"]
+        # `Journal` removes a last line cut short; one that does not begin as a caption is no rest of ours.
+        rest = read_bytes(self.path, MAX_CACHE_BYTES).rpartition(b"\n")[2].strip(b"\0")
+        if rest[: len(_BEGIN)] != _BEGIN[: len(rest)]:
+            raise SampleError("the last line is no caption cut short", where=self.path, hint=hint)
 
     def __len__(self) -> int:
         return len(self._captions)
@@ -89,10 +102,12 @@ def with_captions(
         key = cache.key(captioner.name, images, question)
         caption = cache.get(key)
         if caption is None:
-            for image in images:
-                if not (image_root / image).is_file():
-                    hint = "complete the download, or pass --require-images to leave such keyframes out"
-                    raise ImageError("the image to caption is missing", where=image_root / image, hint=hint)
-            caption = captioner.caption([image_root / image for image in images], question).strip()
+            paths = [confined(image_root, image, ImageError) for image in images]
+            for path in paths:
+                with accessing(path, "read", error=ImageError):
+                    if not path.is_file():
+                        hint = "complete the download, or pass --require-images to leave such keyframes out"
+                        raise ImageError("the image to caption is missing", where=path, hint=hint)
+            caption = captioner.caption(paths, question).strip()
             cache.put(key, caption, images)
         yield replace(sample, answer=caption, source=f"{sample.source}/{captioner.name}")

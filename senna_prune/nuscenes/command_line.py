@@ -9,15 +9,19 @@ from pathlib import Path
 from rich.console import Console
 
 from senna_prune.errors import ConfigError
-from senna_prune.files import check_output
-from senna_prune.nuscenes.benchmark import print_benchmark
+from senna_prune.files import check_output, is_stream
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
+from senna_prune.nuscenes.conversion_counts import beside
+from senna_prune.nuscenes.conversion_speed import print_benchmark
 from senna_prune.nuscenes.reference_layout import read_reference
 from senna_prune.nuscenes.summary import plot_summary, print_summary
 from senna_prune.task.labels import KINDS, Convention
 from senna_prune.task.sample import write_samples
 
 SPEED_SOURCE_HELP = "auto: CAN bus where present, else a displacement that looks 0.5 s into the future; past does not"
+CONVENTION_HELP = (
+    "corrected (default), upstream, or one by one: cameras=upstream,command=corrected; of an import: its own"
+)
 
 TABLE_WIDTH = 105
 """Columns of the summary's tables, also where the output is a file."""
@@ -30,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     add("--version", help="folder of tables: v1.0-mini, v1.0-trainval, v1.0-test, ...")
     add("--split", help="devkit split, or a key of splits.json beside the tables; default: all scenes")
     add("--scenes", type=Path, metavar="FILE", help="scene names, one a line or a JSON list; narrows the split")
-    add("--convention", help="corrected (default), upstream, or one by one: cameras=upstream,command=corrected")
+    add("--convention", help=CONVENTION_HELP)
     add("--kinds", default="plan", help=f"comma-separated, of {', '.join(KINDS)}")
     add("--speed-source", choices=["auto", "can_bus", "past"], default="auto", help=SPEED_SOURCE_HELP)
     add("--can-bus", type=Path, metavar="FOLDER", help="CAN bus expansion; default: can_bus/ in the data root")
@@ -60,26 +64,28 @@ def parse_convention(text: str) -> Convention:
     return Convention(**halves)  # type: ignore[arg-type]
 
 
-def summary_picture(out: Path) -> Path:
-    return out.with_name(out.name + ".summary.png")
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert, and say what was written and left out."""
-    console = Console(soft_wrap=True, markup=False, highlight=False, width=max(Console().width, TABLE_WIDTH))
     options = vars(parser().parse_args(arguments))
+    console = Console(
+        stderr=is_stream(options["out"]),  # a planning set on standard output stands alone there
+        soft_wrap=True,
+        markup=False,
+        highlight=False,
+        width=max(Console().width, TABLE_WIDTH),
+    )
     summary, benchmark, model = (options.pop(name) for name in ("summary", "benchmark", "captioner"))
     imported = options.pop("import_reference")
     out: Path = options["out"]
     if not benchmark:  # before the captioner is loaded, which takes long
         check_output(out)
         if summary:
-            check_output(summary_picture(out))
+            picture = beside(out, ".summary.png")
+            check_output(picture)
     if imported is not None:
-        # what the released converter writes, unless told otherwise
-        command = parse_convention(options["convention"] or "upstream").command
-        count = write_samples(options["out"], read_reference(imported, command))
-        console.print(f"{options['out']}: {count} samples of {imported}")
+        convention = options["convention"] and parse_convention(options["convention"])
+        count = write_samples(out, read_reference(imported, convention))
+        console.print(f"{out}: {count} samples of {imported}")
         return 0
     for name in ("dataroot", "version"):
         if options[name] is None:
@@ -95,10 +101,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from senna_prune.nuscenes.transformers_captioner import TransformersCaptioner  # heavy, and rarely wanted
 
         captioner = TransformersCaptioner(model)
-    report = convert(settings, captioner, progress=console.is_terminal)
+    report = convert(settings, captioner, progress=console.is_terminal and not console.stderr)
     report.print(console)
     if summary:
-        picture = summary_picture(out)
         print_summary(report, console)
         plot_summary(report, picture)
         console.print(f"plotted in {picture}")

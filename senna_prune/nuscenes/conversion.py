@@ -1,8 +1,9 @@
-"""Tables in, planning set out."""
+"""Converts the tables of a split into a planning set."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -17,9 +18,9 @@ from typing import Any, Literal, TypeVar
 from rich.progress import track
 
 from senna_prune.errors import ConfigError, TableError
-from senna_prune.files import check_output
+from senna_prune.files import accessing, check_output, is_stream
 from senna_prune.nuscenes.captions import CaptionCache, Captioner, with_captions
-from senna_prune.nuscenes.conversion_counts import ConversionReport
+from senna_prune.nuscenes.conversion_counts import ConversionCounts, beside
 from senna_prune.nuscenes.ego_speed import SpeedSource, can_bus_speed
 from senna_prune.nuscenes.reference_layout import write_reference
 from senna_prune.nuscenes.scene import Scene, read_scene
@@ -30,6 +31,8 @@ from senna_prune.task.sample import PlanningSample, write_samples
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+MAX_WORKERS = 128
 
 
 @dataclass(frozen=True)
@@ -70,8 +73,9 @@ class ConversionSettings:
         for kind in self.kinds or ("",):
             if kind not in KINDS:
                 raise ConfigError(f"unknown question kind {kind!r}", where="kinds", hint=f"use {', '.join(KINDS)}")
-        if self.workers < 1:
-            raise ConfigError(f"{self.workers} is no number of processes", where="workers", hint="use 1 or more")
+        if not 1 <= self.workers <= MAX_WORKERS:
+            hint = f"use 1 to {MAX_WORKERS}"
+            raise ConfigError(f"{self.workers} is no number of processes", where="workers", hint=hint)
 
     @property
     def can_bus_folder(self) -> Path:
@@ -84,7 +88,7 @@ class ConversionSettings:
 
 def convert(
     settings: ConversionSettings, captioner: Captioner | None = None, progress: bool = False
-) -> ConversionReport:
+) -> ConversionCounts:
     """Write the planning set of a split, with a progress bar over its scenes if asked.
 
     Args:
@@ -93,18 +97,23 @@ def convert(
     Raises:
         TableError: the tables are incomplete or broken, lack what the kinds need, or give no sample.
         ConfigError: a kind needs a captioner and there is none, or a worker process died.
-        SampleError: the planning set or the captions cannot be written; said before anything is converted.
+        FileError, SampleError: the planning set or the captions cannot be written; said before anything is converted.
     """
     captioned = sorted(CAPTION_KINDS & set(settings.kinds))
     if captioned and captioner is None:
         raise ConfigError(f"{captioned[0]!r} questions need a captioner", where="kinds", hint="pass --captioner")
     check_output(settings.out)
+    if settings.require_images or not is_stream(settings.out):
+        check_output(beside(settings.out, ".missing.txt"))
     cache = None
     if captioner is not None:
-        cache = CaptionCache(settings.caption_cache or settings.out.with_name(settings.out.name + ".captions.jsonl"))
+        path = settings.caption_cache or beside(settings.out, ".captions.jsonl")
+        if os.path.realpath(path) == os.path.realpath(settings.out):
+            raise ConfigError("the captions would be lost", where=path, hint="name another file than the planning set")
+        cache = CaptionCache(path)
     tables = KeyframeTables(settings.dataroot, settings.version, boxes=settings.needs_boxes)
     records, absent = tables.select_scenes(settings.split, settings.scenes)
-    report = ConversionReport(settings.out, absent_scenes=absent)
+    report = ConversionCounts(settings.out, absent_scenes=absent)
     found = _results(read_scenes(tables, records, settings), make_recipe(tables, settings), settings.workers)
     results = track(found, "scenes", len(records), disable=not progress)
     samples: Iterator[PlanningSample] = (sample for result in results for sample in report.add(result))
@@ -146,9 +155,10 @@ def read_scenes(
     if settings.needs_boxes and not tables.sample_annotation:
         problem = f"{settings.version} has no annotations, which {' and '.join(sorted(BOX_KINDS))} questions need"
         raise TableError(problem, where=tables.table_path("sample_annotation"), hint="ask for --kinds plan")
-    if settings.speed_source == "can_bus" and not settings.can_bus_folder.is_dir():
-        hint = "unpack the CAN bus expansion there, or use --speed-source past"
-        raise TableError("no CAN bus messages", where=settings.can_bus_folder, hint=hint)
+    with accessing(settings.can_bus_folder, "read", error=TableError):
+        if settings.speed_source == "can_bus" and not settings.can_bus_folder.is_dir():
+            hint = "unpack the CAN bus expansion there, or use --speed-source past"
+            raise TableError("no CAN bus messages", where=settings.can_bus_folder, hint=hint)
     for record in records:
         scene = read_scene(tables, record, settings.needs_boxes)
         if settings.speed_source != "past":
@@ -163,9 +173,9 @@ def _results(scenes: Iterable[Scene], recipe: Recipe, workers: int) -> Iterator[
     if workers == 1:
         yield from map(work, scenes)
         return
-    # spawned, not forked: the parent has threads of the progress bar and of numerical libraries
+    # spawned, not forked: the parent runs threads (progress bar, numerical libraries), which a fork would break
     context = multiprocessing.get_context("spawn")
-    # after Ctrl-C the parent alone speaks
+    # workers ignore Ctrl-C: the parent process reports it and stops them
     quiet = (signal.SIGINT, signal.SIG_IGN)
     try:
         with ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=quiet) as pool:

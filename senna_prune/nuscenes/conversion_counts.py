@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from senna_prune.files import accessing
+from senna_prune.errors import ConfigError
+from senna_prune.files import accessing, is_stream, write_whole
 from senna_prune.nuscenes.ego_speed import SpeedOrigin
 from senna_prune.nuscenes.scene_samples import SceneResult
 from senna_prune.task.sample import PlanningSample
@@ -23,8 +24,20 @@ ORIGINS: dict[SpeedOrigin, str] = {
 }
 
 
+def beside(out: Path, ending: str) -> Path:
+    """The file beside the planning set `out` whose name is longer by `ending`.
+
+    Raises:
+        ConfigError: `out` is a device.
+    """
+    if is_stream(out):
+        hint = "write to a file, or leave out --summary and --require-images and pass --caption-cache"
+        raise ConfigError(f"{out.name}{ending} cannot stand beside a device", where=out, hint=hint)
+    return out.with_name(out.name + ending)
+
+
 @dataclass
-class ConversionReport:
+class ConversionCounts:
     """Counts of one conversion.
 
     Attributes:
@@ -53,7 +66,7 @@ class ConversionReport:
     motions: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, result: SceneResult) -> list[PlanningSample]:
-        """Count a scene's result; gives its samples on."""
+        """Count a scene's result. Returns its samples."""
         self.scenes += 1
         self.keyframes += result.keyframes
         if result.speed_origin:
@@ -96,12 +109,13 @@ class ConversionReport:
     @property
     def listing(self) -> Path:
         """File that lists the missing images."""
-        return self.out.with_name(self.out.name + ".missing.txt")
+        return beside(self.out, ".missing.txt")
 
     def write_listing(self) -> None:
         """List the missing images in a file, or remove the listing of an earlier conversion."""
-        with accessing(self.listing, "written"):
-            if self.missing_images:
-                self.listing.write_text("\n".join(self.missing_images) + "\n", encoding="utf-8")
-            else:
+        if self.missing_images:
+            write_whole(self.listing, (f"{path}\n" for path in self.missing_images))
+            return
+        if not is_stream(self.out):
+            with accessing(self.listing, "written"):
                 self.listing.unlink(missing_ok=True)

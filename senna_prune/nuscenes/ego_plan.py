@@ -1,4 +1,4 @@
-"""What the car itself is told and does: shown speed, navigation command, answered meta-action."""
+"""The plan of the car itself at a keyframe: shown speed, navigation command, and the meta-action it drove."""
 
 from __future__ import annotations
 

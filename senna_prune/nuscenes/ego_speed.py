@@ -1,8 +1,7 @@
-"""The speed shown in a question: from the CAN bus, or from how far the car moved between keyframes."""
+"""The speed shown in a question, from the CAN bus or from the distance between keyframes."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -10,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from senna_prune.errors import TableError
+from senna_prune.files import accessing, read_json
 from senna_prune.nuscenes.behaviour import STEP_SECONDS
 from senna_prune.nuscenes.navigation import future_origins
 from senna_prune.nuscenes.scene import Scene
+from senna_prune.nuscenes.table_checks import LAST_TIME
 
 SpeedSource = Literal["auto", "can_bus", "past"]
 """`auto`: CAN bus where the scene has it, else the displacement from 0.5 s before to 0.5 s after (the reference's rule,
@@ -20,6 +21,12 @@ which looks into the future). `can_bus`: CAN bus alone. `past`: displacement sin
 
 SpeedOrigin = Literal["can_bus", "displacement", "past"]
 """Where the speed of one scene comes from; `displacement` is what `auto` falls back to and looks into the future."""
+
+MAX_SPEED = 100.0
+"""m/s; a faster CAN-bus velocity is none of a car."""
+
+MAX_WAIT = 1_000_000
+"""Microseconds from a keyframe to the nearest CAN-bus message; they come 50 times a second."""
 
 
 def can_bus_speed(folder: Path, scene_name: str, timestamps: NDArray[np.int64]) -> NDArray[np.float64] | None:
@@ -32,25 +39,37 @@ def can_bus_speed(folder: Path, scene_name: str, timestamps: NDArray[np.int64]) 
         None if the scene has no messages.
 
     Raises:
-        TableError: the scene's messages are not what the expansion holds.
+        TableError: the scene's messages are not what the expansion holds, or of another time.
     """
     path = folder / f"{scene_name}_pose.json"
-    if not path.is_file():
-        return None
+    hint = "unpack the CAN bus expansion again, or use --speed-source past"
+    with accessing(path, "read", error=TableError):
+        if not path.exists():
+            return None
+    messages = read_json(path, list, hint=hint, error=TableError)
     try:
-        messages = json.loads(path.read_text(encoding="utf-8"))
         times = np.array([message["utime"] for message in messages], dtype=np.int64)
         velocity = np.array([message["vel"][0] for message in messages], dtype=np.float64)
-    except (OSError, ValueError, OverflowError, KeyError, TypeError, IndexError) as error:
-        problem = f"not a list of CAN-bus poses with utime and vel ({error!r})"
-        raise TableError(problem, where=path, hint="unpack the CAN bus expansion again") from error
+    except (ValueError, OverflowError, KeyError, TypeError, IndexError) as error:
+        raise TableError(
+            f"not a list of CAN-bus poses with utime and vel ({error!r})", where=path, hint=hint
+        ) from error
     if not len(times):
         return None
-    if velocity.ndim != 1 or not np.isfinite(velocity).all() or (np.diff(times) < 0).any():
-        raise TableError("CAN-bus velocities are not finite numbers in time order", where=path)
+    if velocity.ndim != 1 or not (np.abs(velocity) <= MAX_SPEED).all():
+        raise TableError(f"CAN-bus velocities are not numbers of at most {MAX_SPEED:g} m/s", where=path, hint=hint)
+    if times[0] < 0 or times[-1] >= LAST_TIME or (np.diff(times) < 0).any():
+        raise TableError("CAN-bus messages are not in time order", where=path, hint=hint)
     after = np.clip(np.searchsorted(times, timestamps), 0, len(times) - 1)
     before = np.maximum(after - 1, 0)
-    return velocity[np.where(np.abs(timestamps - times[before]) < np.abs(times[after] - timestamps), before, after)]
+    nearest = np.where(np.abs(timestamps - times[before]) < np.abs(times[after] - timestamps), before, after)
+    wait = np.abs(times[nearest] - timestamps)
+    if (wait > MAX_WAIT).any():
+        number = int((wait > MAX_WAIT).argmax())
+        keyframe = f"keyframe {number} (time stamp {timestamps[number]})"
+        problem = f"the nearest message is {wait[number] / 1e6:.1f} s from {keyframe}"
+        raise TableError(problem, where=path, hint=hint)
+    return velocity[nearest]
 
 
 def speed_origin(scene: Scene, source: SpeedSource) -> SpeedOrigin | None:

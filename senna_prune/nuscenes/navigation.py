@@ -1,4 +1,4 @@
-"""The navigation command of a keyframe: where the car will be six seconds on."""
+"""The navigation command of a keyframe, from where the car is six seconds later."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +34,12 @@ CATEGORY_NAMES: dict[str, str] = {
     "vehicle.truck": "truck",
 }
 """Detection classes of the nuScenes benchmark; other categories keep their full name, as in the reference."""
+
+MAX_COORDINATE = 1e8
+"""Metres from a map's origin; the coordinates of no map frame on Earth are larger."""
+
+MAX_STEP = 50.0
+"""Metres between two keyframes, which the labels take to be 0.5 s apart: 360 km/h."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +92,12 @@ def read_scene(tables: KeyframeTables, record: Mapping[str, Any], boxes: bool) -
     """Gather one record of the scene table into arrays, with its annotated boxes or without.
 
     Raises:
-        TableError: a token leads nowhere, time stamps do not increase, a keyframe has no lidar record, or a pose is not
-            finite or has a zero quaternion.
+        TableError: a token leads nowhere, time stamps do not increase, a keyframe has no lidar record, a pose is no
+            pose, or the car jumps.
     """
     samples = _walk(tables, record)
     lidar_data = [_lidar_record(tables, sample) for sample in samples]
-    return Scene(
+    scene = Scene(
         name=record["name"],
         token=record["token"],
         tokens=tuple(sample["token"] for sample in samples),
@@ -113,10 +118,26 @@ def read_scene(tables: KeyframeTables, record: Mapping[str, Any], boxes: bool) -
         ),
         boxes=_boxes(tables, samples) if boxes else None,
     )
+    _check_steps(tables, scene)
+    return scene
+
+
+def _check_steps(tables: KeyframeTables, scene: Scene) -> None:
+    steps = np.linalg.norm(np.diff(scene.ego.translation, axis=0), axis=1)
+    if (steps > MAX_STEP).any():
+        number = int((steps > MAX_STEP).argmax())
+        problem = (
+            f"the car jumps {steps[number]:.0f} m between {scene.tokens[number]!r} and {scene.tokens[number + 1]!r}"
+        )
+        raise TableError(problem, where=tables.table_path("ego_pose"), hint="keyframes must be 0.5 s apart")
 
 
 def _walk(tables: KeyframeTables, record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    samples = [tables.get("sample", record["first_sample_token"])]
+    first = tables.get("sample", record["first_sample_token"])
+    if first["scene_token"] != record["token"]:
+        problem = f"scene {record['token']!r} begins with {first['token']!r} of another scene"
+        raise TableError(problem, where=tables.table_path("scene"))
+    samples = [first]
     while samples[-1]["next"]:
         following = tables.get("sample", samples[-1]["next"])
         if following["scene_token"] != record["token"]:
@@ -149,10 +170,15 @@ def _boxes(tables: KeyframeTables, samples: Sequence[Mapping[str, Any]]) -> Boxe
             problem = f"annotation {record['token']!r} continues in another scene ({record['next']!r})"
             raise TableError(problem, where=tables.table_path("sample_annotation"))
         following.append(place.get(record["next"], -1))
+    keyframe, next_box = np.array(numbers, dtype=np.intp), np.array(following, dtype=np.intp)
+    if (backwards := (next_box >= 0) & (keyframe[next_box] <= keyframe)).any():
+        record = records[int(backwards.argmax())]
+        problem = f"annotation {record['token']!r} is followed by {record['next']!r}, which is no later"
+        raise TableError(problem, where=tables.table_path("sample_annotation"))
     return Boxes(
-        keyframe=np.array(numbers, dtype=np.intp),
+        keyframe=keyframe,
         poses=_poses(tables, "sample_annotation", records),
-        next=np.array(following, dtype=np.intp),
+        next=next_box,
         names=tuple(CATEGORY_NAMES.get(record["category_name"], record["category_name"]) for record in records),
     )
 
@@ -161,9 +187,9 @@ def _poses(tables: KeyframeTables, table_name: str, records: list[dict[str, Any]
     """Checked poses of the records of one table."""
     path = tables.table_path(table_name)
     translation, rotation = _numbers(records, "translation", 3, path), _numbers(records, "rotation", 4, path)
-    if (zero := ~rotation.any(axis=1)).any():
-        token = records[int(zero.argmax())]["token"]
-        raise TableError(f"the rotation of {token!r} is a zero quaternion", where=path)
+    if (wrong := np.abs((rotation**2).sum(axis=1) - 1) > 0.1).any():
+        token = records[int(wrong.argmax())]["token"]
+        raise TableError(f"the rotation of {token!r} is no unit quaternion", where=path)
     return Poses.from_quaternions(translation, rotation)
 
 
@@ -172,19 +198,20 @@ def _numbers(records: list[dict[str, Any]], field: str, length: int, path: Path)
     if not records:
         return np.zeros((0, length))
     try:
-        values = np.array([record[field] for record in records], dtype=np.float64)
-    except (TypeError, ValueError):
+        values = np.array([record[field] for record in records])
+    except ValueError:  # ragged
         values = np.zeros(())
-    if values.shape == (len(records), length) and np.isfinite(values).all():
-        return values
+    # kind: neither texts, which numpy would parse, nor integers that no float holds
+    if values.dtype.kind in "fi" and values.shape == (len(records), length) and np.abs(values).max() <= MAX_COORDINATE:
+        return values.astype(np.float64)
     for record in records:
         if not _is_vector(record[field], length):
-            problem = f"{field} of {record['token']!r} is not {length} finite numbers"
+            problem = f"{field} of {record['token']!r} is not {length} numbers of at most {MAX_COORDINATE:g}"
             raise TableError(problem, where=path, hint="unpack the metadata archive again")
-    raise AssertionError("a vector was refused that is none too long, too short or not finite")
+    raise AssertionError("a vector was refused that is none too long, too short or too large")
 
 
 def _is_vector(value: object, length: int) -> bool:
     if not isinstance(value, list) or len(value) != length:
         return False
-    return all(isinstance(number, int | float) and math.isfinite(number) for number in value)
+    return all(type(number) in (int, float) and abs(number) <= MAX_COORDINATE for number in value)

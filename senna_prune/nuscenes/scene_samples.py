@@ -1,4 +1,4 @@
-"""From one scene's arrays to its planning samples. Light to import and to send to another process."""
+"""From one scene's arrays to its planning samples. Worker processes import it: it needs neither devkit nor torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from senna_prune.errors import TableError
+from senna_prune.files import accessing
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS, VIEWS
 from senna_prune.nuscenes.ego_plan import EgoPlan, ego_plans
 from senna_prune.nuscenes.ego_speed import SpeedOrigin, SpeedSource, speed_origin
@@ -136,6 +138,11 @@ def _unusable(images: Mapping[str, str], image_root: Path | None, missing: list[
         return NO_RECORD
     if image_root is None:
         return None
-    absent = [path for path in images.values() if not (image_root / path).is_file()]
+    absent = [path for path in images.values() if not _stands(image_root / path)]
     missing += absent
     return NO_IMAGE if absent else None
+
+
+def _stands(path: Path) -> bool:
+    with accessing(path, "read", error=TableError):
+        return path.is_file()

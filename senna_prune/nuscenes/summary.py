@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from senna_prune.files import accessing
-from senna_prune.nuscenes.conversion_counts import ConversionReport
+from senna_prune.files import write_whole
+from senna_prune.nuscenes.conversion_counts import ConversionCounts
 from senna_prune.task.labels import Command, Speed
 from senna_prune.task.labels import Path as PathLabel
 
@@ -25,7 +26,7 @@ PATHS = [path.value for path in PathLabel]
 Pairs = Mapping[tuple[str, str], int]
 
 
-def command_by_path(report: ConversionReport) -> Counter[tuple[str, str]]:
+def command_by_path(report: ConversionCounts) -> Counter[tuple[str, str]]:
     """Planning samples by (navigation command, answered path): do commands and answers agree?"""
     pairs: Counter[tuple[str, str]] = Counter()
     for (command, _, path), count in report.plans.items():
@@ -33,7 +34,7 @@ def command_by_path(report: ConversionReport) -> Counter[tuple[str, str]]:
     return pairs
 
 
-def speed_by_path(report: ConversionReport) -> Counter[tuple[str, str]]:
+def speed_by_path(report: ConversionCounts) -> Counter[tuple[str, str]]:
     """Planning samples by meta-action."""
     pairs: Counter[tuple[str, str]] = Counter()
     for (_, speed, path), count in report.plans.items():
@@ -41,7 +42,7 @@ def speed_by_path(report: ConversionReport) -> Counter[tuple[str, str]]:
     return pairs
 
 
-def print_summary(report: ConversionReport, console: Console) -> None:
+def print_summary(report: ConversionCounts, console: Console) -> None:
     if report.plans:
         console.print(_table("navigation command by answered path", COMMANDS, PATHS, command_by_path(report)))
         console.print(_table("answered speed by path", SPEEDS, PATHS, speed_by_path(report)))
@@ -72,11 +73,11 @@ def _speed_table(speeds: Mapping[int, int]) -> Table:
     return table
 
 
-def plot_summary(report: ConversionReport, path: Path) -> None:
+def plot_summary(report: ConversionCounts, path: Path) -> None:
     """Write a picture of the same distributions and of the keyframes left out.
 
     Raises:
-        SampleError: it cannot be written.
+        FileError: it cannot be written.
     """
     from matplotlib.figure import Figure
 
@@ -89,8 +90,9 @@ def plot_summary(report: ConversionReport, path: Path) -> None:
     reasons = [f"{kind}\n{reason}" for kind, reason in sorted(report.skipped)]
     skipped.barh(reasons, [report.skipped[key] for key in sorted(report.skipped)], height=0.4)
     skipped.set(title=f"left out, of {report.keyframes} keyframes", xlabel="keyframes")
-    with accessing(path, "written"):
-        figure.savefig(path, dpi=100, bbox_inches="tight")
+    picture = io.BytesIO()
+    figure.savefig(picture, dpi=100, bbox_inches="tight", format="png")
+    write_whole(path, picture.getvalue())
 
 
 def _heat_map(axes: Axes, title: str, rows: Sequence[str], columns: Sequence[str], counts: Pairs) -> None:

@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import io
 from pathlib import Path
-from typing import Any
+
+from PIL import Image
 
 from senna_prune.errors import TableError
-from senna_prune.files import digest
+from senna_prune.files import accessing, decode_json, digest, open_regular, read_bytes, read_json
+from senna_prune.nuscenes.table_checks import Record, check_key_frames, check_presence, check_unique, check_values
 
+_pixel_limit = Image.MAX_IMAGE_PIXELS
 try:
     from nuscenes.nuscenes import NuScenes
-    from nuscenes.utils.splits import create_splits_scenes, get_scenes_of_split
+    from nuscenes.utils.splits import create_splits_scenes
 except ModuleNotFoundError as error:
     raise TableError(
         "the nuScenes devkit is not installed", where=error.name, hint='pip install "senna_prune[nuscenes]"'
     ) from error
+finally:
+    # The devkit lifts Pillow's limit against decompression bombs for the whole process.
+    Image.MAX_IMAGE_PIXELS = _pixel_limit
 
 POSE_TABLES = ("scene", "sample", "sensor", "calibrated_sensor", "sample_data", "ego_pose")
 """What planning questions need."""
 
 BOX_TABLES = ("category", "instance", "sample_annotation")
 """What questions about objects need on top; the released test split has none."""
-
-FIELDS: dict[str, frozenset[str]] = {
-    "scene": frozenset({"token", "name", "first_sample_token"}),
-    "sample": frozenset({"token", "timestamp", "prev", "next", "scene_token"}),
-    "sensor": frozenset({"token", "channel", "modality"}),
-    "calibrated_sensor": frozenset({"token", "sensor_token", "translation", "rotation"}),
-    "sample_data": frozenset(
-        {"token", "sample_token", "ego_pose_token", "calibrated_sensor_token", "is_key_frame", "filename"}
-    ),
-    "ego_pose": frozenset({"token", "translation", "rotation"}),
-    "category": frozenset({"token", "name"}),
-    "instance": frozenset({"token", "category_token"}),
-    "sample_annotation": frozenset({"token", "sample_token", "instance_token", "translation", "rotation", "next"}),
-}
-"""Fields conversion reads; others may be absent (older category tables have no `index`)."""
 
 
 class KeyframeTables(NuScenes):
@@ -52,54 +43,64 @@ class KeyframeTables(NuScenes):
         boxes: also read the tables of annotated objects.
 
     Raises:
-        TableError: the version is unknown, or a table is missing, not JSON, lacks a field or refers to an absent token.
+        TableError: the version is unknown, or a table is missing, not JSON, lacks a field, holds a value of another
+            type or a token twice, or refers to an absent token.
     """
 
     def __init__(self, dataroot: Path | str, version: str, boxes: bool = True) -> None:
         # The devkit's own constructor would also open map pictures and lidarseg labels.
         self.dataroot, self.version, self.verbose = str(dataroot), version, False
-        if not Path(self.table_root).is_dir():
-            there = sorted(path.parent.name for path in Path(dataroot).glob("*/scene.json"))
-            hint = f"available here: {', '.join(there)}" if there else "pass the folder that holds v1.0-mini or alike"
-            raise TableError(f"unknown version {version!r}", where=dataroot, hint=hint)
+        self._check_folder()
         self.table_names = [*POSE_TABLES, *(BOX_TABLES if boxes else ())]
-        self.sample_data: list[dict[str, Any]]
-        self.sample_annotation: list[dict[str, Any]] = []
-        self.log: list[dict[str, Any]] = []
-        self.map: list[dict[str, Any]] = [{"log_tokens": []}]  # the devkit's reverse index insists on one row
+        self.scene: list[Record]
+        self.sample: list[Record]
+        self.sample_data: list[Record]
+        self.sample_annotation: list[Record] = []
+        self.log: list[Record] = []
+        self.map: list[Record] = [{"log_tokens": []}]  # the devkit's reverse index insists on one row
         for name in self.table_names:
-            setattr(self, name, self._keyframes_of(name, self.__load_table__(name)))
+            table = self._keyframes_of(name, self.__load_table__(name))
+            check_values(name, table, self.table_path(name))
+            check_unique((record["token"] for record in table), "token", self.table_path(name))
+            setattr(self, name, table)
+        check_unique((scene["name"] for scene in self.scene), "name", self.table_path("scene"))
         self.__make_reverse_index__(verbose=False)
+        check_key_frames(self.sample, self.sample_data, self.table_path("sample_data"))
+
+    def _check_folder(self) -> None:
+        with accessing(self.table_root, "read", error=TableError):
+            if not Path(self.table_root).is_dir():
+                there = sorted(path.parent.name for path in Path(self.dataroot).glob("*/scene.json"))
+                hint = (
+                    f"available here: {', '.join(there)}" if there else "pass the folder that holds v1.0-mini or alike"
+                )
+                raise TableError(f"unknown version {self.version!r}", where=self.dataroot, hint=hint)
 
     def table_path(self, table_name: str) -> Path:
         return Path(self.table_root) / f"{table_name}.json"
 
-    def __load_table__(self, table_name: str) -> list[dict[str, Any]]:
+    def __load_table__(self, table_name: str) -> list[Record]:
         path = self.table_path(table_name)
-        if not path.is_file():
+        if not path.exists():
             raise TableError("the table is missing", where=path, hint="unpack the metadata archive of this version")
-        try:
-            with path.open(encoding="utf-8") as stream:
-                table = json.load(stream)
-        except OSError as error:
-            raise TableError(f"cannot be read ({error.strerror})", where=path, hint="check its permissions") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise TableError(f"not JSON ({error})", where=path, hint="unpack the metadata archive again") from error
-        if not isinstance(table, list):
-            raise TableError("not a list of records", where=path, hint="unpack the metadata archive again")
-        for number, record in enumerate(table):
-            if not isinstance(record, dict) or not FIELDS[table_name] <= record.keys():
-                lacks = sorted(FIELDS[table_name] - record.keys()) if isinstance(record, dict) else ["token"]
-                token = record.get("token") if isinstance(record, dict) else None
-                raise TableError(f"record {number} (token {token!r}) has no field {lacks[0]!r}", where=path)
+        again = "unpack the metadata archive again"
+        # As text at once: bytes and text of the largest table together would need twice its 1 GB.
+        with open_regular(path, error=TableError) as stream, accessing(path, "read", error=TableError):
+            try:
+                with io.TextIOWrapper(stream, encoding="utf-8-sig") as lines:
+                    text = lines.read()
+            except UnicodeDecodeError as error:
+                raise TableError(f"not JSON ({error})", where=path, hint=again) from error
+        table: list[Record] = decode_json(text, path, list, again, TableError)
+        check_presence(table_name, table, path)
         return table
 
-    def _keyframes_of(self, table_name: str, table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def _keyframes_of(self, table_name: str, table: list[Record]) -> list[Record]:
         if table_name == "sample_data":
-            return [record for record in table if record["is_key_frame"]]
+            return [record for record in table if record["is_key_frame"] is not False]
         if table_name == "ego_pose":  # POSE_TABLES puts it after sample_data
             needed = {record["ego_pose_token"] for record in self.sample_data}
-            return [record for record in table if record["token"] in needed]
+            return [record for record in table if isinstance(record["token"], str) and record["token"] in needed]
         return table
 
     def getind(self, table_name: str, token: str) -> int:
@@ -117,7 +118,7 @@ class KeyframeTables(NuScenes):
 
     def select_scenes(
         self, split: str | None = None, scene_file: Path | str | None = None
-    ) -> tuple[list[dict[str, Any]], list[str]]:
+    ) -> tuple[list[Record], list[str]]:
         """Scenes to convert, in table order, and the names of wanted scenes that the tables do not hold.
 
         Args:
@@ -140,30 +141,35 @@ class KeyframeTables(NuScenes):
         return present, sorted(wanted - {scene["name"] for scene in present})
 
     def _split(self, split: str) -> list[str]:
-        try:
-            return list(get_scenes_of_split(split, self))
-        except (ValueError, AssertionError) as error:
-            known = ", ".join(create_splits_scenes())
-            hint = f"use one of {known}, or a key of splits.json beside the tables"
-            raise TableError(f"unknown split {split!r}", where=self.table_root, hint=hint) from error
+        predefined = create_splits_scenes()
+        if split in predefined:
+            return list(predefined[split])
+        path = Path(self.table_root) / "splits.json"
+        own = read_json(path, error=TableError) if path.exists() else {}
+        if split in own:
+            return _scene_names(own[split], f"{path}, {split!r}")
+        hint = f"use one of {', '.join(predefined)}, or a key of splits.json beside the tables"
+        raise TableError(f"unknown split {split!r}", where=self.table_root, hint=hint)
 
 
 def read_scene_file(path: Path | str) -> list[str]:
-    """Scene names of a text file (one a line, `#` starts a comment) or of a JSON list."""
-    path = Path(path)
-    if not path.is_file():
-        raise TableError("no such scene list", where=path)
+    """Scene names of a text file (one a line, `#` starts a comment) or of a JSON list.
+
+    Raises:
+        TableError: it cannot be read, or is neither.
+    """
+    content = read_bytes(path, error=TableError)
+    if Path(path).suffix == ".json":
+        return _scene_names(decode_json(content, path, list, error=TableError), path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"cannot be read ({error})", where=path) from error
-    if path.suffix == ".json":
-        try:
-            names = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise TableError(f"not JSON ({error})", where=path) from error
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise TableError("not a JSON list of scene names", where=path)
-        return names
-    lines = (line.partition("#")[0].strip() for line in text.splitlines())
-    return [line for line in lines if line]
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise TableError(f"not a text ({error})", where=path, hint="write one scene name a line") from error
+    names = (line.partition("#")[0].strip() for line in lines)
+    return [name for name in names if name]
+
+
+def _scene_names(names: object, where: object) -> list[str]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TableError("not a JSON list of scene names", where=where)
+    return names

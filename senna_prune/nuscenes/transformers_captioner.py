@@ -7,11 +7,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from senna_prune.devices import find_device
-from senna_prune.errors import CheckpointError, ImageError
+from senna_prune.errors import CheckpointError
+from senna_prune.pictures import open_picture
+
+_UNLOADABLE = (
+    OSError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    RuntimeError,
+    ImportError,
+    SafetensorError,
+    StrictDataclassError,
+)
+"""What transformers raises over a folder that holds no model, or a broken one."""
 
 
 class TransformersCaptioner:
@@ -33,16 +48,16 @@ class TransformersCaptioner:
         place = find_device(device or "auto", "device")
         dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
         try:
-            self.processor = AutoProcessor.from_pretrained(checkpoint)
-            model: Any = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype)
-        except (OSError, ValueError) as error:
+            self.processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
+            model: Any = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype, trust_remote_code=False)
+        except _UNLOADABLE as error:
             problem = f"not an image-text-to-text model with a processor ({error})"
             raise CheckpointError(problem, where=checkpoint) from error
         self.model = model.to(place).eval()
 
     @torch.inference_mode()
     def caption(self, images: Sequence[Path], question: str) -> str:
-        pictures = [_picture(path) for path in images]
+        pictures = [open_picture(path) for path in images]
         inputs = self.processor(images=pictures, text=self.prompt(len(pictures), question), return_tensors="pt")
         inputs = inputs.to(self.model.device, dtype=self.model.dtype)
         output = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
@@ -56,11 +71,3 @@ class TransformersCaptioner:
             return self.processor.apply_chat_template(turns, add_generation_prompt=True)
         marker = getattr(self.processor, "image_token", "<image>")
         return f"{marker}\n" * num_images + question
-
-
-def _picture(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as picture:
-            return picture.convert("RGB")
-    except OSError as error:
-        raise ImageError(f"not a readable image ({error})", where=path, hint="download it again") from error

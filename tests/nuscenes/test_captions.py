@@ -76,7 +76,7 @@ def test_an_interrupted_run_goes_on(settings: ConversionSettings) -> None:
     assert not settings.out.exists() or "traffic_light" not in settings.out.read_text()
     cache = settings.out.with_name(settings.out.name + ".captions.jsonl")
     with cache.open("ab") as out:
-        out.write(b'{"key": "cut sho')
+        out.write(b'{"caption":"cut sho')
     second = CountingCaptioner()
     convert(settings, second)
     assert len(second.asked) == 16 - 5

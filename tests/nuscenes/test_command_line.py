@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from senna_prune.errors import ConfigError
-from senna_prune.nuscenes.benchmark import REFERENCE_RATE, estimate_memory, keyframe_rate
 from senna_prune.nuscenes.command_line import main, parse_convention
 from senna_prune.nuscenes.conversion import ConversionSettings
+from senna_prune.nuscenes.conversion_speed import REFERENCE_RATE, estimate_memory, keyframe_rate
 from senna_prune.nuscenes.tables import KeyframeTables
 from senna_prune.task.labels import Convention
 from senna_prune.task.sample import read_samples

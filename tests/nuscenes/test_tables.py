@@ -12,7 +12,8 @@ import pytest
 
 from senna_prune.errors import TableError
 from senna_prune.nuscenes.scene import read_scene
-from senna_prune.nuscenes.tables import FIELDS, KeyframeTables, read_scene_file
+from senna_prune.nuscenes.table_checks import FIELDS
+from senna_prune.nuscenes.tables import KeyframeTables, read_scene_file
 from tests.nuscenes.tiny_tables import VERSION, edit, straight, write_tables
 
 Records = list[dict[str, Any]]
@@ -112,7 +113,7 @@ def test_missing_and_spoilt_files(world: Path, table: str) -> None:
     with pytest.raises(TableError, match=rf"{table}\.json: not JSON"):
         read_all(world)
     path.write_text("{}")
-    with pytest.raises(TableError, match=rf"{table}\.json: not a list"):
+    with pytest.raises(TableError, match=rf"{table}\.json: not a JSON array"):
         read_all(world)
     path.write_text(json.dumps([{"token": "t"}]))
     with pytest.raises(TableError, match=rf"{table}\.json: record 0 \(token 't'\) has no field"):
@@ -166,11 +167,11 @@ def test_own_splits_and_scene_lists(world: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"), [("[", "not JSON"), ('{"a": 1}', "not a JSON list"), ("[1]", "not a JSON")]
+    ("text", "problem"), [("[", "not JSON"), ('{"a": 1}', "not a JSON array"), ("[1]", "not a JSON")]
 )
 def test_spoilt_scene_lists(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "scenes.json"
-    with pytest.raises(TableError, match="no such scene list"):
+    with pytest.raises(TableError, match="No such file"):
         read_scene_file(path)
     path.write_text(text)
     with pytest.raises(TableError, match=problem):

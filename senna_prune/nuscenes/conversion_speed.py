@@ -1,4 +1,4 @@
-"""How fast keyframes become samples, and how much memory the full data set would take."""
+"""Measures keyframes converted per second, and estimates the memory of the full data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRAINVAL_SAMPLE_DATA = 2_631_083
 """Rows of v1.0-trainval."""
 
 ROUNDS = 5
-"""The fastest of as many rounds counts: the others measure what else the machine does."""
+"""Rounds measured. The fastest counts: in slower ones the machine did something else as well."""
 
 
 @dataclass(frozen=True)
