@@ -1,7 +1,8 @@
 """The contract between policies and the engine: what a policy is shown, what it declares, what it returns.
 
-A policy sees one sample at one *boundary*. Boundary `l` stands before decoder layer `l` (boundary 0: before the
-decoder); `tokens[l]` visual tokens enter layer `l`. Everything here is a pure function of tensors and numbers.
+A policy sees one sample at one *boundary* between layers. Boundary `l` comes before decoder layer `l` (boundary 0:
+before the decoder); `tokens[l]` visual tokens enter layer `l`. Everything here is a pure function of tensors and
+numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 TEXT_ATTENTION = "text_attention"
@@ -33,7 +33,7 @@ class VisionEvidence:
 
     Attributes:
         score: CLS attention per visual token, shape (num_visual,). On hosts whose tokens are patches it is the raw CLS
-            row; on Senna it is carried through the adapter (see `engine.vision`).
+            row; on Senna it is carried through the adapter (see `hosts.senna`).
         keys: key projections per visual token, shape (num_visual, key_dim), or None.
     """
 
@@ -138,7 +138,7 @@ class Selection:
 
 
 class Complexity(Protocol):
-    """A number per sample that says how hard the question is."""
+    """A number per sample that the schedule depends on."""
 
     @property
     def layer(self) -> int:
@@ -155,17 +155,8 @@ class Complexity(Protocol):
         ...
 
 
-class Schedule(Protocol):
-    """How many visual tokens enter each layer."""
-
-    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
-        """`complexity` is None before it has been measured; the counts up to boundary `complexity.layer` must then
-        already be final. From boundary `complexity.layer + 1` on the engine uses the plan made with the number."""
-        ...
-
-
 class Scorer(Protocol):
-    """Which visual tokens matter."""
+    """Which visual tokens to keep."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -178,15 +169,8 @@ class Scorer(Protocol):
 
 
 class Merger(Protocol):
-    """What becomes of the tokens that are not kept."""
+    """Turns tokens that are not kept into a few merged ones."""
 
     def merge(self, observation: Observation, score: Tensor, keep: Tensor, count: int) -> Selection:
-        """`keep` as selected, `count` = how many merged tokens the plan allows at this boundary."""
+        """`keep` as selected by `score`; `count` merged tokens are to be made."""
         ...
-
-
-def gather_vision(observation: Observation) -> Tensor:
-    """Vision score of the current tokens, shape (n,); merged tokens get 0."""
-    assert observation.vision is not None
-    score = observation.vision.score.float()
-    return torch.where(observation.origin >= 0, score[observation.origin.clamp(min=0)], score.new_zeros(()))

@@ -1,4 +1,4 @@
-"""HOW MANY visual tokens enter each layer: the solver every method shares, and the shapes several of them use."""
+"""How many visual tokens enter each layer: the solver that all methods share, and the schedules that several use."""
 
 from __future__ import annotations
 
@@ -32,17 +32,6 @@ class Resolution:
     note: str = ""
 
 
-def merged_count(dropped: int) -> int:
-    """Clusters that AutoPrune and SparseVLM v1 form out of `dropped` tokens: a tenth of `recycled_count`."""
-    recycled = recycled_count(dropped)
-    return min(recycled // 10 + 1, recycled) if dropped else 0
-
-
-def recycled_count(dropped: int) -> int:
-    """Dropped tokens that are clustered instead of lost."""
-    return int(0.3 * dropped) + 1
-
-
 class BudgetedSchedule(ABC):
     """A schedule that spends a budget. Subclasses are frozen dataclasses with a field `budget`.
 
@@ -54,7 +43,11 @@ class BudgetedSchedule(ABC):
     has_own_accounting: ClassVar[bool] = False
 
     def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
-        """See `interface.Schedule`."""
+        """Counts per layer.
+
+        `complexity` is None before it has been measured; the counts up to boundary `complexity.layer` must then already
+        be final. From boundary `complexity.layer + 1` on the engine uses the counts computed with the number.
+        """
         return self.resolve(num_visual, num_layers, complexity).plan
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:

@@ -14,6 +14,7 @@ from senna_prune.pruning.scorers import Nothing
 class Blind(Method):
     """Control: the question without the cameras. What it scores is what the text alone gives away."""
 
+    tier = "before the decoder, once"
     positions: Positions = "repacked"
 
     def schedule(self, host: Host) -> Control:

@@ -18,6 +18,7 @@ class FasterVLM(Method):
     it, and the attention is the one carried through the adapter to its 128 tokens.
     """
 
+    tier = "before the decoder, once"
     positions: Positions = "repacked"
 
     def schedule(self, host: Host) -> SingleCut:

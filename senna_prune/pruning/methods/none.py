@@ -13,6 +13,8 @@ from senna_prune.pruning.scorers import Nothing
 class NoPruning(Method):
     """Control: every visual token through every layer; bit-identical to the model without a pruner."""
 
+    tier = "nowhere"
+
     def schedule(self, host: Host) -> Control:
         return Control(host.budget)
 
