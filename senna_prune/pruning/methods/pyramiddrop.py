@@ -32,10 +32,13 @@ class PyramidDrop(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        stages, ratios = self.stages or (1, 2, 3), self.ratios or (1.0,) * len(self.stages or (1, 2, 3))
-        self.require(stages[0] >= 1 and list(stages) == sorted(set(stages)), "stages", "rising layers from 1 on")
+        stages = (1, 2, 3) if self.stages is None else self.stages
+        ratios = (1.0,) * len(stages) if self.ratios is None else self.ratios
+        rising = min(stages, default=0) >= 1 and list(stages) == sorted(set(stages))
+        self.require(rising, "stages", "rising layers from 1 on")
         self.require(len(ratios) == len(stages), "ratios", "one ratio per stage")
-        self.require(ratios[0] <= 1 and min(ratios) > 0, "ratios", "falling ratios in (0, 1]")
+        falling = ratios[-1] > 0 and ratios[0] <= 1 and list(ratios) == sorted(ratios, reverse=True)
+        self.require(falling, "ratios", "falling ratios in (0, 1]")
 
     def schedule(self, host: Host) -> Pyramid:
         return Pyramid(host.budget, self.stages, self.ratios)
@@ -63,7 +66,7 @@ class Pyramid(BudgetedSchedule):
 
             def plan_at(ratio: float, stages: tuple[int, ...] = stages) -> LayerPlan:
                 ratios = self.ratios or [ratio ** (i + 1) for i in range(len(stages))]
-                counts = [int(num_visual * value) for value in ratios]
+                counts = [max(int(num_visual * value), 1) for value in ratios]
                 return step_plan(num_visual, num_layers, dict(zip(stages, counts, strict=True)))
 
             # The smallest pyramid that still has a token at its top.

@@ -40,9 +40,10 @@ class SparseVLM(Method):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        layers, counts = self.layers or REFERENCE_STAGES, self.counts or (1, 1, 1)
-        self.require(layers[0] >= 0 and list(layers) == sorted(set(layers)), "layers", "rising layers from 0 on")
+        layers = REFERENCE_STAGES if self.layers is None else self.layers
+        counts = (1, 1, 1) if self.counts is None else self.counts
         self.require(len(layers) == 3, "layers", "three layers")
+        self.require(layers[0] >= 0 and list(layers) == sorted(set(layers)), "layers", "rising layers from 0 on")
         self.require(len(counts) == 3 and min(counts) >= 1, "counts", "three counts, 1 or more each")
 
     def schedule(self, host: Host) -> Stages:
