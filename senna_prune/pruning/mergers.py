@@ -17,7 +17,7 @@ def merged_count(dropped: int) -> int:
 
 
 def recycled_count(dropped: int) -> int:
-    """Dropped tokens that are clustered instead of lost."""
+    """How many of the dropped tokens are clustered."""
     return int(0.3 * dropped) + 1
 
 

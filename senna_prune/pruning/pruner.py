@@ -1,4 +1,4 @@
-"""A pruning method, ready for one host: what the engine is handed."""
+"""A pruning method built for one decoder and one budget: what the engine works with."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Pruner:
         return self.schedule.plan(num_visual, num_layers, complexity)
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
-        """The plan and how it was found."""
+        """The counts and how they were found."""
         return self.schedule.resolve(num_visual, num_layers, complexity)
 
     def select(self, observation: Observation, keep_total: int, merged: int) -> Selection:
-        """The survivors of a boundary.
+        """The tokens that stay behind a boundary.
 
         Args:
             observation: the sample before the cut.

@@ -31,8 +31,8 @@ MEASURED_LAYER = 1  # its attention gives the complexity
 class AutoPrune(Method):
     """Mutual information between question and scene shapes a logistic retention curve under a fixed budget.
 
-    Six views: all form one visual list, scored against the question that follows the last of them; the vision score is
-    the one carried through the adapter. (The released code prunes one image block and reads one image's vision score.)
+    Six views: all form one visual list, scored against the question that follows the last of them; the vision score
+    was mapped through the adapter. (The released code prunes one image block and reads one image's vision score.)
 
     Attributes:
         variant: "released" does what the published code does: cut behind layer 0 by vision and text attention, curve
@@ -44,7 +44,7 @@ class AutoPrune(Method):
         indicator: what measures complexity (Table 4a); "static" measures nothing.
         curve: its shape (Table 4b).
         slope: how complexity becomes the slope; "linear" is Eq. 8, the others are in the released code too.
-        scaling: "reference" refers depth and heads to the published 32; "none" takes x0, k and the head sum as given.
+        scaling: "reference" converts depth and heads to the published 32; "none" takes x0, k and the head sum as given.
     """
 
     tier = "inside, every layer"

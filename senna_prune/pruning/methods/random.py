@@ -17,8 +17,8 @@ from senna_prune.pruning.schedules import SingleCut
 class RandomTokens(Method):
     """Control: a random set of tokens before the decoder.
 
-    The set depends on `seed` and the number of tokens, not on the sample: results repeat in any order and batch; draw
-    several seeds.
+    The set depends on `seed` and the number of tokens, not on the sample, so that results are the same in any order and
+    batch. Use several seeds.
 
     Attributes:
         seed: number of the draw, 0 or more.
@@ -41,7 +41,7 @@ class RandomTokens(Method):
 
 @dataclass(frozen=True)
 class Hash:
-    """Random, but a function of seed and token alone: no generator, no state, the same in any batch."""
+    """A pseudo-random score computed from seed and token alone: no generator, no state, the same in any batch."""
 
     seed: int = 0
     needs: ClassVar[frozenset[str]] = frozenset()

@@ -62,7 +62,7 @@ class Stages(BudgetedSchedule):
 
     Attributes:
         published: tokens behind each cut, of 576, by number of retained tokens.
-        merges: whether a part of the dropped tokens lives on as clusters.
+        merges: whether a part of the dropped tokens is merged into clusters.
         layers, counts: see `SparseVLM`.
     """
 

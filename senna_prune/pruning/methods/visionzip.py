@@ -19,9 +19,9 @@ from senna_prune.pruning.scorers import VisionAttention
 class VisionZip(Method):
     """Dominant tokens by CLS attention; the rest is averaged into contextual tokens by the similarity of vision keys.
 
-    Six views: one visual list, cut after Senna's adapter on attention and keys carried through it, and merged there as
-    decoder embeddings (published: vision features before the projector). Senna feeds no CLS token, so the place the
-    published dominant set spends on it goes to one more token. A contextual token stands at the end of its target's
+    Six views: one visual list, cut after Senna's adapter by attention and keys that were mapped through it, and merged
+    there as decoder embeddings (published: vision features before the projector). Senna's decoder gets no CLS token, so
+    the published dominant set has room for one more token. A contextual token is placed at the end of its target's
     view.
 
     Attributes:
