@@ -101,8 +101,8 @@ class LayerPlan:
     """How many visual tokens enter each layer.
 
     Attributes:
-        tokens: L + 1 counts; `tokens[l]` enter layer l, `tokens[L]` would leave the last one. Published accounting counts
-            that last cut, but the engine does not make it, as nothing uses its result.
+        tokens: L + 1 counts; `tokens[l]` enter layer l, `tokens[L]` would leave the last one. Published accounting
+            counts that last cut, but the engine does not make it, as nothing uses its result.
         merged: L + 1 counts; of `tokens[l]`, how many are merged anew at boundary l.
     """
 

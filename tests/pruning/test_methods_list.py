@@ -48,4 +48,4 @@ def test_methods_alone_prints_and_runs_nothing(arguments: list[str], capsys: pyt
     assert eval_planning.main(arguments) == 0
     out = capsys.readouterr().out
     assert all(f"{name}  acts: " in out for name in method_names())
-    assert "accuracy" not in out
+    assert "accuracy %" not in out
