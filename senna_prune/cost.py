@@ -42,6 +42,10 @@ class ModelShape:
     def num_visual(self) -> int:
         return self.views * self.view_tokens
 
+    def decoder_cost(self, text: int) -> DecoderCost:
+        """Cost of one decoder layer beside `text` text tokens, for a FLOPs budget."""
+        return DecoderCost(self.width, self.mlp, text, self.query_width, self.key_width)
+
 
 @dataclass(frozen=True)
 class Flops:

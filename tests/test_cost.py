@@ -65,8 +65,10 @@ def test_agrees_with_the_budgets_arithmetic() -> None:
 
 def test_the_budget_counts_grouped_queries_as_the_report_does() -> None:
     grouped = replace(SENNA, key_width=1024)
-    budget = DecoderCost(4096, 11008, 271, query_width=4096, key_width=1024)
+    budget = grouped.decoder_cost(text=271)
+    assert budget == DecoderCost(4096, 11008, 271, query_width=4096, key_width=1024)
     assert decoder_flops(grouped, [768, 100], 271) == budget.layer(768) + budget.layer(100)
+    assert budget.layer(768) < DecoderCost(4096, 11008, 271).layer(768)
 
 
 def test_by_hand() -> None:

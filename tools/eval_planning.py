@@ -22,7 +22,9 @@ DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", action="append", type=Path, metavar="FILE", help="merged left to right")
-    parser.add_argument("--methods", metavar="A,B", help="same as pruning.methods=[A,B]")
+    parser.add_argument(
+        "--methods", nargs="?", const="", metavar="A,B", help="same as pruning.methods=[A,B]; alone: print all methods"
+    )
     parser.add_argument("--limit", metavar="N", help="same as limit=N: the first N samples")
     parser.add_argument("--output", metavar="DIR", help="same as output=DIR: the run folder")
     parser.add_argument("--dry-run", action="store_true", help="print the plan of work and stop")
@@ -35,6 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     overrides = [*options.overrides, *(f"{key}={value}" for key, value in flags.items() if value is not None)]
 
     def action() -> None:
+        if options.methods == "":
+            from rich.console import Console
+
+            from senna_prune.evaluation.report.methods import show_methods
+
+            show_methods(Console())
+            return
         # Imported here, so that Ctrl-C while torch loads is one line too.
         from senna_prune.config import EvaluationConfig, as_yaml, load_config
         from senna_prune.evaluation.evaluate import evaluate

@@ -3,7 +3,7 @@
 from senna_prune.cost import DecoderCost
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.pruner import Pruner
-from senna_prune.pruning.registry import make_pruner, method_names, method_options, method_summary
+from senna_prune.pruning.registry import describe, make_method, make_pruner, method_names, method_options
 from senna_prune.pruning.schedules import Resolution
 
 __all__ = [
@@ -11,8 +11,9 @@ __all__ = [
     "DecoderCost",
     "Pruner",
     "Resolution",
+    "describe",
+    "make_method",
     "make_pruner",
     "method_names",
     "method_options",
-    "method_summary",
 ]

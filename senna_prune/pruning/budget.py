@@ -6,13 +6,15 @@ import bisect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from senna_prune.cost import DecoderCost
-from senna_prune.errors import PruningError
+from senna_prune.errors import PruningError, nearest_of
 from senna_prune.pruning.interface import LayerPlan
+from senna_prune.pruning.options import shown
 
 Accounting = Literal["entering", "published"]
+Kind = Literal["retention", "tokens", "flops", "milliseconds"]
 TOLERANCE = 0.005
 """A budget counts as met within this relative error."""
 
@@ -30,42 +32,50 @@ class Budget:
         profile: measured (milliseconds, retention) pairs, both rising, for milliseconds.
     """
 
-    kind: Literal["retention", "tokens", "flops", "milliseconds"]
+    kind: Kind
     value: float
     accounting: Accounting = "entering"
     cost: DecoderCost | None = None
     profile: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.value) and self.value > 0):
-            raise PruningError(f"{self.value} is no budget", where=f"budget.{self.kind}", hint="give a number above 0")
+        if self.kind not in get_args(Kind):
+            hint = nearest_of(str(self.kind), get_args(Kind))
+            raise PruningError(f"unknown kind {shown(self.kind)}", where="budget", hint=hint)
+        object.__setattr__(self, "value", _positive(self.value, f"budget.{self.kind}"))
         if self.kind in ("retention", "flops") and self.value > 1:
             raise PruningError(
                 f"{self.value} is above 1", where=f"budget.{self.kind}", hint="give a fraction in (0, 1]"
             )
         if self.accounting not in ("entering", "published"):
             raise PruningError(
-                f"unknown accounting {self.accounting!r}", where="budget.accounting", hint="use entering or published"
+                f"unknown accounting {shown(self.accounting)}",
+                where="budget.accounting",
+                hint="use entering or published",
             )
         if self.accounting == "published" and self.kind == "flops":
             raise PruningError(
                 "no method publishes its own FLOPs counting", where="budget.accounting", hint="use entering with FLOPs"
             )
+        if self.kind == "flops" and not isinstance(self.cost, DecoderCost):
+            raise PruningError("the cost of a layer is not given", where="budget.flops", hint="give a DecoderCost")
+        if self.kind == "milliseconds" and len(self.profile) < 2:
+            raise PruningError("a profile needs two points", where="budget.profile", hint="measure more retentions")
 
     @classmethod
     def retention(cls, fraction: float, accounting: Accounting = "entering") -> Budget:
         """A fraction of the visual tokens, mean over layers."""
-        return cls("retention", float(fraction), accounting)
+        return cls("retention", fraction, accounting)
 
     @classmethod
     def tokens(cls, mean: float, accounting: Accounting = "entering") -> Budget:
         """A mean number of visual tokens per layer, over all views of a sample."""
-        return cls("tokens", float(mean), accounting)
+        return cls("tokens", mean, accounting)
 
     @classmethod
     def flops(cls, fraction: float, cost: DecoderCost) -> Budget:
         """A fraction of the unpruned decoder's prefill FLOPs (text included)."""
-        return cls("flops", float(fraction), cost=cost)
+        return cls("flops", fraction, cost=cost)
 
     @classmethod
     def milliseconds(cls, time: float, profile: Mapping[float, float], accounting: Accounting = "entering") -> Budget:
@@ -77,20 +87,27 @@ class Budget:
                 linearly; a point faster than one at lower retention counts as noise and is raised to it.
 
         Raises:
-            PruningError: fewer than two points, or `time` below the fastest of them.
+            PruningError: fewer than two points, a point that is not two numbers above 0, or `time` below the fastest
+                of them.
         """
+        if not isinstance(profile, Mapping):
+            hint = "map retentions to measured milliseconds"
+            raise PruningError(f"{shown(profile)} is no profile", where="budget.profile", hint=hint)
+        measurements = sorted(
+            (_positive(fraction, "budget.profile"), _positive(measured, "budget.profile"))
+            for fraction, measured in profile.items()
+        )
         points: list[tuple[float, float]] = []
-        for fraction, measured in sorted(profile.items()):
+        for fraction, measured in measurements:
             points.append((max(measured, points[-1][0] if points else measured), fraction))
-        if len(points) < 2:
-            raise PruningError("a profile needs two points", where="budget.profile", hint="measure more retentions")
-        if time < points[0][0]:
+        time = _positive(time, "budget.milliseconds")
+        if points and time < points[0][0]:
             raise PruningError(
                 f"{time} ms is below the fastest measured point, {points[0][0]:g} ms at retention {points[0][1]:g}",
                 where="budget.milliseconds",
                 hint="raise the budget or measure lower retentions",
             )
-        return cls("milliseconds", float(time), accounting, profile=tuple(points))
+        return cls("milliseconds", time, accounting, profile=tuple(points))
 
     def layer_cost(self, visual: float) -> float:
         """What `visual` tokens entering a layer take from the budget, in the budget's unit (tokens or FLOPs)."""
@@ -125,6 +142,21 @@ class Budget:
             return self.profile[-1][1]
         (time0, fraction0), (time1, fraction1) = self.profile[right - 1], self.profile[right]
         return fraction0 + (fraction1 - fraction0) * (self.value - time0) / (time1 - time0)
+
+
+def _positive(value: object, where: str) -> float:
+    """A number above 0 as a float, whatever numeric type it has.
+
+    Raises:
+        PruningError: it is none.
+    """
+    try:
+        number = math.nan if isinstance(value, str | bytes | bool) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise PruningError(f"{shown(value)} is not a number above 0", where=where, hint="correct it")
+    return number
 
 
 def bisect_rising(

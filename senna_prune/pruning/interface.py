@@ -1,7 +1,8 @@
-"""The contract between policies and the engine: what a policy is shown, what it declares, what it returns.
+"""The contract between policies and the engine: what a policy gets, what it declares, what it returns.
 
-A policy sees one sample at one *boundary*. Boundary `l` stands before decoder layer `l` (boundary 0: before the
-decoder); `tokens[l]` visual tokens enter layer `l`. Everything here is a pure function of tensors and numbers.
+A policy sees one sample at one *boundary* between layers. Boundary `l` comes before decoder layer `l` (boundary 0:
+before the decoder); `tokens[l]` visual tokens enter layer `l`. Everything here is a pure function of tensors and
+numbers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 TEXT_ATTENTION = "text_attention"
@@ -33,7 +33,7 @@ class VisionEvidence:
 
     Attributes:
         score: CLS attention per visual token, shape (num_visual,). On hosts whose tokens are patches it is the raw CLS
-            row; on Senna it is carried through the adapter (see `engine.vision`).
+            row; on Senna it is mapped through the adapter (see `hosts.senna`).
         keys: key projections per visual token, shape (num_visual, key_dim), or None.
     """
 
@@ -50,10 +50,10 @@ class Observation:
             `NEXT_ATTENTION`).
         num_layers: decoder layers L.
         origin: index of each current visual token in the sample's original visual list, shape (n,), int64;
-            a merged token carries -1 - layer_of_its_birth.
+            a merged token has -1 - the layer before which it was merged.
         views: view number of each current visual token, shape (n,), int64, ascending.
         num_views: number of views.
-        slots: where the n tokens stand among the columns of `sequence` and `rows`, shape (n,), ascending.
+        slots: indices of the n tokens among the rows of `sequence` and the columns of `rows`, shape (n,), ascending.
         sequence: hidden states entering the layer, text and visual, shape (length, d); read through `hidden`, `states`.
         rows: softmax attention over the whole causal row, float32, shape (heads, queries, length), None unless asked
             for; read through `attention`, `mean_attention`.
@@ -101,8 +101,8 @@ class LayerPlan:
     """How many visual tokens enter each layer.
 
     Attributes:
-        tokens: L + 1 counts; `tokens[l]` enter layer l, `tokens[L]` would leave the last one (published accounting
-            counts it; the engine does not carry that last cut out, nothing reads its result).
+        tokens: L + 1 counts; `tokens[l]` enter layer l, `tokens[L]` would leave the last one. Published accounting
+            counts that last cut, but the engine does not make it, as nothing uses its result.
         merged: L + 1 counts; of `tokens[l]`, how many are merged anew at boundary l.
     """
 
@@ -116,13 +116,13 @@ class LayerPlan:
 
     @property
     def after(self) -> float:
-        """Mean over layers of the tokens after it: the published habit."""
+        """Mean over layers of the tokens after it, as publications count."""
         return sum(self.tokens[1:]) / (len(self.tokens) - 1)
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What survives a boundary.
+    """The tokens behind a boundary.
 
     Attributes:
         keep: indices into the current visual list, ascending and unique, shape (k,), int64.
@@ -138,7 +138,7 @@ class Selection:
 
 
 class Complexity(Protocol):
-    """A number per sample that says how hard the question is."""
+    """A number per sample that the schedule depends on."""
 
     @property
     def layer(self) -> int:
@@ -155,17 +155,8 @@ class Complexity(Protocol):
         ...
 
 
-class Schedule(Protocol):
-    """How many visual tokens enter each layer."""
-
-    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
-        """`complexity` is None before it has been measured; the counts up to boundary `complexity.layer` must then
-        already be final. From boundary `complexity.layer + 1` on the engine uses the plan made with the number."""
-        ...
-
-
 class Scorer(Protocol):
-    """Which visual tokens matter."""
+    """Which visual tokens to keep."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -178,15 +169,8 @@ class Scorer(Protocol):
 
 
 class Merger(Protocol):
-    """What becomes of the tokens that are not kept."""
+    """Turns tokens that are not kept into a few merged ones."""
 
     def merge(self, observation: Observation, score: Tensor, keep: Tensor, count: int) -> Selection:
-        """`keep` as selected, `count` = how many merged tokens the plan allows at this boundary."""
+        """`keep` as selected by `score`; `count` merged tokens are to be made."""
         ...
-
-
-def gather_vision(observation: Observation) -> Tensor:
-    """Vision score of the current tokens, shape (n,); merged tokens get 0."""
-    assert observation.vision is not None
-    score = observation.vision.score.float()
-    return torch.where(observation.origin >= 0, score[observation.origin.clamp(min=0)], score.new_zeros(()))

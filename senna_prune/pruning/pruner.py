@@ -1,4 +1,4 @@
-"""A pruning method, ready for one host: what the engine is handed."""
+"""A pruning method built for one decoder and one budget: what the engine works with."""
 
 from __future__ import annotations
 
@@ -21,18 +21,16 @@ class Pruner:
 
     Attributes:
         name: registered name of the method.
+        num_layers: layers of the decoder it is built for.
         schedule: how many tokens enter each layer.
         scorer: which ones.
         complexity: number per sample the schedule depends on, or None.
-        merger: what becomes of the others; None drops them.
-        positions: kept tokens keep their RoPE positions ("original") or are renumbered without gaps ("repacked").
-        text_scope: text queries whose attention counts: those after the last view, or all.
-        scope: the views compete for one budget, or each gets an equal share of it.
-        min_tokens_per_view: tokens every view keeps at every boundary, as far as the budget allows.
-        view_weights: one factor per view for its scores (its share with scope "per_view"); see `select_top`.
+        merger: merges some of the others into new tokens; None drops them all.
+        positions, text_scope, scope, min_tokens_per_view, view_weights: see `registry.Method`.
     """
 
     name: str
+    num_layers: int
     schedule: BudgetedSchedule
     scorer: Scorer
     complexity: Complexity | None = None
@@ -49,15 +47,15 @@ class Pruner:
         return self.scorer.needs | (self.complexity.needs if self.complexity else frozenset())
 
     def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
-        """Tokens per layer; see `interface.Schedule`."""
+        """Tokens per layer; see `BudgetedSchedule.plan`."""
         return self.schedule.plan(num_visual, num_layers, complexity)
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
-        """The plan and how it was found."""
+        """The counts and how they were found."""
         return self.schedule.resolve(num_visual, num_layers, complexity)
 
     def select(self, observation: Observation, keep_total: int, merged: int) -> Selection:
-        """The survivors of a boundary.
+        """The tokens that stay behind a boundary.
 
         Args:
             observation: the sample before the cut.

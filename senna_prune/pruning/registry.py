@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
+import sys
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal
 
 from senna_prune.errors import PruningError, nearest_of
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.interface import Complexity, Merger, Scorer
+from senna_prune.pruning.options import Option, checked_options, options_of, shown
 from senna_prune.pruning.pruner import Positions, Pruner, Scope, TextScope
 from senna_prune.pruning.schedules import BudgetedSchedule
+
+Tier = Literal["nowhere", "before the decoder, once", "inside, once", "inside, several times", "inside, every layer"]
+"""Where a method cuts tokens. A serving engine keeps one length of the KV cache for all layers, so that today it can
+only run a method that cuts before the decoder."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,16 @@ class Method(ABC):
     """Options of a method; the defaults of a subclass are the published ones.
 
     Attributes:
-        positions, text_scope, scope, min_tokens_per_view, view_weights: see `Pruner`.
+        tier: where the method cuts tokens; every subclass says it.
+        positions: kept tokens keep their RoPE positions ("original") or are renumbered without gaps ("repacked").
+        text_scope: text queries whose attention counts: those after the last view ("question"), or all.
+        scope: the views compete for one budget ("joint"), or each gets an equal share of it.
+        min_tokens_per_view: tokens every view keeps at every boundary, as far as the budget allows.
+        view_weights: one factor per view on its scores (on its share with scope "per_view"), e.g. [2, 1, 1, 1, 1, 1];
+            see `selection.select_top`.
     """
 
+    tier: ClassVar[Tier]
     positions: Positions = "original"
     text_scope: TextScope = "question"
     scope: Scope = "joint"
@@ -53,7 +67,7 @@ class Method(ABC):
         """
         if not holds:
             raise PruningError(
-                f"{getattr(self, option)!r} is out of range", where=f"option {option}", hint=f"give {rule}"
+                f"{shown(getattr(self, option))} is out of range", where=f"option {option}", hint=f"give {rule}"
             )
 
     @abstractmethod
@@ -73,8 +87,18 @@ class Method(ABC):
         return None
 
 
+def make_method(name: str, /, **options: Any) -> Method:
+    """A method with checked options, before any host is known.
+
+    Raises:
+        PruningError: unknown method or option, or a value that an option does not take.
+    """
+    kind = _method(name)
+    return kind(**checked_options(name, kind, options))
+
+
 def make_pruner(
-    name: str, budget: Budget, *, num_layers: int, num_heads: int, num_visual: int, **options: Any
+    name: str, budget: Budget, /, *, num_layers: int, num_heads: int, num_visual: int, **options: Any
 ) -> Pruner:
     """Build a method for one host.
 
@@ -86,18 +110,22 @@ def make_pruner(
         **options: see `method_options(name)`.
 
     Raises:
-        PruningError: unknown method or option, a value an option does not take, or a budget of more tokens than a
-            sample has.
+        PruningError: as `make_method`, or a budget of more tokens than a sample has, or an argument of another type.
     """
+    if not isinstance(budget, Budget):
+        raise PruningError(f"{shown(budget)} is no budget", where="budget", hint="give e.g. Budget.retention(0.25)")
+    for argument, count in (("num_layers", num_layers), ("num_heads", num_heads), ("num_visual", num_visual)):
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise PruningError(f"{shown(count)} is not a count", where=argument, hint="give a whole number above 0")
     if budget.kind == "tokens" and budget.value > num_visual:
         raise PruningError(
             f"{budget.value:g} tokens per layer, but a sample has {num_visual}", where="budget.tokens", hint="lower it"
         )
-    kind = _method(name)
-    method = kind(**_checked_options(name, kind, options))
+    method = make_method(name, **options)
     host = Host(budget, num_layers, num_heads)
     return Pruner(
         name=name,
+        num_layers=num_layers,
         schedule=method.schedule(host),
         scorer=method.scorer(host),
         complexity=method.complexity(host),
@@ -110,6 +138,34 @@ def make_pruner(
     )
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a method says of itself.
+
+    Attributes:
+        name: registered name.
+        source: first line of its file: the publication.
+        text: its docstring before "Attributes", one paragraph per entry.
+        tier: where it cuts tokens.
+        options: its own first, then those that every method takes.
+    """
+
+    name: str
+    source: str
+    text: tuple[str, ...]
+    tier: Tier
+    options: tuple[Option, ...]
+
+
+def describe(name: str) -> Description:
+    """A method's documentation, for tables and help."""
+    kind = _method(name)
+    prose, _, _ = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")
+    paragraphs = tuple(" ".join(paragraph.split()) for paragraph in prose.strip().split("\n\n"))
+    source = (sys.modules[kind.__module__].__doc__ or "").strip().partition("\n")[0]
+    return Description(name, source, paragraphs, kind.tier, options_of(kind))
+
+
 def method_names() -> tuple[str, ...]:
     """Registered methods, sorted."""
     return tuple(sorted(_methods()))
@@ -117,12 +173,7 @@ def method_names() -> tuple[str, ...]:
 
 def method_options(name: str) -> dict[str, Any]:
     """Option names and published defaults of a method."""
-    return {field.name: field.default for field in fields(_method(name))}
-
-
-def method_summary(name: str) -> str:
-    """First line of a method's docstring."""
-    return (_method(name).__doc__ or "").strip().splitlines()[0]
+    return {option.name: option.default for option in options_of(_method(name))}
 
 
 @cache
@@ -143,51 +194,17 @@ def method_in(module: ModuleType) -> type[Method]:
         raise PruningError(
             f"{len(found)} subclasses of Method in one file", where=module.__name__, hint="define exactly one"
         )
+    if not hasattr(found[0], "tier"):
+        raise PruningError(
+            "the method does not say where it cuts tokens",
+            where=module.__name__,
+            hint='write e.g. tier = "inside, once"',
+        )
     return found[0]
 
 
 def _method(name: str) -> type[Method]:
-    if name not in _methods():
-        raise PruningError(f"unknown pruning method {name!r}", where="method", hint=nearest_of(name, method_names()))
+    if not isinstance(name, str) or name not in _methods():
+        hint = nearest_of(str(name), method_names())
+        raise PruningError(f"unknown pruning method {shown(name)}", where="method", hint=hint)
     return _methods()[name]
-
-
-def _checked_options(name: str, kind: type[Method], options: dict[str, Any]) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    known = [field.name for field in fields(kind)]
-    checked = {}
-    for option, value in options.items():
-        if option not in known:
-            raise PruningError(f"unknown option {option!r}", where=f"method {name}", hint=nearest_of(option, known))
-        value = tuple(value) if isinstance(value, list) else value
-        if not _fits(value, hints[option]):
-            raise PruningError(
-                f"{value!r} is not {_spell(hints[option])}", where=f"method {name}, option {option}", hint="correct it"
-            )
-        checked[option] = value
-    return checked
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value in arguments
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)
-    if arguments and (origin is Union or type(hint).__name__ == "UnionType"):
-        return any(_fits(value, argument) for argument in arguments)
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _spell(hint: Any) -> str:
-    if get_origin(hint) is Literal:
-        return "one of " + ", ".join(map(str, get_args(hint)))
-    if get_args(hint) and get_origin(hint) is not tuple:
-        return " or ".join(map(_spell, get_args(hint)))
-    if hint is type(None):
-        return "null"
-    return hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)

@@ -1,4 +1,4 @@
-"""HOW MANY visual tokens enter each layer: the solver every method shares, and the shapes several of them use."""
+"""How many visual tokens enter each layer: the solver that all methods share, and the schedules that several use."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from senna_prune.pruning.interface import LayerPlan
 
 @dataclass(frozen=True)
 class Resolution:
-    """A plan and how it came about; what `--explain` prints.
+    """Counts per layer and how they were found; what `--explain` prints.
 
     Attributes:
-        plan: tokens per layer.
+        plan: visual tokens per layer.
         parameter: the free parameter that was solved for, in words.
         target: mean tokens (or FLOPs) per layer the budget allows.
         reached: the same for the plan.
@@ -32,29 +32,23 @@ class Resolution:
     note: str = ""
 
 
-def merged_count(dropped: int) -> int:
-    """Clusters that AutoPrune and SparseVLM v1 form out of `dropped` tokens: a tenth of `recycled_count`."""
-    recycled = recycled_count(dropped)
-    return min(recycled // 10 + 1, recycled) if dropped else 0
-
-
-def recycled_count(dropped: int) -> int:
-    """Dropped tokens that are clustered instead of lost."""
-    return int(0.3 * dropped) + 1
-
-
 class BudgetedSchedule(ABC):
-    """A schedule that spends a budget. Subclasses are frozen dataclasses with a field `budget`.
+    """Decides how many visual tokens enter each layer, within a budget. Subclasses are frozen dataclasses with a field
+    `budget`.
 
     Attributes:
-        has_own_accounting: whether the method publishes a counting other than tokens entering layers.
+        has_own_accounting: whether the method publishes another way of counting than tokens entering layers.
     """
 
     budget: Budget
     has_own_accounting: ClassVar[bool] = False
 
     def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
-        """See `interface.Schedule`."""
+        """Counts per layer.
+
+        `complexity` is None before it has been measured; the counts up to boundary `complexity.layer` must then already
+        be final. From boundary `complexity.layer + 1` on the engine uses the counts computed with the number.
+        """
         return self.resolve(num_visual, num_layers, complexity).plan
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
@@ -80,10 +74,10 @@ class BudgetedSchedule(ABC):
 
     @abstractmethod
     def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
-        """Plan and solved parameter for a budget below `num_visual`."""
+        """Counts and solved parameter, in words, for a budget below `num_visual`."""
 
     def _fit(self, plan_at: Callable[[float], LayerPlan], low: float, high: float) -> float:
-        """The argument in [low, high] whose plan comes nearest to the budget; plans must not shrink with it."""
+        """The argument in [low, high] whose counts come nearest to the budget; counts must not fall as it rises."""
         widest = plan_at(high)
         total = self.budget.total(widest.tokens[0], len(widest.tokens) - 1)
         return bisect_rising(
@@ -114,8 +108,8 @@ def keep_all(num_visual: int, num_layers: int) -> LayerPlan:
 
 
 def step_plan(num_visual: int, num_layers: int, cuts: dict[int, int]) -> LayerPlan:
-    """No merging; `cuts[b]` tokens from boundary b on, never more than before it; boundaries beyond the decoder do not
-    happen."""
+    """No merging; `cuts[b]` tokens from boundary b on, never more than before it; boundaries beyond the last layer are
+    ignored."""
     tokens, current = [], num_visual
     for boundary in range(num_layers + 1):
         if boundary < num_layers:
@@ -126,7 +120,7 @@ def step_plan(num_visual: int, num_layers: int, cuts: dict[int, int]) -> LayerPl
 
 @dataclass(frozen=True)
 class Control(BudgetedSchedule):
-    """A control that ignores the budget: every token through every layer, or (`blind`) none through any."""
+    """A control that ignores the budget: every token enters every layer, or (`blind`) none enters any."""
 
     budget: Budget
     blind: bool = False

@@ -1,4 +1,7 @@
-"""Top-k under the wishes of a driver: no camera blind, cameras weighted, cameras apart. No host synchronisation."""
+"""Top-k over the tokens of several cameras: jointly or per camera, with weights and with a minimum per camera.
+
+Nothing here waits for the device.
+"""
 
 from __future__ import annotations
 
@@ -26,17 +29,17 @@ def select_top(
         per_view: every view gets the same share of `keep` (times its weight), as far as it has tokens; otherwise all
             views compete.
         minimum: best tokens of each view kept before anything else; at most an equal share of `keep`.
-        weights: one factor per view: of its scores, or of its share with `per_view`. A factor above 1 raises negative
+        weights: one factor per view, on its scores, or on its share with `per_view`. A factor above 1 raises negative
             scores too; views of factor 0 come last.
     """
     if keep >= score.numel():
         return torch.arange(score.numel(), device=score.device)
     factor: Tensor | float = 1.0
     if weights is not None:
-        # Non-blocking: a blocking copy to the device would wait for everything queued on it.
+        # Non-blocking, because a blocking copy to the device waits for everything queued on it.
         factor = torch.tensor(weights, dtype=score.dtype).to(score.device, non_blocking=True)[views]
         if not per_view:
-            # Not shifted to be positive: one outlier below would then make the factors outweigh the scores.
+            # Scores are not shifted to be positive: one very low score would then make the factors outweigh all others.
             score = torch.where(score < 0, score / factor, score * factor).masked_fill(factor == 0, -torch.inf)
     order = score.argsort(descending=True, stable=True)
     floor = min(minimum, keep // max(num_views, 1))
@@ -49,7 +52,7 @@ def select_top(
 
 
 def _rank_within_view(views: Tensor, order: Tensor, num_views: int) -> Tensor:
-    """Place of each token among those of its view when taken in `order`, shape (n,)."""
+    """Rank of each token among those of its view, in `order`, shape (n,)."""
     ordered = views[order]
     member = ordered[:, None] == torch.arange(num_views, device=views.device)
     place = member.cumsum(0).gather(1, ordered[:, None]).squeeze(1) - 1

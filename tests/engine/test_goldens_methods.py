@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.pruning import Budget, make_pruner
-from senna_prune.pruning.mergers import contextual_merge
+from senna_prune.pruning.methods.visionzip import contextual_merge
 from tests.conftest import golden_cases
 from tests.engine.tiny_llava import NUM_PATCHES, Example, Run, example, run, settings
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from senna_prune.config import EvaluationConfig, load_config
-from senna_prune.cost import DecoderCost, decoder_flops, kv_bytes, projection_flops
+from senna_prune.cost import decoder_flops, kv_bytes, projection_flops
 from senna_prune.engine import prune
 from senna_prune.errors import CheckpointError, PruningError
 from senna_prune.evaluation.evaluate import evaluate
@@ -99,8 +99,7 @@ def test_flops_and_cache_agree_with_what_ran(system: SennaSystem) -> None:
     sample = planning_set(system.config.data).samples[0]
     condition = Condition("autoprune", "autoprune", 0.25)
     trace = decide(system, [sample], condition)[0].trace
-    text = system.planner.model.config.text_config
-    budget = DecoderCost(text.hidden_size, text.intermediate_size, trace.text)
+    budget = system.shape.decoder_cost(trace.text)
     assert decoder_flops(system.shape, trace.entering, trace.text) == pytest.approx(
         sum(budget.layer(count) for count in trace.entering)
     )

@@ -36,6 +36,15 @@ def test_flops_budget_counts_what_each_layer_costs(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BUDGETED)
+def test_flops_budget_of_a_decoder_with_grouped_queries(name: str) -> None:
+    grouped = DecoderCost(4096, 11008, 271, query_width=4096, key_width=512)
+    found = pruner(name, Budget.flops(0.5, grouped)).resolve(768, 32, 0.5)
+    flops = sum(grouped.layer(tokens) for tokens in found.plan.tokens[:32])
+    assert flops / (32 * grouped.layer(768)) == pytest.approx(0.5, rel=0.005)
+    assert grouped.layer(768) < VICUNA.layer(768)
+
+
+@pytest.mark.parametrize("name", BUDGETED)
 def test_flops_budget_below_the_text_alone_says_so(name: str) -> None:
     assert Budget.flops(0.01, VICUNA).mean_tokens(768) == 0
     found = pruner(name, Budget.flops(0.01, VICUNA)).resolve(768, 32, 0.5)

@@ -12,8 +12,9 @@ from scipy.integrate import quad
 
 from senna_prune.errors import PruningError
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.curves import Shape, Slope, curve, curve_area, dynamic_slope, simulate
-from senna_prune.pruning.schedules import merged_count
+from senna_prune.pruning.curve_shapes import Shape, curve, curve_area
+from senna_prune.pruning.mergers import merged_count
+from senna_prune.pruning.methods.autoprune import Slope, dynamic_slope, simulate
 from tests.pruning.scenes import pruner
 
 SHAPES = get_args(Shape)
@@ -105,13 +106,13 @@ def test_merged_count(dropped: int, clusters: int) -> None:
 
 
 def test_simulation_counts_clusters_as_tokens() -> None:
-    plan = simulate(100, [60, 40, 90])
-    assert plan.tokens == (100, 100, 62, 41, 41)
+    plan = simulate(100, [60, 40, 90], 150)
+    assert plan.tokens == (150, 100, 62, 41, 41)
     assert plan.merged == (0, 0, 2, 1, 0)
 
 
 def test_simulation_keeps_no_fewer_than_none() -> None:
-    assert simulate(10, [-4, -4]).tokens == simulate(10, [0, 0]).tokens == (10, 10, 1, 1)
+    assert simulate(10, [-4, -4], 10).tokens == simulate(10, [0, 0], 10).tokens == (10, 10, 1, 1)
 
 
 def test_paper_variant_has_no_vision_cut_and_no_merging() -> None:

@@ -11,9 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from senna_prune.pruning.complexity import mutual_information
-from senna_prune.pruning.curves import CAP, PLATEAU, curve, dynamic_slope, released_keep_percent, simulate
+from senna_prune.pruning.curve_shapes import curve
 from senna_prune.pruning.mergers import cluster_and_merge
+from senna_prune.pruning.methods.autoprune import (
+    CAP,
+    PLATEAU,
+    dynamic_slope,
+    mutual_information,
+    released_keep_percent,
+    simulate,
+)
 from tests.conftest import golden_cases
 
 pytestmark = pytest.mark.golden
@@ -40,7 +47,7 @@ def test_schedule_counts_on_every_row(case: Path) -> None:
         first = min(int(CAP * target), total)
         percent = released_keep_percent(shape, first, target, total)
         np.testing.assert_allclose(percent, stored["keep_percent"][number][: layers - 1], rtol=1e-12)
-        plan = simulate(first, [math.ceil((first - 1) * value) for value in percent])
+        plan = simulate(first, [math.ceil((first - 1) * value) for value in percent], total)
         assert plan.tokens[1:] == tuple(stored["counts"][number][:layers]), row
         assert plan.merged[1:] == tuple(stored["clusters"][number][:layers]), row
         assert plan.after == pytest.approx(row["actual_mean"])

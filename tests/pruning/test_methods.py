@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from senna_prune.pruning import Budget, method_names
+from senna_prune.pruning import Budget, describe, method_names
 from senna_prune.pruning.budget import TOLERANCE
 from senna_prune.pruning.pruner import Pruner
 from tests.pruning.scenes import BUDGETED, pruner, scene
@@ -134,6 +134,21 @@ def test_counts_before_the_complexity_is_known_are_final(name: str) -> None:
     measured_at = policy.complexity.layer if policy.complexity else 32
     for complexity in (0.0, 1.0, 3.0):
         assert policy.plan(768, 32, complexity).tokens[: measured_at + 1] == early[: measured_at + 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [(name, {}) for name in method_names()] + [("autoprune", {"variant": "paper"})]
+)
+def test_methods_cut_where_they_say(name: str, options: dict[str, Any]) -> None:
+    policy = pruner(name, 0.3, **options)
+    cuts = boundaries(policy, 768, 32, 0.5)
+    tier = describe(name).tier
+    if tier.startswith("inside"):
+        assert min(cuts) > 0
+        low, high = {"inside, once": (1, 1), "inside, several times": (2, 5), "inside, every layer": (20, 32)}[tier]
+        assert low <= len(cuts) <= high
+    else:
+        assert cuts == ([] if tier == "nowhere" else [0])
 
 
 class NoSync(TorchDispatchMode):

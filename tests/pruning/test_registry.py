@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,40 +14,17 @@ import torch
 
 import senna_prune.pruning
 from senna_prune.errors import PruningError
-from senna_prune.pruning import Budget, make_pruner, method_names, method_options, method_summary, methods, registry
+from senna_prune.pruning import Budget, describe, make_pruner, method_names, method_options, methods, registry
+from senna_prune.pruning.options import Option
+from tests.conftest import ROOT
 from tests.pruning.scenes import scene
 
 HOST = {"num_layers": 32, "num_heads": 32, "num_visual": 768}
 PACKAGE = Path(senna_prune.pruning.__file__).parent
 
-RECIPE = '''
-"""Keeps the tokens with the largest hidden states."""
-
-from dataclasses import dataclass
-
-from senna_prune.pruning.registry import Host, Method
-from senna_prune.pruning.schedules import SingleCut
-
-
-class Norm:
-    needs = frozenset()
-
-    def score(self, observation):
-        return observation.hidden.float().norm(dim=-1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class HiddenNorm(Method):
-    """Tokens with the largest norm, from one layer on."""
-
-    layer: int = 4
-
-    def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget, boundary=self.layer)
-
-    def scorer(self, host: Host) -> Norm:
-        return Norm()
-'''
+SECTION = (ROOT / "README.md").read_text(encoding="utf-8").partition("### A new method: one file, one test")[2]
+RECIPE, RECIPE_TEST = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)[:2]
+"""The README's example: the method's file, and its test."""
 
 
 @pytest.fixture
@@ -63,7 +42,11 @@ def new_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_new_method_is_one_file() -> None:
     assert "hidden_norm" in method_names()
     assert method_options("hidden_norm")["layer"] == 4
-    assert method_summary("hidden_norm") == "Tokens with the largest norm, from one layer on."
+    found = describe("hidden_norm")
+    assert found.source == "Keeps the tokens with the largest hidden states."
+    assert found.text == ("Tokens with the largest norm, from one layer on.",)
+    assert found.tier == "inside, once"
+    assert found.options[0] == Option("layer", 4, "a whole number", "layer before which tokens are cut.")
     policy = make_pruner("hidden_norm", Budget.retention(0.5), **HOST, layer=2, min_tokens_per_view=1)
     plan = policy.plan(60, 32)
     assert plan.tokens[1:3] == (60, 28)
@@ -73,9 +56,27 @@ def test_a_new_method_is_one_file() -> None:
     assert torch.equal(kept, strongest)
 
 
-def test_a_method_file_must_define_one_method() -> None:
+@pytest.mark.usefixtures("new_method")
+def test_the_readme_example_passes_its_own_test() -> None:
+    names: dict[str, Any] = {"make_pruner": make_pruner, "Budget": Budget, "scene": scene}
+    exec(compile(RECIPE_TEST, "README.md", "exec"), names)
+    names["test_hidden_norm_keeps_the_strongest"]()
+
+
+def module_of(text: str) -> ModuleType:
+    module = ModuleType("senna_prune.pruning.methods.unfinished")
+    exec(compile(text, "unfinished.py", "exec"), module.__dict__)
+    return module
+
+
+def test_a_method_file_must_define_one_method_that_says_where_it_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PruningError, match="0 subclasses of Method"):
         registry.method_in(senna_prune.pruning.budget)
+    monkeypatch.setitem(sys.modules, "senna_prune.pruning.methods.unfinished", ModuleType("unfinished"))
+    assert registry.method_in(module_of(RECIPE)).tier == "inside, once"
+    silent = "\n".join(line for line in RECIPE.splitlines() if "tier =" not in line)
+    with pytest.raises(PruningError, match="does not say where it cuts"):
+        registry.method_in(module_of(silent))
 
 
 @pytest.mark.parametrize(
@@ -83,10 +84,10 @@ def test_a_method_file_must_define_one_method() -> None:
     [
         ("pyramid_drop", {}, "did you mean 'pyramiddrop'"),
         ("fastv", {"layers": 3}, "did you mean 'layer'"),
-        ("fastv", {"layer": "2"}, "'2' is not int or null"),
-        ("fastv", {"layer": True}, "True is not int"),
+        ("fastv", {"layer": "2"}, "'2' is not a whole number or null"),
+        ("fastv", {"layer": True}, "True is not a whole number"),
         ("autoprune", {"variant": "printed"}, "one of released, paper"),
-        ("autoprune", {"k0": None}, "None is not float"),
+        ("autoprune", {"k0": None}, "None is not a number"),
         ("random", {"view_weights": [1, "x"]}, "view_weights"),
         ("random", {"view_weights": [1, -1]}, "option view_weights"),
         ("uniform", {"min_tokens_per_view": -1}, "option min_tokens_per_view"),
@@ -141,7 +142,7 @@ def test_defaults_make_a_pruner(name: str) -> None:
     assert policy.positions in ("original", "repacked")
     for positions in ("original", "repacked"):
         assert make_pruner(name, Budget.retention(0.5), **HOST, positions=positions).positions == positions
-    assert method_summary(name)
+    assert describe(name).source
 
 
 def test_policies_import_neither_model_nor_engine() -> None:
@@ -158,6 +159,22 @@ def test_policies_import_neither_model_nor_engine() -> None:
 
 
 def test_method_files_are_short() -> None:
-    lengths = [len(path.read_text().splitlines()) for path in (PACKAGE / "methods").glob("*.py")]
-    assert sum(lengths) / len(lengths) < 80
-    assert max(lengths) < 120
+    lengths = {path.stem: len(path.read_text().splitlines()) for path in (PACKAGE / "methods").glob("*.py")}
+    del lengths["__init__"]
+    assert sum(lengths.values()) / len(lengths) < 120
+    assert lengths.pop("autoprune") < 300
+    assert max(lengths.values()) < 150
+    assert len(RECIPE.splitlines()) < 50
+
+
+def test_shared_parts_are_used_by_two_methods() -> None:
+    """What only one method uses belongs in its file."""
+    files = {path.stem: path.read_text() for path in (PACKAGE / "methods").glob("*.py")}
+    for room in ("scorers", "mergers", "schedules"):
+        tree = ast.parse((PACKAGE / f"{room}.py").read_text())
+        public = [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+        inside = (PACKAGE / f"{room}.py").read_text()
+        for name in public:
+            users = [file for file, text in files.items() if re.search(rf"\b{name}\b", text)]
+            used_here = len(re.findall(rf"\b{name}\b", inside)) > 1
+            assert len(users) >= 2 or used_here, f"{room}.{name} is used by {users}"

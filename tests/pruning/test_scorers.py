@@ -9,10 +9,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from senna_prune.pruning import complexity
 from senna_prune.pruning.interface import LAST_ATTENTION, NEXT_ATTENTION, ROPE_PRODUCT, TEXT_ATTENTION
-from senna_prune.pruning.mergers import ClusterDropped, cluster_and_merge, contextual_merge
-from senna_prune.pruning.scorers import AutoPruneScore, Even, Hash, MeanAttention, RaterAttention
+from senna_prune.pruning.mergers import ClusterDropped, cluster_and_merge
+from senna_prune.pruning.methods.autoprune import (
+    AutoPruneScore,
+    Indicator,
+    mutual_information,
+    printed_mutual_information,
+)
+from senna_prune.pruning.methods.random import Hash
+from senna_prune.pruning.methods.sparsevlm import RaterAttention
+from senna_prune.pruning.methods.uniform import Even
+from senna_prune.pruning.methods.visionzip import contextual_merge
+from senna_prune.pruning.scorers import MeanAttention
 from tests.pruning.scenes import pruner, scene
 
 
@@ -33,22 +42,22 @@ def released_loop(attention: Tensor) -> list[float]:
 
 def test_mutual_information_cell_by_cell() -> None:
     attention = torch.rand(3, 4, 6).softmax(-1)
-    assert complexity.mutual_information(attention).tolist() == pytest.approx(released_loop(attention), abs=1e-5)
+    assert mutual_information(attention).tolist() == pytest.approx(released_loop(attention), abs=1e-5)
 
 
 def test_printed_mutual_information_of_known_distributions() -> None:
     identity = torch.eye(4)[None] * 0.3  # rows need not be normalised: a third of the mass is on vision
-    assert complexity.mutual_information_as_printed(identity).item() == pytest.approx(math.log(4))
-    assert complexity.mutual_information_as_printed(torch.full((1, 5, 8), 0.01)).item() == pytest.approx(0, abs=1e-6)
+    assert printed_mutual_information(identity).item() == pytest.approx(math.log(4))
+    assert printed_mutual_information(torch.full((1, 5, 8), 0.01)).item() == pytest.approx(0, abs=1e-6)
 
 
 def test_indicators_of_table_4() -> None:
     seen = scene([10, 10])
     assert seen.text_embeddings is not None and seen.visual_embeddings is not None
-    mass = complexity.AttentionMass().measure(seen)
+    mass = Indicator("mean_attention").measure(seen)
     assert mass.item() == pytest.approx(seen.attention.sum(-1).mean().item())
     pairs = torch.cosine_similarity(seen.text_embeddings[:, None], seen.visual_embeddings[None], dim=-1)
-    assert complexity.CosineSimilarity().measure(seen).item() == pytest.approx(pairs.mean().item(), abs=1e-6)
+    assert Indicator("cosine").measure(seen).item() == pytest.approx(pairs.mean().item(), abs=1e-6)
     assert pruner("autoprune", 0.3, indicator="static").complexity is None
 
 

@@ -73,7 +73,7 @@ def test_ties_go_to_the_earlier_token() -> None:
     scoped=st.booleans(),
     weighted=st.booleans(),
 )
-def test_any_wish_gives_a_sorted_set_of_the_right_size(
+def test_any_combination_of_options_gives_a_sorted_set_of_the_right_size(
     sizes: list[int], share: float, minimum: int, scoped: bool, weighted: bool
 ) -> None:
     views = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))

@@ -7,7 +7,7 @@ from typing import Any
 from senna_prune.config import PruningConfig, one_of
 from senna_prune.errors import ConfigError
 from senna_prune.evaluation.run.records import MAJORITY, RANDOM, UNPRUNED, Condition
-from senna_prune.pruning.registry import method_names, method_options
+from senna_prune.pruning.registry import make_method, method_names, method_options
 
 UNBUDGETED = (UNPRUNED, "blind")
 """Methods that take no retention: one condition each."""
@@ -39,6 +39,7 @@ def expand(pruning: PruningConfig) -> tuple[Condition, ...]:
     for label in [UNPRUNED, *(label for label in pruning.methods if label != UNPRUNED)]:
         options: dict[str, Any] = dict(pruning.options.get(label, {}))
         method = options.pop("method", label)
+        make_method(method, **options)  # refuses what it does not take before any work is done
         seeds = pruning.seeds if "seed" in method_options(method) and "seed" not in options else [None]
         retentions = [None] if method in UNBUDGETED else pruning.retentions
         conditions += [Condition(label, method, r, seed, options) for r in retentions for seed in seeds]

@@ -2,39 +2,52 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from senna_prune.pruning import complexity as measures
-from senna_prune.pruning.curves import REFERENCE_LAYERS, PaperCurve, ReleasedCurve, Shape, Slope
-from senna_prune.pruning.interface import Complexity, Scorer
-from senna_prune.pruning.mergers import ClusterDropped
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from senna_prune.pruning.budget import Budget
+from senna_prune.pruning.curve_shapes import REFERENCE_LAYERS, Shape, curve, curve_area, logistic
+from senna_prune.pruning.interface import EMBEDDINGS, TEXT_ATTENTION, VISION, LayerPlan, Observation, Scorer
+from senna_prune.pruning.mergers import ClusterDropped, merged_count
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.registry import Host, Method
-from senna_prune.pruning.scorers import AutoPruneScore, MeanAttention
+from senna_prune.pruning.schedules import BudgetedSchedule
+from senna_prune.pruning.scorers import MeanAttention, VisionAttention
 
+Slope = Literal["linear", "linear_discrete", "logistic"]
 REFERENCE_HEADS = 32
+PLATEAU = 0.75  # height of the released logistic
+CAP = 2.5  # the released code lets at most this multiple of the target through layer 0
+MEASURED_LAYER = 1  # its attention gives the complexity
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoPrune(Method):
     """Mutual information between question and scene shapes a logistic retention curve under a fixed budget.
 
-    Six views: all form one visual list, scored against the question that follows the last of them; the vision score is
-    the one carried through the adapter. (The released code prunes one image block and reads one image's vision score.)
+    Six views: all form one visual list, scored against the question that follows the last of them; the vision score
+    was mapped through the adapter. (The released code prunes one image block and reads one image's vision score.)
 
     Attributes:
         variant: "released" does what the published code does: cut behind layer 0 by vision and text attention, curve
             behind every later layer, dropped tokens clustered. "paper" is Eqs. 3-8: analytic area, no vision cut, no
             merging.
-        k0, gamma, x0: Eq. 8, published values.
+        k0, gamma, x0: Eq. 8 at complexity I: slope of the curve k0 - gamma I, inflection at layer x0 of 32; published.
         beta: Eq. 8 of the paper variant. No value is published, and the sentence under the equation wants the opposite
             sign; ours has gamma's size. The released code uses x0 + k instead.
-        indicator, curve: ablations of Table 4.
-        slope: how complexity becomes k; "linear" is Eq. 8, the others are in the released code too.
-        scaling: "reference" refers depth and heads to the published 32; "none" takes x0, k and the head sum as given.
+        indicator: what measures complexity (Table 4a); "static" measures nothing.
+        curve: its shape (Table 4b).
+        slope: how complexity becomes the slope; "linear" is Eq. 8, the others are in the released code too.
+        scaling: "reference" converts depth and heads to the published 32; "none" takes x0, k and the head sum as given.
     """
 
+    tier = "inside, every layer"
     variant: Literal["released", "paper"] = "released"
     k0: float = 0.4
     gamma: float = 0.2
@@ -53,27 +66,232 @@ class AutoPrune(Method):
             return 1.0, 1.0
         return REFERENCE_LAYERS / host.num_layers, REFERENCE_HEADS / host.num_heads
 
-    def schedule(self, host: Host) -> ReleasedCurve | PaperCurve:
-        depth, _ = self._scales(host)
-        if self.variant == "paper":
-            return PaperCurve(
-                host.budget, self.k0, self.gamma, self.x0, self.beta, self.curve, self.slope, depth_scale=depth
-            )
-        return ReleasedCurve(host.budget, self.k0, self.gamma, self.x0, self.curve, self.slope, depth)
+    def schedule(self, host: Host) -> RetentionCurve:
+        kind = PaperCurve if self.variant == "paper" else ReleasedCurve
+        return kind(host.budget, self, self._scales(host)[0])
 
     def scorer(self, host: Host) -> Scorer:
         return MeanAttention() if self.variant == "paper" else AutoPruneScore(self._scales(host)[1])
 
-    def complexity(self, host: Host) -> Complexity | None:
+    def complexity(self, host: Host) -> Indicator | None:
         if self.indicator == "static":
             return None
-        if self.indicator == "mean_attention":
-            return measures.AttentionMass()
-        if self.indicator == "cosine":
-            return measures.CosineSimilarity()
-        if self.variant == "paper":
-            return measures.PrintedMutualInformation()
-        return measures.MutualInformation(scale=self._scales(host)[1])
+        printed = self.indicator == "mutual_information" and self.variant == "paper"
+        return Indicator("printed_mutual_information" if printed else self.indicator, self._scales(host)[1])
 
     def merger(self, host: Host) -> ClusterDropped | None:
         return None if self.variant == "paper" else ClusterDropped()
+
+
+@dataclass(frozen=True)
+class AutoPruneScore:
+    """Behind layer 0, the vision score plus 0.3 w times the mean text attention, w = mutual information per text row;
+    behind later layers the mean text attention alone.
+
+    Attributes:
+        head_scale: factor on the head-summed mutual information.
+    """
+
+    head_scale: float = 1.0
+    needs = frozenset({TEXT_ATTENTION, VISION})
+
+    def score(self, observation: Observation) -> Tensor:
+        """See `interface.Scorer`."""
+        mean = observation.mean_attention()
+        if observation.layer > 1:
+            return mean
+        assert observation.rows is not None
+        information = mutual_information(observation.rows, observation.slots).sum()
+        weight = information * self.head_scale / observation.rows.shape[1]
+        return 0.3 * weight * mean + VisionAttention().score(observation)
+
+
+@dataclass(frozen=True)
+class Indicator:
+    """One number per sample that says how tightly the question binds to the scene; high = easy (prune early).
+
+    Attributes:
+        kind: "mutual_information": head sum, as released. "printed_mutual_information": head mean, since the paper
+            names no head. Of Table 4a, whose scaling is not published: "mean_attention", what a text row spends on
+            visual tokens, mean over heads and rows, in [0, 1]; "cosine", the mean cosine between text and visual input
+            embeddings, in [-1, 1].
+        scale: factor on the head sum, for another number of heads.
+    """
+
+    kind: Literal["mutual_information", "printed_mutual_information", "mean_attention", "cosine"]
+    scale: float = 1.0
+    layer: ClassVar[int] = MEASURED_LAYER
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """See `interface.Complexity`."""
+        return frozenset({EMBEDDINGS if self.kind == "cosine" else TEXT_ATTENTION})
+
+    def measure(self, observation: Observation) -> Tensor:
+        """See `interface.Complexity`."""
+        if self.kind == "cosine":
+            assert observation.text_embeddings is not None and observation.visual_embeddings is not None
+            text = F.normalize(observation.text_embeddings.float(), dim=-1).mean(0)
+            return text @ F.normalize(observation.visual_embeddings.float(), dim=-1).mean(0)
+        if self.kind == "mean_attention":
+            return observation.attention.float().sum(-1).mean()
+        if self.kind == "printed_mutual_information":
+            return printed_mutual_information(observation.attention).mean()
+        assert observation.rows is not None
+        return mutual_information(observation.rows, observation.slots).sum() * self.scale
+
+
+def mutual_information(attention: Tensor, columns: Tensor | None = None) -> Tensor:
+    """The released estimate per head, shape (heads,), float32, in bits: Eqs. 3 and 4 with base-2 logarithms, on rows
+    that are not renormalised over the visual tokens.
+
+    Args:
+        attention: softmax attention from text rows to visual columns, shape (heads, queries, n).
+        columns: which of the n columns are visual, if not all; cheaper than gathering them first.
+    """
+    rows, queries = attention.float(), attention.shape[1]
+    # The joint distribution is rows / queries; dividing sums instead of all of them saves a pass over the attention.
+    product = rows.sum(1, keepdim=True) / queries**2
+    terms = (rows / ((product + 1e-6) * queries)).clamp_(min=1e-6).log2_().mul_(rows).sum(1)
+    return (terms if columns is None else terms.index_select(-1, columns)).sum(-1) / queries
+
+
+def printed_mutual_information(attention: Tensor) -> Tensor:
+    """Eqs. 3 and 4 per head, shape (heads,), float32, in nats; rows are distributions over the visual tokens.
+
+    `attention` as for `mutual_information`.
+    """
+    conditional = attention.float()
+    conditional = conditional / conditional.sum(-1, keepdim=True).clamp(min=1e-12)
+    marginal = conditional.mean(1, keepdim=True)
+    ratio = torch.where(conditional > 0, conditional / marginal.clamp(min=1e-12), 1.0)
+    return (conditional * ratio.log()).sum((1, 2)) / attention.shape[1]
+
+
+def dynamic_slope(complexity: float, k0: float, gamma: float, mode: Slope = "linear") -> float:
+    """Eq. 8, k = k0 - gamma I, not below 0 as released; or the released alternatives: rounded to 0.05, or a rising
+    logistic of I that ignores k0 and gamma."""
+    if mode == "logistic":
+        return logistic(-1.35 * (complexity - 0.77))
+    slope = max(k0 - gamma * complexity, 0.0)
+    return round(slope / 0.05) * 0.05 if mode == "linear_discrete" else slope
+
+
+@dataclass(frozen=True)
+class RetentionCurve(BudgetedSchedule):
+    """Complexity sets the slope of a curve over depth, the budget its height.
+
+    Attributes:
+        options: of the method.
+        depth_scale: reference layers per layer of this decoder.
+    """
+
+    budget: Budget
+    options: AutoPrune
+    depth_scale: float = 1.0
+
+    def _slope(self, complexity: float) -> float:
+        return dynamic_slope(complexity, self.options.k0, self.options.gamma, self.options.slope)
+
+    def _curve(self, layer: int, k: float, x0: float) -> float:
+        return curve(self.options.curve, layer * self.depth_scale, k, x0)
+
+
+class PaperCurve(RetentionCurve):
+    """Eqs. 5-8: the curve from layer 0 on, rescaled by its analytic area, then by a factor s so that the floored counts
+    meet the budget; no vision cut, no merging. Layers up to the one that measures complexity keep every token."""
+
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+        complexity = complexity or 0.0
+        k, x0 = self._slope(complexity), self.options.x0 + self.options.beta * complexity
+        area = curve_area(self.options.curve, k, x0, num_layers * self.depth_scale) / self.depth_scale
+        # Eq. 7 divides by an area that already contains N_init; the curve meant has the budget as its own area.
+        height = self.budget.mean_tokens(num_visual) * num_layers / max(area, 1e-9)
+        values = [height * self._curve(layer, k, x0) for layer in range(num_layers)]
+
+        def plan_at(log_scale: float) -> LayerPlan:
+            tokens = [num_visual] * min(MEASURED_LAYER + 1, num_layers)
+            for value in values[MEASURED_LAYER + 1 :]:
+                tokens.append(min(max(math.floor(math.exp(log_scale) * value), 1), tokens[-1]))
+            return LayerPlan((*tokens, tokens[-1]), (0,) * (num_layers + 1))
+
+        scale = self._fit(plan_at, -20.0, 20.0)
+        return plan_at(scale), f"I={complexity:.2f}, k={k:.3f}, x0={x0:.2f}, s={math.exp(scale):.4f}"
+
+
+class ReleasedCurve(RetentionCurve):
+    """The released policy: a cut behind layer 0, then the scaled curve behind every layer."""
+
+    has_own_accounting: ClassVar[bool] = True
+
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+        complexity = complexity or 0.0
+        k = self._slope(complexity)
+        # The released code moves the inflection to x0 + k, Eq. 8 to x0 + beta I.
+        values = [PLATEAU * self._curve(layer, k, self.options.x0 + k) for layer in range(1, num_layers)]
+        if self.budget.accounting == "published" and values:
+            target = max(round(self.budget.mean_tokens(num_visual)), 1)
+            first = min(int(CAP * target), num_visual)
+            percent = released_keep_percent(values, first, target, num_visual)
+            plan = simulate(first, [math.ceil((first - 1) * value) for value in percent], num_visual)
+            return plan, f"I={complexity:.2f}, k={k:.3f}, scale={percent[0] / values[0]:.4f}"
+        mean = self.budget.mean_tokens(num_visual)
+        # A shallow decoder may not afford the released cap: leave one token for each later layer.
+        affordable = int(mean * num_layers) - num_visual - (num_layers - 2)
+        first = max(min(int(CAP * mean), affordable, num_visual), 1)
+
+        def plan_at(log_scale: float) -> LayerPlan:
+            scale = math.exp(log_scale)
+            # Rounding up less with depth lets the counts change one at a time, so that the budget can be met; the
+            # released rounding moves all layers of a flat curve together.
+            keeps = [
+                math.floor((first - 1) * min(1.0, scale * value) + 1 - layer / num_layers)
+                for layer, value in enumerate(values, start=1)
+            ]
+            return simulate(first, keeps, num_visual)
+
+        scale = self._fit(plan_at, -20.0, 20.0)
+        return plan_at(scale), f"I={complexity:.2f}, k={k:.3f}, scale={math.exp(scale):.4f}"
+
+
+def simulate(first: int, keeps: Sequence[int], num_visual: int) -> LayerPlan:
+    """Counts when at most `keeps[i]` of the current tokens stay after layer i + 1 and some of the others are merged.
+
+    Args:
+        first: tokens entering layer 1.
+        keeps: one per layer from 1 on, shape (L - 1,).
+        num_visual: tokens entering layer 0.
+    """
+    tokens, merged = [num_visual, first], [0, 0]
+    for wanted in keeps:
+        keep = max(min(wanted, tokens[-1]), 0)
+        merged.append(merged_count(tokens[-1] - keep))
+        tokens.append(keep + merged[-1])
+    return LayerPlan(tuple(tokens), tuple(merged))
+
+
+def released_keep_percent(values: Sequence[float], first: int, target: int, num_visual: int) -> list[float]:
+    """Share of `first` kept after layers 1..L-1, by the released bisection.
+
+    Args:
+        values: the unscaled curve at layers 1..L-1, at least one.
+        first: tokens left by the layer-0 cut.
+        target: wanted mean over layers of the tokens *after* each.
+        num_visual: tokens before any cut.
+    """
+    wanted = (len(values) + 1) * target
+    unscaled = sum(int(first * value) for value in values) + int(first * values[-1])
+    if abs(unscaled - wanted) < 1:
+        return list(values)
+    cap = min(int(CAP * target), num_visual)
+    low, high, best, error = 0.0, 20.0, 1.0, math.inf
+    for _ in range(200):
+        scale = (low + high) / 2
+        keeps = [min(math.ceil((first - 1) * min(1.0, scale * value)), cap) for value in values]
+        total = sum(simulate(first, keeps, num_visual).tokens[1:])
+        if abs(total - wanted) < error:
+            best, error = scale, abs(total - wanted)
+        if total == wanted:
+            break
+        low, high = (scale, high) if total < wanted else (low, scale)
+    return [best * value for value in values]

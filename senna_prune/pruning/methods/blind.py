@@ -12,8 +12,9 @@ from senna_prune.pruning.scorers import Nothing
 
 @dataclass(frozen=True, kw_only=True)
 class Blind(Method):
-    """Control: the question without the cameras. What it scores is what the text alone gives away."""
+    """Control: the question without the cameras; its accuracy shows how much the text alone tells."""
 
+    tier = "before the decoder, once"
     positions: Positions = "repacked"
 
     def schedule(self, host: Host) -> Control:

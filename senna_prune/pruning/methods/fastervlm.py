@@ -14,10 +14,11 @@ from senna_prune.pruning.scorers import VisionAttention
 class FasterVLM(Method):
     """Keeps the tokens with the largest CLS attention of the vision tower, before the decoder.
 
-    Six views: the views compete for one budget. Senna's adapter needs all 576 patches of a view, so the cut comes after
-    it, and the attention is the one carried through the adapter to its 128 tokens.
+    Six views: the views compete for one budget. Senna's adapter needs all 576 patches of a view, so tokens are
+    cut after it, by attention that was mapped through the adapter to its 128 tokens.
     """
 
+    tier = "before the decoder, once"
     positions: Positions = "repacked"
 
     def schedule(self, host: Host) -> SingleCut:

@@ -19,10 +19,11 @@ class FastV(Method):
     half of the tokens). Decoding follows the variant that drops tokens, not the one that masks them.
 
     Attributes:
-        layer: K of the paper, counted from 0; None: the published 2 of 32, in proportion at other depths.
+        layer: K of the paper, counted from 0; by default the published 2 of 32, in proportion at other depths.
         count: fixed number of tokens kept (R of the paper), in place of the budget.
     """
 
+    tier = "inside, once"
     layer: int | None = None
     count: int | None = None
 

@@ -11,7 +11,9 @@ from senna_prune.pruning.scorers import Nothing
 
 @dataclass(frozen=True, kw_only=True)
 class NoPruning(Method):
-    """Control: every visual token through every layer; bit-identical to the model without a pruner."""
+    """Control: every visual token enters every layer; bit-identical to the model without a pruner."""
+
+    tier = "nowhere"
 
     def schedule(self, host: Host) -> Control:
         return Control(host.budget)

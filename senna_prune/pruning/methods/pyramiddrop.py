@@ -12,6 +12,41 @@ from senna_prune.pruning.schedules import BudgetedSchedule, step_plan
 from senna_prune.pruning.scorers import MeanAttention
 
 
+@dataclass(frozen=True, kw_only=True)
+class PyramidDrop(Method):
+    """Three cuts by the last prompt token's attention under the next layer's projections.
+
+    Six views: one visual list. The published ratio 0.5 gives a mean of 47 % of the tokens; for a budget the published
+    stages stay and the ratio is solved for. Where the budget lies below what they can reach with one token left, the
+    stages move forward together, as little as possible; the resolved plan names them.
+
+    Attributes:
+        stages: layers before which tokens are cut; by default at 1/4, 2/4 and 3/4 of the depth.
+        ratios: share of all tokens behind each stage, in place of the budget; published (0.5, 0.25, 0.125).
+    """
+
+    tier = "inside, several times"
+    stages: tuple[int, ...] | None = None
+    ratios: tuple[float, ...] | None = None
+    positions: Positions = "repacked"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        stages = (1, 2, 3) if self.stages is None else self.stages
+        ratios = (1.0,) * len(stages) if self.ratios is None else self.ratios
+        rising = min(stages, default=0) >= 1 and list(stages) == sorted(set(stages))
+        self.require(rising, "stages", "rising layers from 1 on")
+        self.require(len(ratios) == len(stages), "ratios", "one ratio per stage")
+        falling = ratios[-1] > 0 and ratios[0] <= 1 and list(ratios) == sorted(ratios, reverse=True)
+        self.require(falling, "ratios", "falling ratios in (0, 1]")
+
+    def schedule(self, host: Host) -> Pyramid:
+        return Pyramid(host.budget, self.stages, self.ratios)
+
+    def scorer(self, host: Host) -> MeanAttention:
+        return MeanAttention(NEXT_ATTENTION)
+
+
 @dataclass(frozen=True)
 class Pyramid(BudgetedSchedule):
     """Cuts at equal distances, each to the same ratio of the count before; the ratio is solved for."""
@@ -31,7 +66,7 @@ class Pyramid(BudgetedSchedule):
 
             def plan_at(ratio: float, stages: tuple[int, ...] = stages) -> LayerPlan:
                 ratios = self.ratios or [ratio ** (i + 1) for i in range(len(stages))]
-                counts = [int(num_visual * value) for value in ratios]
+                counts = [max(int(num_visual * value), 1) for value in ratios]
                 return step_plan(num_visual, num_layers, dict(zip(stages, counts, strict=True)))
 
             # The smallest pyramid that still has a token at its top.
@@ -42,34 +77,3 @@ class Pyramid(BudgetedSchedule):
         ratios = self.ratios or tuple(ratio ** (i + 1) for i in range(len(stages)))
         shown = ", ".join(f"{value:.3f}" for value in ratios)
         return plan_at(ratio), f"ratios {shown} before layers {', '.join(map(str, stages))}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PyramidDrop(Method):
-    """Three cuts by the last prompt token's attention under the next layer's projections.
-
-    Six views: one visual list. The published ratio 0.5 gives a mean of 47 % of the tokens; for a budget the published
-    stages stay and the ratio is solved for. Where the budget lies below what they can reach with one token left, the
-    stages move forward together, as little as possible; the resolved plan names them.
-
-    Attributes:
-        stages: layers before which tokens are cut; None: at 1/4, 2/4 and 3/4 of the depth.
-        ratios: share of all tokens behind each stage, in place of the budget; published (0.5, 0.25, 0.125).
-    """
-
-    stages: tuple[int, ...] | None = None
-    ratios: tuple[float, ...] | None = None
-    positions: Positions = "repacked"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        stages, ratios = self.stages or (1, 2, 3), self.ratios or (1.0,) * len(self.stages or (1, 2, 3))
-        self.require(stages[0] >= 1 and list(stages) == sorted(set(stages)), "stages", "rising layers from 1 on")
-        self.require(len(ratios) == len(stages), "ratios", "one ratio per stage")
-        self.require(ratios[0] <= 1 and min(ratios) > 0, "ratios", "falling ratios in (0, 1]")
-
-    def schedule(self, host: Host) -> Pyramid:
-        return Pyramid(host.budget, self.stages, self.ratios)
-
-    def scorer(self, host: Host) -> MeanAttention:
-        return MeanAttention(NEXT_ATTENTION)

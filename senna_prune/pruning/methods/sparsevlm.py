@@ -7,16 +7,53 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
+
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.interface import LayerPlan
-from senna_prune.pruning.mergers import ClusterDropped
+from senna_prune.pruning.interface import EMBEDDINGS, ROPE_PRODUCT, TEXT_ATTENTION, LayerPlan, Observation
+from senna_prune.pruning.mergers import ClusterDropped, merged_count
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.registry import Host, Method
-from senna_prune.pruning.schedules import BudgetedSchedule, merged_count
-from senna_prune.pruning.scorers import RaterAttention
+from senna_prune.pruning.schedules import BudgetedSchedule
 
 Counts = tuple[float, ...]
 REFERENCE_TOKENS, REFERENCE_LAYERS, REFERENCE_STAGES = 576, 32, (2, 6, 15)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseVLM(Method):
+    """Version 1: three cuts by the attention of the text tokens that the image points at; dropped tokens are clustered.
+
+    Six views: one visual list; raters are chosen among the question's tokens. The published counts belong to 192, 128
+    and 64 retained of 576; between and beyond them they are interpolated, and scaled until the budget is met.
+
+    Attributes:
+        layers: layers after which tokens are cut; by default 2, 6, 15 of 32, in proportion at other depths.
+        counts: tokens kept at each cut, in place of the budget.
+    """
+
+    tier = "inside, several times"
+    layers: tuple[int, ...] | None = None
+    counts: tuple[int, ...] | None = None
+    positions: Positions = "repacked"
+    published: ClassVar[Mapping[int, Counts]] = {64: (66, 30, 17), 128: (303, 110, 36), 192: (300, 200, 110)}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        layers = REFERENCE_STAGES if self.layers is None else self.layers
+        counts = (1, 1, 1) if self.counts is None else self.counts
+        self.require(len(layers) == 3, "layers", "three layers")
+        self.require(layers[0] >= 0 and list(layers) == sorted(set(layers)), "layers", "rising layers from 0 on")
+        self.require(len(counts) == 3 and min(counts) >= 1, "counts", "three counts, 1 or more each")
+
+    def schedule(self, host: Host) -> Stages:
+        return Stages(host.budget, self.published, self.merger(host) is not None, self.layers, self.counts)
+
+    def scorer(self, host: Host) -> RaterAttention:
+        return RaterAttention()
+
+    def merger(self, host: Host) -> ClusterDropped | None:
+        return ClusterDropped()
 
 
 @dataclass(frozen=True)
@@ -25,7 +62,7 @@ class Stages(BudgetedSchedule):
 
     Attributes:
         published: tokens behind each cut, of 576, by number of retained tokens.
-        merges: whether a part of the dropped tokens lives on as clusters.
+        merges: whether a part of the dropped tokens is merged into clusters.
         layers, counts: see `SparseVLM`.
     """
 
@@ -75,35 +112,36 @@ def _stages_at(num_layers: int) -> tuple[int, ...]:
     return tuple(max(layer, i) for i, layer in enumerate(scaled))
 
 
-@dataclass(frozen=True, kw_only=True)
-class SparseVLM(Method):
-    """Version 1: three cuts by the attention of the text tokens that the image points at; dropped tokens are clustered.
+@dataclass(frozen=True)
+class RaterAttention:
+    """SparseVLM: attention of the text tokens that the image itself points at.
 
-    Six views: one visual list; raters are chosen among the question's tokens. The published counts belong to 192, 128
-    and 64 retained of 576; between and beyond them they are interpolated, and scaled until the budget is met.
+    Raters are the text tokens whose share of softmax(visual @ text^T) over text, averaged over the visual tokens, is
+    above the mean.
 
     Attributes:
-        layers: layers after which tokens are cut; None: 2, 6, 15 of 32, in proportion at other depths.
-        counts: tokens kept at each cut, in place of the budget.
+        heads: None averages over heads (v1). A number (v2) divides the probabilities by the RoPE product of two
+            all-ones vectors and averages over the heads with the largest sum from raters to visual tokens.
     """
 
-    layers: tuple[int, ...] | None = None
-    counts: tuple[int, ...] | None = None
-    positions: Positions = "repacked"
-    published: ClassVar[Mapping[int, Counts]] = {64: (66, 30, 17), 128: (303, 110, 36), 192: (300, 200, 110)}
+    heads: int | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        layers, counts = self.layers or REFERENCE_STAGES, self.counts or (1, 1, 1)
-        self.require(layers[0] >= 0 and list(layers) == sorted(set(layers)), "layers", "rising layers from 0 on")
-        self.require(len(layers) == 3, "layers", "three layers")
-        self.require(len(counts) == 3 and min(counts) >= 1, "counts", "three counts, 1 or more each")
+    @property
+    def needs(self) -> frozenset[str]:
+        """See `interface.Scorer`."""
+        return frozenset({TEXT_ATTENTION, EMBEDDINGS} | ({ROPE_PRODUCT} if self.heads else set()))
 
-    def schedule(self, host: Host) -> Stages:
-        return Stages(host.budget, self.published, self.merger(host) is not None, self.layers, self.counts)
-
-    def scorer(self, host: Host) -> RaterAttention:
-        return RaterAttention()
-
-    def merger(self, host: Host) -> ClusterDropped | None:
-        return ClusterDropped()
+    def score(self, observation: Observation) -> Tensor:
+        """See `interface.Scorer`."""
+        attention = observation.attention
+        assert observation.text_embeddings is not None and observation.visual_embeddings is not None
+        affinity = observation.visual_embeddings.float() @ observation.text_embeddings.float().T
+        share = affinity.softmax(-1).mean(0)
+        above = share > share.mean()
+        rater = (above | ~above.any()).float()  # a single text token is not above its own mean
+        if self.heads:
+            assert observation.rope_product is not None
+            attention = attention / observation.rope_product
+            strength = (attention * rater[:, None]).sum((1, 2))
+            attention = attention[strength.topk(min(self.heads, strength.numel())).indices]
+        return (attention.mean(0) * rater[:, None]).sum(0) / rater.sum()

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from senna_prune.pruning.methods.sparsevlm import Counts, SparseVLM
+from senna_prune.pruning.methods.sparsevlm import Counts, RaterAttention, SparseVLM
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.registry import Host
-from senna_prune.pruning.scorers import RaterAttention
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +18,7 @@ class SparseVLM2(SparseVLM):
     Six views and budget: as in `sparsevlm`.
 
     Attributes:
-        heads: heads that vote; None: half of them, as released.
+        heads: heads that vote; by default half of them, as released.
     """
 
     heads: int | None = None

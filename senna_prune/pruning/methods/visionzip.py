@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.mergers import ContextualMerge
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from senna_prune.pruning.interface import Observation, Selection
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.registry import Host, Method
 from senna_prune.pruning.schedules import SingleCut
@@ -15,15 +19,16 @@ from senna_prune.pruning.scorers import VisionAttention
 class VisionZip(Method):
     """Dominant tokens by CLS attention; the rest is averaged into contextual tokens by the similarity of vision keys.
 
-    Six views: one visual list, cut after Senna's adapter on attention and keys carried through it, and merged there as
-    decoder embeddings (published: vision features before the projector). Senna feeds no CLS token, so the place the
-    published dominant set spends on it goes to one more token. A contextual token stands at the end of its target's
+    Six views: one visual list, cut after Senna's adapter by attention and keys that were mapped through it, and merged
+    there as decoder embeddings (published: vision features before the projector). Senna's decoder gets no CLS token, so
+    the published dominant set has room for one more token. A contextual token is placed at the end of its target's
     view.
 
     Attributes:
         contextual: share of the kept tokens that are contextual; published 10 of 64, 20 of 128, 30 of 192.
     """
 
+    tier = "before the decoder, once"
     contextual: float = 10 / 64
     positions: Positions = "repacked"
 
@@ -39,3 +44,41 @@ class VisionZip(Method):
 
     def merger(self, host: Host) -> ContextualMerge:
         return ContextualMerge()
+
+
+@dataclass(frozen=True)
+class ContextualMerge:
+    """`contextual_merge` on the decoder embeddings, by the vision tower's keys."""
+
+    def merge(self, observation: Observation, score: Tensor, keep: Tensor, count: int) -> Selection:
+        """See `interface.Merger`."""
+        assert observation.vision is not None and observation.vision.keys is not None
+        merged, targets = contextual_merge(observation.hidden, observation.vision.keys, keep, count)
+        return Selection(keep, merged, targets)
+
+
+def contextual_merge(features: Tensor, keys: Tensor, keep: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """VisionZip: every (n_rest // count)-th of the tokens not kept is a target; the others are averaged into the target
+    with the most similar key.
+
+    Args:
+        features: what is merged, shape (n, d).
+        keys: key projections, mean over heads, shape (n, d_key).
+        keep: dominant tokens, ascending, shape (k,).
+        count: contextual tokens, at most n - k.
+
+    Returns:
+        Target plus mean of its others, shape (count, d), in `features.dtype`, and the targets' indices, shape (count,).
+    """
+    num_rest = features.shape[0] - keep.shape[0]
+    kept = torch.zeros(features.shape[0], dtype=torch.bool, device=features.device).index_fill(0, keep, True)
+    rest = kept.int().argsort(stable=True)[:num_rest]
+    step = max(num_rest // max(count, 1), 1)
+    place = torch.arange(num_rest, device=features.device)
+    target = (place % step == 0) & (place < step * count)
+    targets = rest[: step * count : step]
+    unit = F.normalize(keys.float(), dim=-1)
+    nearest = (unit[rest] @ unit[targets].T).argmax(-1)
+    member = ((nearest == torch.arange(count, device=features.device)[:, None]) & ~target).float()
+    mean = member @ features[rest].float() / member.sum(1, keepdim=True).clamp(min=1)
+    return (features[targets].float() + mean).to(features.dtype), targets

@@ -1,0 +1,36 @@
+"""What `--methods` prints: every pruning method, where it cuts tokens, and its documented options."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from senna_prune.pruning import describe, method_names
+from senna_prune.pruning.options import Option, options_of
+from senna_prune.pruning.registry import Method
+
+
+def show_methods(console: Console) -> None:
+    """Print every registered method, and once the options that every method takes."""
+    common = options_of(Method)
+    names = {option.name for option in common}
+    for method in map(describe, method_names()):
+        positions = next(option.default for option in method.options if option.name == "positions")
+        console.print(Text.assemble((method.name, "bold"), f"  acts: {method.tier}; positions: {positions}"))
+        for paragraph in (method.source, *method.text):
+            console.print(Text(f"  {paragraph}"))
+        _print_options(console, [option for option in method.options if option.name not in names])
+    console.print(Text.assemble(("Options of every method", "bold")))
+    _print_options(console, common)
+
+
+def _print_options(console: Console, options: Sequence[Option]) -> None:
+    table = Table("option", "default", "values", "meaning", box=SIMPLE)
+    for option in options:
+        default = "null" if option.default is None else str(option.default)
+        table.add_row(*map(Text, (option.name, default, option.values, option.text)))
+    console.print(table if options else "")
