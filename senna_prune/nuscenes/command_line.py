@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from senna_prune.errors import ConfigError
+from senna_prune.errors import ConfigError, SampleError
 from senna_prune.files import check_output, is_stream
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.nuscenes.conversion_counts import beside
 from senna_prune.nuscenes.conversion_speed import print_benchmark
 from senna_prune.nuscenes.reference_layout import read_reference
+from senna_prune.nuscenes.set_check import check_set
 from senna_prune.nuscenes.summary import plot_summary, print_summary
 from senna_prune.task.labels import KINDS, Convention
 from senna_prune.task.sample import write_samples
@@ -43,10 +44,11 @@ def parser() -> argparse.ArgumentParser:
     add("--captioner", metavar="MODEL", help="image-text-to-text model for traffic_light, description, explanation")
     add("--caption-cache", type=Path, metavar="FILE", help="captions to go on from; default: beside the planning set")
     add("--workers", type=int, default=1, metavar="N", help="processes; the output does not depend on it")
-    add("--out", type=Path, required=True, metavar="FILE", help="planning set to write")
+    add("--out", type=Path, metavar="FILE", help="planning set to write")
     add("--summary", action="store_true", help="print the distributions, and plot them beside the planning set")
     add("--benchmark", action="store_true", help="print keyframes per second and memory instead of writing a set")
     add("--import-reference", type=Path, metavar="FILE", help="take the samples from a file in the reference's layout")
+    add("--check", type=Path, metavar="FILE", help="say what is wrong with a planning set; pictures below --dataroot")
     return result
 
 
@@ -64,16 +66,39 @@ def parse_convention(text: str) -> Convention:
     return Convention(**halves)  # type: ignore[arg-type]
 
 
+def make_console(stderr: bool = False) -> Console:
+    width = max(Console().width, TABLE_WIDTH)
+    return Console(stderr=stderr, soft_wrap=True, markup=False, highlight=False, width=width)
+
+
+def print_check(path: Path, image_root: Path | None) -> None:
+    """Say what a planning set holds and what is wrong with it.
+
+    Raises:
+        SampleError: something is.
+    """
+    check = check_set(path, image_root)
+    check.print(path, make_console())
+    if check.faults:
+        raise SampleError(
+            f"{len(check.faults)} faults", where=path, hint="README, 'Your own recordings', has the rules"
+        )
+
+
+def _demand(options: Mapping[str, object], *names: str) -> None:
+    for name in names:
+        if options[name] is None:
+            raise ConfigError(f"--{name} is missing", where="convert_nuscenes", hint=f"pass --{name}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Convert, and say what was written and left out."""
     options = vars(parser().parse_args(arguments))
-    console = Console(
-        stderr=is_stream(options["out"]),  # a planning set on standard output stands alone there
-        soft_wrap=True,
-        markup=False,
-        highlight=False,
-        width=max(Console().width, TABLE_WIDTH),
-    )
+    if (checked := options.pop("check")) is not None:
+        print_check(checked, options["dataroot"])
+        return 0
+    _demand(options, "out")
+    console = make_console(stderr=is_stream(options["out"]))  # a planning set on standard output stands alone there
     summary, benchmark, model = (options.pop(name) for name in ("summary", "benchmark", "captioner"))
     imported = options.pop("import_reference")
     out: Path = options["out"]
@@ -87,9 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         count = write_samples(out, read_reference(imported, convention))
         console.print(f"{out}: {count} samples of {imported}")
         return 0
-    for name in ("dataroot", "version"):
-        if options[name] is None:
-            raise ConfigError(f"--{name} is missing", where="convert_nuscenes", hint=f"pass --{name}")
+    _demand(options, "dataroot", "version")
     options["convention"] = parse_convention(options["convention"] or "corrected")
     options["kinds"] = tuple(options["kinds"].split(","))
     settings = ConversionSettings(**options)

@@ -81,7 +81,7 @@ class KeyframeTables(NuScenes):
 
     def __load_table__(self, table_name: str) -> list[Record]:
         path = self.table_path(table_name)
-        if not path.exists():
+        if not _exists(path):
             raise TableError("the table is missing", where=path, hint="unpack the metadata archive of this version")
         again = "unpack the metadata archive again"
         # As text at once: bytes and text of the largest table together would need twice its 1 GB.
@@ -145,11 +145,16 @@ class KeyframeTables(NuScenes):
         if split in predefined:
             return list(predefined[split])
         path = Path(self.table_root) / "splits.json"
-        own = read_json(path, error=TableError) if path.exists() else {}
+        own = read_json(path, error=TableError) if _exists(path) else {}
         if split in own:
             return _scene_names(own[split], f"{path}, {split!r}")
         hint = f"use one of {', '.join(predefined)}, or a key of splits.json beside the tables"
         raise TableError(f"unknown split {split!r}", where=self.table_root, hint=hint)
+
+
+def _exists(path: Path) -> bool:
+    with accessing(path, "read", error=TableError):
+        return path.exists()
 
 
 def read_scene_file(path: Path | str) -> list[str]:

@@ -227,6 +227,18 @@ def test_hostile_files_to_import(refuse: Refuse, tmp_path: Path, name: str) -> N
     assert not (tmp_path / "set.jsonl").exists()
 
 
+@pytest.mark.parametrize("name", IMPORTS)
+def test_hostile_files_to_check(refuse: Refuse, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "set.jsonl"
+    if name != "absent":
+        path.write_bytes(IMPORTS[name])
+    refuse(["--check", path], str(path))
+
+
+def test_a_planning_set_without_end_is_not_checked(refuse: Refuse, tmp_path: Path) -> None:
+    refuse(["--check", fifo(tmp_path / "set.jsonl")], "no ordinary file")
+
+
 def released(records: list[dict[str, Any]]) -> None:
     for record in records:
         record.pop("planning_sample", None)

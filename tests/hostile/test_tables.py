@@ -6,12 +6,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from senna_prune.nuscenes import command_line, tables  # noqa: F401 - loaded before a test gives root's rights away
 from tests.conftest import ROOT
 from tests.hostile import fifo, refused
 from tests.nuscenes.tiny_tables import START, VERSION, edit, straight, write_tables
@@ -145,6 +148,38 @@ def test_a_table_that_may_not_be_read(world: Path, conversion: Convert, monkeypa
 
     monkeypatch.setattr(os, "open", denied)
     conversion("ego_pose.json", "Permission denied")
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything: give its rights away for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+FOLDERS = {VERSION: (), ".": (), "samples": ("--require-images",), "can_bus": ()}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_that_may_not_be_entered(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to others
+        root = write_tables(Path(place) / "data", {"scene-0103": straight(9, 5.0)})
+        for folder in ("samples", "can_bus"):
+            (root / folder).mkdir()
+        Path(place).chmod(0o777)
+        (root / name).chmod(0)
+        arguments = ["--dataroot", root, "--version", VERSION, "--out", Path(place) / "set.jsonl", *FOLDERS[name]]
+        with as_nobody():
+            refused(capsys, monkeypatch, convert_nuscenes.main, arguments, str(root / name), "Permission denied")
+        (root / name).chmod(0o755)
 
 
 CAN_BUS: dict[str, tuple[object, str]] = {

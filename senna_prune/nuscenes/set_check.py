@@ -1,0 +1,134 @@
+"""Checks a planning set that anybody wrote, and says everything that is wrong with it, not the first fault alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from senna_prune.errors import SampleError, SennaPruneError
+from senna_prune.files import accessing, confined, decode_json, open_regular
+from senna_prune.nuscenes.behaviour import FUTURE_STEPS, path_labels, speed_labels
+from senna_prune.task.answers import Answer, parse_answer
+from senna_prune.task.labels import Command, plan_text
+from senna_prune.task.prompts import IMAGE_PROMPT, planning_question
+from senna_prune.task.sample import PlanningSample
+from senna_prune.task.scene_answers import parse_motions, parse_road_users
+
+SHOWN = 20
+"""Faults printed."""
+
+COMMANDS = frozenset(command.value for command in Command)
+
+
+@dataclass
+class SetCheck:
+    """What a planning set holds, and what is wrong with it.
+
+    Attributes:
+        samples: number of valid lines by kind.
+        scenes: names.
+        faults: one line each, with the line of the set.
+        disagreements: plan samples whose trajectory has another label than the answer. Rounded positions near a
+            threshold give a few of them, swapped axes or another frame give many.
+    """
+
+    samples: Counter[str] = field(default_factory=Counter)
+    scenes: set[str] = field(default_factory=set)
+    faults: list[str] = field(default_factory=list)
+    disagreements: list[str] = field(default_factory=list)
+
+    def print(self, path: Path, console: Console) -> None:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in self.samples.items()) or "no"
+        console.print(f"{path}: {kinds} samples of {len(self.scenes)} scenes")
+        for lines, what in ((self.faults, "faults"), (self.disagreements, "trajectories disagree with their answer")):
+            if lines:
+                console.print(f"  {len(lines)} {what}" + (f", the first {SHOWN}:" if len(lines) > SHOWN else ":"))
+            for line in lines[:SHOWN]:
+                console.print(f"    {line}")
+
+
+def check_set(path: Path, image_root: Path | None = None) -> SetCheck:
+    """Check every line of a planning set, and the lines against each other.
+
+    Args:
+        image_root: folder of the pictures; None leaves unchecked whether they are there.
+
+    Raises:
+        FileError: the set cannot be read.
+    """
+    check = SetCheck()
+    keys: dict[str, str] = {}
+    keyframes: dict[str, tuple[str, int]] = {}
+    with open_regular(path) as lines, accessing(path, "read"):
+        for number, line in enumerate(lines, start=1):
+            where = f"line {number}"
+            if not line.strip():
+                continue
+            try:
+                sample = PlanningSample.from_dict(decode_json(line, where, error=SampleError), where)
+            except SampleError as error:
+                check.faults.append(str(error))
+                continue
+            check.samples[sample.kind] += 1
+            check.scenes.add(sample.scene)
+            check.faults += [f"{where}: {fault}" for fault in _faults(sample, image_root)]
+            if (first := keys.setdefault(sample.key, where)) != where:
+                check.faults.append(f"{where}: the sample of {first} again ({sample.key})")
+            keyframe = sample.scene, sample.timestamp
+            if keyframes.setdefault(sample.token, keyframe) != keyframe:
+                check.faults.append(f"{where}: token {sample.token!r} has another scene or time stamp before")
+            if disagreement := _disagreement(sample):
+                check.disagreements.append(f"{where}: {disagreement}")
+    if not check.samples and not check.faults:
+        check.faults.append("the set is empty")
+    return check
+
+
+def _faults(sample: PlanningSample, image_root: Path | None) -> Iterator[str]:
+    if not sample.question.startswith(IMAGE_PROMPT):
+        yield "the question does not begin with the six labelled images (task.prompts.IMAGE_PROMPT)"
+    if sample.kind == "plan":
+        yield from _plan_faults(sample)
+    if sample.kind == "vru" and not parse_road_users(sample.answer).parsed:
+        yield f"the answer says neither yes nor no: {sample.answer[:60]!r}"
+    if sample.kind == "motion":
+        motions = parse_motions(sample.answer)
+        if not motions.parsed or not all(motion.parsed for motion in motions.objects.values()):
+            yield f"the answer does not name a speed and a path for each object: {sample.answer[:60]!r}"
+    for name in sample.images.values():
+        try:
+            path = confined(image_root or "", name)
+            if image_root is not None and not path.is_file():
+                yield f"no picture {name!r}"
+        except (OSError, SennaPruneError) as error:
+            yield f"picture {name[:60]!r}: {error}"
+
+
+def _plan_faults(sample: PlanningSample) -> Iterator[str]:
+    if not parse_answer(sample.answer).parsed:
+        yield f"the answer names no speed and path: {sample.answer[:60]!r}"
+    if sample.speed is None or sample.command is None:
+        yield "a plan sample needs a speed and a command"
+    elif sample.command not in COMMANDS:
+        yield f"the command is {sample.command[:60]!r}, none of {', '.join(sorted(COMMANDS))}"
+    elif sample.question != planning_question(sample.speed, sample.command):
+        yield "the question is not task.prompts.planning_question(speed, command)"
+    if sample.trajectory is not None and len(sample.trajectory) != FUTURE_STEPS:
+        yield f"the trajectory has {len(sample.trajectory)} points, not {FUTURE_STEPS}"
+
+
+def _disagreement(sample: PlanningSample) -> str | None:
+    """How the label of a plan's trajectory differs from its answer."""
+    if sample.kind != "plan" or sample.trajectory is None or len(sample.trajectory) != FUTURE_STEPS:
+        return None
+    points = np.array([sample.trajectory], dtype=np.float32)
+    (speed,), (path,) = speed_labels(points), path_labels(points)
+    answer = parse_answer(sample.answer)
+    if not answer.parsed or answer == Answer(speed, path):
+        return None
+    return f"the trajectory is {plan_text(speed, path)}, the answer {sample.answer.strip()[:60]!r}"
