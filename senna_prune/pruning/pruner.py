@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from senna_prune.errors import PruningError
@@ -17,7 +17,7 @@ Scope = Literal["joint", "per_view"]
 
 @dataclass(frozen=True)
 class Pruner:
-    """Complexity + schedule + scorer + merger + options. No state, no hooks.
+    """Complexity + schedule + scorer + merger + options. No hooks, and no state but solved schedules.
 
     Attributes:
         name: registered name of the method.
@@ -30,6 +30,7 @@ class Pruner:
         scope: the views compete for one budget, or each gets an equal share of it.
         min_tokens_per_view: tokens every view keeps at every boundary, as far as the budget allows.
         view_weights: one factor per view for its scores (its share with scope "per_view"); see `select_top`.
+        num_layers: decoder layers it was built for; None fits any decoder.
     """
 
     name: str
@@ -42,6 +43,10 @@ class Pruner:
     scope: Scope = "joint"
     min_tokens_per_view: int = 0
     view_weights: tuple[float, ...] | None = None
+    num_layers: int | None = None
+    _solved: dict[tuple[int, int, float | None], LayerPlan] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def needs(self) -> frozenset[str]:
@@ -49,8 +54,13 @@ class Pruner:
         return self.scorer.needs | (self.complexity.needs if self.complexity else frozenset())
 
     def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
-        """Tokens per layer; see `interface.Schedule`."""
-        return self.schedule.plan(num_visual, num_layers, complexity)
+        """Tokens per layer; see `interface.Schedule`. Solved once: it takes milliseconds, and prompts ask the same."""
+        asked = (num_visual, num_layers, complexity)
+        if asked not in self._solved:
+            if len(self._solved) >= 1024:
+                self._solved.clear()
+            self._solved[asked] = self.schedule.plan(*asked)
+        return self._solved[asked]
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
         """The plan and how it was found."""

@@ -107,6 +107,7 @@ def make_pruner(
         scope=method.scope,
         min_tokens_per_view=method.min_tokens_per_view,
         view_weights=method.view_weights,
+        num_layers=num_layers,
     )
 
 
