@@ -96,11 +96,8 @@ def find_host(
     own: Host | None = None
     if kind in known:
         module = importlib.import_module(f"{hosts.__name__}.{kind}")
-        own = next(
-            v
-            for v in vars(module).values()
-            if isinstance(v, type) and v.__module__ == module.__name__ and issubclass(v, Host)
-        )(model)
+        classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Host)]
+        (own,) = (found(model) for found in classes if found.__module__ == module.__name__)
     elif layouts is None:
         raise PruningError(
             f"{type(model).__name__} does not tell where its visual tokens stand: model_type {kind!r} has no file in "

@@ -37,7 +37,7 @@ class SennaHost(Host):
         if pixels is None:
             return dict(inputs), None
         features = self.model.get_image_features(pixels, output_evidence=True)
-        evidence = senna_evidence(features, self.paths)
+        evidence = senna_evidence(features.cls_attention, features.keys, self.paths)
         return {**inputs, "pixel_values": None, "image_features": features.tokens}, evidence
 
 
@@ -59,19 +59,18 @@ def adapter_paths(model: nn.Module) -> Tensor:
     return paths / paths.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def senna_evidence(features: Any, paths: Tensor) -> list[VisionEvidence]:
-    """Evidence per sample from what a vision tower saw, along `adapter_paths(model)`.
+def senna_evidence(cls_attention: Tensor, keys: Tensor | None, paths: Tensor) -> list[VisionEvidence]:
+    """Evidence per sample from what the vision tower saw.
 
     Args:
-        features: `cls_attention` (batch, views, patches) and `keys` (batch, views, patches, key_dim) or None.
-        paths: A.
+        cls_attention: class-token attention to patches, (batch, views, patches).
+        keys: of the patches, (batch, views, patches, key_dim), or None.
+        paths: `adapter_paths(model)`.
 
     Returns:
         Token scores (views * tokens,) and keys (views * tokens, key_dim), in the order of the visual list.
     """
-    paths = paths.to(features.cls_attention.device)
-    scores = torch.einsum("tp,bvp->bvt", paths, features.cls_attention.float()).flatten(1)
-    keys = None
-    if features.keys is not None:
-        keys = torch.einsum("tp,bvpk->bvtk", paths, features.keys.float()).flatten(1, 2)
-    return [VisionEvidence(score, None if keys is None else keys[i]) for i, score in enumerate(scores)]
+    paths = paths.to(cls_attention.device)
+    scores = torch.einsum("tp,bvp->bvt", paths, cls_attention.float()).flatten(1)
+    mixed = None if keys is None else torch.einsum("tp,bvpk->bvtk", paths, keys.float()).flatten(1, 2)
+    return [VisionEvidence(score, None if mixed is None else mixed[i]) for i, score in enumerate(scores)]

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from senna_prune.engine import SampleTrace
-from senna_prune.model.vision import SennaImageFeatures
 from senna_prune.pictures import Picture
+from senna_prune.planner.evidence import Evidence
+from senna_prune.planner.readouts import Distribution
 from senna_prune.planner.timing import Timing
 from senna_prune.task.labels import Command, Path, Speed
 
@@ -31,7 +32,7 @@ class Plan:
     speed: Speed | None
     path: Path | None
     text: str
-    distribution: Mapping[tuple[Speed, Path], float] | None
+    distribution: Distribution | None
     trace: SampleTrace
     timing: Timing
     readout_positions: int
@@ -67,10 +68,14 @@ class EncodedFrame:
 
     Attributes:
         input_ids: shape (S,), with placeholders.
-        features: visual tokens and evidence, batch of one.
+        tokens: visual tokens, shape (1, views, T, D).
         stages: milliseconds of the stages behind it.
+        evidence: what the tower saw of this frame and the others seen with it, computed if a pruner asks.
+        number: which of them this is.
     """
 
     input_ids: Tensor
-    features: SennaImageFeatures
+    tokens: Tensor
     stages: Mapping[str, float]
+    evidence: Evidence
+    number: int
