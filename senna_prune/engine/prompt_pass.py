@@ -218,7 +218,7 @@ class PromptPass:
             sample.rows = observation.rows if shares else None
         for sample, value in zip(self.samples, torch.stack(measured).tolist(), strict=True):
             if not math.isfinite(value):
-                raise not_finite(hidden.dtype)
+                raise not_finite(hidden)
             sample.trace.complexity = value
             sample.trace.counts = self.pruner.plan(sample.trace.num_visual, self.decoder.num_layers, value)
 
@@ -322,8 +322,11 @@ class PromptPass:
         }
 
 
-def not_finite(dtype: torch.dtype) -> InputError:
-    """The error for a model whose output is not finite: half precision overflows, other types have broken weights."""
+def not_finite(tensor: Tensor) -> InputError:
+    """The error for a model whose numbers, of which `tensor` is one, are not finite: float16 overflows easily, and in
+    other types the weights are broken."""
+    kind = tensor.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
     if dtype == torch.float16:
         return InputError("the model's output is not finite: float16 overflows", hint="load it in bfloat16 or float32")
     return InputError(

@@ -29,7 +29,9 @@ def require(holds: bool, argument: str, value: object, wanted: str) -> None:
         raise InputError(f"{shown} is not {wanted}", where=argument)
 
 
-def check_settings(model: object, processor: object, pruner: object, readout: object, max_new_tokens: object) -> None:
+def check_settings(
+    model: object, processor: object, pruner: object, readout: object, system: object, max_new_tokens: object
+) -> None:
     """Check the settings of a `Planner` that nothing else checks.
 
     Raises:
@@ -40,6 +42,7 @@ def check_settings(model: object, processor: object, pruner: object, readout: ob
     require(pruner is None or isinstance(pruner, Pruner), "pruner", pruner, "a Pruner, which pruner_for builds")
     if readout not in get_args(Readout):
         raise InputError(f"unknown readout {readout!r}", hint="use one of: " + ", ".join(get_args(Readout)))
+    require(isinstance(system, str), "system", system, "the name of a system sentence")
     whole = isinstance(max_new_tokens, int) and not isinstance(max_new_tokens, bool) and max_new_tokens >= 1
     require(whole, "max_new_tokens", max_new_tokens, "a number of tokens, 1 or more")
 
@@ -54,6 +57,19 @@ def device_of(model: SennaForConditionalGeneration) -> torch.device:
         if not weight.is_meta:
             return weight.device
     raise InputError("no weight is in memory, all are on the meta device", where="model", hint="use load_senna")
+
+
+def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse to run a model in half precision under an autocast to another type, which torch cannot mix.
+
+    Raises:
+        InputError: it would.
+    """
+    if not torch.is_autocast_enabled(device.type):
+        return
+    target = torch.get_autocast_dtype(device.type)
+    if dtype not in (torch.float32, target):
+        raise InputError(f"autocast to {target} of a model in {dtype}", hint="leave the autocast context")
 
 
 def views_in_order(images: Mapping[str, Picture], cameras: Sequence[str]) -> list[Picture]:

@@ -18,7 +18,14 @@ from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pictures import Picture
 from senna_prune.planner.evidence import Evidence
-from senna_prune.planner.inputs import check_settings, checked_question, device_of, require, views_in_order
+from senna_prune.planner.inputs import (
+    check_settings,
+    checked_question,
+    device_of,
+    require,
+    require_dtype,
+    views_in_order,
+)
 from senna_prune.planner.plan import EncodedFrame, Frame, LoadedFrame, Plan
 from senna_prune.planner.readouts import generate_plans, plan_trie, score_plans
 from senna_prune.planner.timing import Stopwatch, Timing
@@ -60,7 +67,7 @@ class Planner:
         system: System = "llava_v1",
         max_new_tokens: int = 32,
     ) -> None:
-        check_settings(model, processor, pruner, readout, max_new_tokens)
+        check_settings(model, processor, pruner, readout, system, max_new_tokens)
         self.model = model
         self.device = device_of(model)
         self.processor = processor
@@ -94,6 +101,8 @@ class Planner:
 
     def plan_batch(self, frames: Sequence[Frame]) -> list[Plan]:
         """Decide several frames in one pass through the decoder; raises as `plan` does."""
+        for frame in frames:
+            require(isinstance(frame, Frame), "frames", frame, "a Frame")
         checked = [
             (views_in_order(frame.images, self.cameras), checked_question(frame.speed, frame.command))
             for frame in frames
@@ -119,6 +128,7 @@ class Planner:
         Raises:
             InputError, ImageError: as `encode` does.
         """
+        require(isinstance(question, str), "question", question, "a question")
         began = time.perf_counter()
         ids = self.processor.encode_prompt(planning_prompt(question, self.system))
         # In the model's dtype already: what is converted on its way to the device leaves pinned memory first.
@@ -134,6 +144,7 @@ class Planner:
         """The rest of `encode`: loaded frames through the vision tower and the adapter, in one pass."""
         if not frames:
             return []
+        require_dtype(self.model.dtype, self.device)
         inner, entering = self.model.model, list[Tensor]()
         layers: Any = inner.vision_tower.encoder.layers[: inner.config.num_vision_layers]
 
@@ -174,7 +185,11 @@ class Planner:
         """
         if not encoded:
             return []
+        for frame in encoded:
+            require(isinstance(frame, EncodedFrame), "encoded", frame, "an EncodedFrame, which encode gives")
         pruner = self.pruner if pruner is None else pruner
+        require(isinstance(pruner, Pruner), "pruner", pruner, "a Pruner, which pruner_for builds")
+        require_dtype(self.model.dtype, self.device)
         with self._model_in_use:
             stages, vision = [dict(frame.stages) for frame in encoded], None
             if VISION in pruner.needs:
@@ -223,6 +238,7 @@ def pruner_for(
         InputError: an argument of the wrong type.
     """
     require(isinstance(model, SennaForConditionalGeneration), "model", model, "a SennaForConditionalGeneration")
+    require(isinstance(method, str), "method", method, "the name of a method")
     require(budget is None or isinstance(budget, Budget), "budget", budget, "a Budget such as Budget.retention(0.25)")
     config = model.config
     return make_pruner(

@@ -67,7 +67,7 @@ def generate_plans(
         streamer=FirstTokenStreamer(stopwatch),
     )[:, width:]
     if finite.all_finite is not None and not finite.all_finite.item():
-        raise not_finite(model.dtype)
+        raise not_finite(model.lm_head.weight)
     stopwatch.lap("readout")
     readings = []
     for row in ids.tolist():
@@ -113,7 +113,7 @@ def score_plans(
     chosen = scores.greedy() if greedy else scores.most_probable()
     rows = scores.distribution.tolist()
     if not scores.finite.item():
-        raise not_finite(model.dtype)
+        raise not_finite(output.logits)
     stopwatch.lap("readout")
     return [
         Reading(*PLANS[number], plan_text(*PLANS[number]), dict(zip(PLANS, row, strict=True)), len(answers.nodes))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from senna_prune.config import EvaluationConfig
 from senna_prune.cost import ModelShape
 from senna_prune.devices import find_device
 from senna_prune.engine.trace import SampleTrace
+from senna_prune.errors import InputError
 from senna_prune.evaluation.run.records import Condition, Decision, Trace, rounded
 from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
 from senna_prune.hosts.senna import adapter_paths
@@ -64,7 +66,8 @@ class SennaSystem:
 
     def resolve(self, condition: Condition, sample: PlanningSample) -> ResolvedSchedule:
         pruner = self._pruner(condition)
-        ids = self.checkpoint.processor.encode_prompt(planning_prompt(sample.question))
+        with naming(sample):
+            ids = self.checkpoint.processor.encode_prompt(planning_prompt(sample.question))
         assumed = TYPICAL_COMPLEXITY if pruner.complexity else None
         resolution = pruner.resolve(self.shape.num_visual, self.shape.layers, assumed)
         tokens = resolution.plan.tokens
@@ -101,7 +104,8 @@ class SennaSystem:
 
     def prepare(self, sample: PlanningSample) -> tuple[PlanningSample, LoadedFrame]:
         root = Path(self.config.data.image_root)
-        return sample, self.planner.load([root / path for path in sample.view_paths()], sample.question)
+        with naming(sample):
+            return sample, self.planner.load([root / path for path in sample.view_paths()], sample.question)
 
     def encode(self, prepared: Sequence[tuple[PlanningSample, LoadedFrame]]) -> list[Encoded]:
         frames = self.planner.see([frame for _, frame in prepared])
@@ -157,6 +161,15 @@ class SennaSystem:
             **condition.options,
             **seed,
         )
+
+
+@contextmanager
+def naming(sample: PlanningSample) -> Iterator[None]:
+    """Name the sample whose question or pictures are refused."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.problem, where=f"sample {sample.key}", hint=error.hint) from error
 
 
 def sample_seed(seed: int, key: str) -> int:
