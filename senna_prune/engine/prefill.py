@@ -135,7 +135,10 @@ class _Context:
         batch, (lengths, starts) = len(embeds), spans_of(embeds, kwargs.get("attention_mask"))
         ids = inputs.get("input_ids")
         rows = [] if ids is None else [r[s : s + n] for r, s, n in zip(ids.cpu(), starts, lengths, strict=True)]
-        layouts = one_per_prompt(self.host.layouts(rows, inputs), batch, "layouts")
+        layouts = self.host.layouts(rows, inputs)
+        if not layouts:
+            raise InputError("no input_ids that tell the layout", hint="pass them to the model, or layouts= to prune()")
+        layouts = one_per_prompt(layouts, batch, "layouts")
         for layout, length in zip(layouts, lengths, strict=True):
             if layout.length != length:
                 raise InputError(f"a layout of {layout.length} tokens was given for a prompt of {length}")

@@ -1,11 +1,10 @@
-"""One pass of a batch of prompts through the decoder: what is known of every sample while the layers run."""
+"""One pass of a batch of prompts through the decoder: measures complexity, decides and carries out every cut."""
 
 from __future__ import annotations
 
 import math
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from senna_prune.engine.decode import CacheShape, PromptCache
 from senna_prune.engine.decoder import Decoder, moved
 from senna_prune.engine.masks import attention_mask, pad_left
 from senna_prune.engine.probe import Capture, next_rows, take
+from senna_prune.engine.sample import Sample
 from senna_prune.engine.sequence import TokenState
 from senna_prune.engine.trace import SampleTrace
 from senna_prune.errors import InputError, PruningError
@@ -30,48 +30,6 @@ from senna_prune.pruning.interface import (
     VisionEvidence,
 )
 from senna_prune.pruning.pruner import Pruner
-
-
-@dataclass
-class Sample:
-    """One prompt of the batch.
-
-    Attributes:
-        state: its tokens that are left.
-        start: column at which it begins in the batch at hand.
-        trace: its record; the counts in it decide every cut.
-        vision: what the vision tower saw.
-        embeddings: decoder inputs of the text queries and of the visual tokens, if asked for.
-        rows: attention rows that complexity has read and the scorer will read again.
-    """
-
-    state: TokenState
-    start: int
-    trace: SampleTrace
-    vision: VisionEvidence | None
-    embeddings: tuple[Tensor, Tensor] | None = None
-    rows: Tensor | None = None
-
-    @property
-    def span(self) -> slice:
-        """Its columns in the batch at hand."""
-        return slice(self.start, self.start + self.state.length)
-
-    def cut_at(self, boundary: int) -> bool:
-        """Whether tokens leave or are merged at `boundary`."""
-        counts = self.trace.counts
-        return counts.tokens[boundary] != self.state.num_visual or bool(counts.merged[boundary])
-
-    def move(self, device: torch.device) -> None:
-        """Follow the hidden states to the device of the next layers."""
-        self.state = self.state.to(device)
-        if self.vision is not None:
-            keys = self.vision.keys
-            self.vision = VisionEvidence(
-                moved(self.vision.score, device), None if keys is None else moved(keys, device)
-            )
-        if self.embeddings is not None:
-            self.embeddings = (moved(self.embeddings[0], device), moved(self.embeddings[1], device))
 
 
 class PromptPass:

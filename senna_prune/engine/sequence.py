@@ -11,7 +11,7 @@ from torch import Tensor
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import Selection
 
-# Order keys: a token of the prompt sorts by its index; a merged token sorts right behind its view, younger ones last.
+# Order keys: a token of the prompt sorts by its index; a merged token sorts directly after its view, later ones last.
 _STRIDE = 1 << 20
 _BIRTH = 1 << 12
 

@@ -123,7 +123,7 @@ class Planner:
         return self.see([self.load(views, question, names)])[0]
 
     def load(self, views: Sequence[Picture], question: str, names: Sequence[str] | None = None) -> LoadedFrame:
-        """The part of `encode` that needs no model, and may run in another thread while the model decides.
+        """The part of `encode` that needs no model: it may run in another thread while the model decides.
 
         Raises:
             InputError, ImageError: as `encode` does.
@@ -154,7 +154,7 @@ class Planner:
         with self._model_in_use:
             stopwatch = Stopwatch(self.device)
             pixels = torch.cat([frame.pixel_values.to(self.device, non_blocking=True) for frame in frames])
-            # Evidence can be computed later from what enters the last layer.
+            # What enters the last layer is all that evidence is computed from, if a pruner asks for it.
             handles = [layer.register_forward_pre_hook(keep) for layer in layers[-1:]]
             try:
                 patches = inner.get_vision_features(pixels)[0]

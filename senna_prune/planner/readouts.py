@@ -1,4 +1,4 @@
-"""How a plan is read off the model: generated freely, or scored against the 20 plans there are."""
+"""How the model is asked for its plan: generated freely, or chosen by the probabilities of the 20 plans."""
 
 from __future__ import annotations
 
@@ -18,23 +18,28 @@ from senna_prune.task.answers import parse_answer
 from senna_prune.task.labels import PLANS, Path, Speed, plan_text
 from senna_prune.task.prompts import System, planning_prompt
 
-Distribution = Mapping[tuple[Speed, Path], float]
-"""Probability of each of the 20 plans, in the order of `PLANS`."""
-
 
 @dataclass(frozen=True)
 class Reading:
-    """What one frame's answer says; the fields are those of `Plan`."""
+    """What the model answers to one frame.
+
+    Attributes:
+        speed, path: the plan; None where a freely generated answer names no class or contradicts itself.
+        text: the answer in words.
+        distribution: probability of each of the 20 plans, normalised over them, in the order of `PLANS`; None with
+            readout "generate", which computes none.
+        readout_positions: tokens that ran through the decoder after the prompt.
+    """
 
     speed: Speed | None
     path: Path | None
     text: str
-    distribution: Distribution | None
+    distribution: Mapping[tuple[Speed, Path], float] | None
     readout_positions: int
 
 
 class _FiniteLogits(LogitsProcessor):
-    """Notes on the device whether all logits were finite: the host looks once, when the answer is complete."""
+    """Records on the device whether all logits were finite, so that the host waits for it once per answer only."""
 
     def __init__(self) -> None:
         self.all_finite: Tensor | None = None
