@@ -13,7 +13,6 @@ from senna_prune.errors import InputError, nearest_of
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.pictures import Picture
-from senna_prune.pruning import Pruner
 from senna_prune.task.labels import CAMERAS, Command, Readout
 from senna_prune.task.prompts import planning_question
 
@@ -39,12 +38,23 @@ def check_settings(
     """
     require(isinstance(model, SennaForConditionalGeneration), "model", model, "a SennaForConditionalGeneration")
     require(isinstance(processor, SennaProcessor), "processor", processor, "a SennaProcessor")
-    require(pruner is None or isinstance(pruner, Pruner), "pruner", pruner, "a Pruner, which pruner_for builds")
+    if pruner is not None:
+        require_pruner(pruner)
     if readout not in get_args(Readout):
         raise InputError(f"unknown readout {readout!r}", hint="use one of: " + ", ".join(get_args(Readout)))
     require(isinstance(system, str), "system", system, "the name of a system sentence")
     whole = isinstance(max_new_tokens, int) and not isinstance(max_new_tokens, bool) and max_new_tokens >= 1
     require(whole, "max_new_tokens", max_new_tokens, "a number of tokens, 1 or more")
+
+
+def require_pruner(pruner: object) -> None:
+    """Refuse what is neither a `Pruner` nor acts as one.
+
+    Raises:
+        InputError: it has not the parts of one.
+    """
+    acts = hasattr(pruner, "select") and hasattr(pruner, "needs")
+    require(acts, "pruner", pruner, "a Pruner, which pruner_for builds")
 
 
 def device_of(model: SennaForConditionalGeneration) -> torch.device:

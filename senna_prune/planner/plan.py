@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from senna_prune.engine import SampleTrace
+from senna_prune.model.vision import SennaImageFeatures
 from senna_prune.pictures import Picture
 from senna_prune.planner.evidence import Evidence
 from senna_prune.planner.readouts import Reading
@@ -58,14 +59,14 @@ class EncodedFrame:
 
     Attributes:
         input_ids: shape (S,), with placeholders.
-        tokens: visual tokens, shape (1, views, T, D).
+        features: visual tokens, batch of one; their evidence is in `evidence`.
         stages: milliseconds of the stages that made it.
         evidence: what the tower saw of this frame and of those encoded with it, computed when a pruner asks.
         number: which of these frames it is.
     """
 
     input_ids: Tensor
-    tokens: Tensor
+    features: SennaImageFeatures
     stages: Mapping[str, float]
     evidence: Evidence
     number: int

@@ -16,6 +16,7 @@ from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.token_layout import TokenLayout
+from senna_prune.model.vision import SennaImageFeatures
 from senna_prune.pictures import Picture
 from senna_prune.planner.evidence import Evidence
 from senna_prune.planner.inputs import (
@@ -24,6 +25,7 @@ from senna_prune.planner.inputs import (
     device_of,
     require,
     require_dtype,
+    require_pruner,
     views_in_order,
 )
 from senna_prune.planner.plan import EncodedFrame, Frame, LoadedFrame, Plan
@@ -167,8 +169,8 @@ class Planner:
         evidence = Evidence(self.model, entering[0] if entering else None, len(frames), lambda: self.paths)
         shared = {stage: spent / len(frames) for stage, spent in stopwatch.stages.items()}
         return [
-            EncodedFrame(frame.input_ids, own, {"preprocess": frame.milliseconds, **shared}, evidence, number)
-            for number, (frame, own) in enumerate(zip(frames, tokens, strict=True))
+            EncodedFrame(frame.input_ids, features, {"preprocess": frame.milliseconds, **shared}, evidence, number)
+            for number, (frame, features) in enumerate(zip(frames, map(SennaImageFeatures, tokens), strict=True))
         ]
 
     def decide(self, encoded: EncodedFrame, pruner: Pruner | None = None) -> Plan:
@@ -188,7 +190,7 @@ class Planner:
         for frame in encoded:
             require(isinstance(frame, EncodedFrame), "encoded", frame, "an EncodedFrame, which encode gives")
         pruner = self.pruner if pruner is None else pruner
-        require(isinstance(pruner, Pruner), "pruner", pruner, "a Pruner, which pruner_for builds")
+        require_pruner(pruner)
         require_dtype(self.model.dtype, self.device)
         with self._model_in_use:
             stages, vision = [dict(frame.stages) for frame in encoded], None
@@ -202,7 +204,7 @@ class Planner:
             inputs = {
                 "input_ids": input_ids.to(self.device),
                 "attention_mask": attention_mask.to(self.device),
-                "image_features": torch.cat([frame.tokens for frame in encoded]),
+                "image_features": torch.cat([frame.features.tokens for frame in encoded]),
             }
             layouts = [self._layout(frame.input_ids) for frame in encoded]
             with prune(self.model, pruner, layouts=layouts, vision=vision) as trace:

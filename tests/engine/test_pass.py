@@ -19,7 +19,7 @@ from transformers import LlamaForCausalLM, Qwen2_5_VLTextConfig, Qwen2_5_VLTextM
 from senna_prune.engine import prefill, prune
 from senna_prune.engine.decoder import find_decoder
 from senna_prune.engine.prompt_pass import PromptPass
-from senna_prune.errors import PruningError
+from senna_prune.errors import InputError, PruningError
 from senna_prune.hosts.senna import SennaHost
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.planner.planner import pruner_for
@@ -259,3 +259,9 @@ def test_a_host_without_a_file_is_refused_by_name() -> None:
         prune(host, make_pruner("none", Budget.retention(1.0), num_layers=4, num_heads=4, num_visual=48)),
     ):
         pass
+
+
+def test_inputs_that_tell_no_layout_are_named() -> None:
+    model, _ = tiny_senna()
+    with torch.no_grad(), prune(model, ScriptedPruner(LATE)), pytest.raises(InputError, match="no input_ids"):
+        model(inputs_embeds=torch.randn(1, 60, 64))

@@ -266,7 +266,7 @@ def test_loading_needs_no_model_and_may_run_in_another_thread() -> None:
         assert torch.equal(frame.pixel_values, again.pixel_values)
     seen, encoded = planner.see(loaded), [planner.encode(*frame) for frame in given]
     for one, other, frame in zip(seen, encoded, loaded, strict=True):
-        torch.testing.assert_close(one.tokens, other.tokens)
+        torch.testing.assert_close(one.features.tokens, other.features.tokens)
         assert one.stages["preprocess"] == frame.milliseconds
     assert planner.see([]) == []
     with pytest.raises(ImageError, match="no such image file"):
