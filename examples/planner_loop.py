@@ -4,7 +4,7 @@ python examples/planner_loop.py                       # 20 s of the demo set, as
 python examples/planner_loop.py --hurry --frames 100  # the same without waiting for the next keyframe
 """
 
-# ruff: noqa: T201 - prints for a living
+# ruff: noqa: T201 - its output is what it prints
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImage
 from senna_prune.model.packed_linear import pack_linears
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pictures import open_picture
-from senna_prune.planner.planner import plan_trie
+from senna_prune.planner.readouts import plan_trie
 from senna_prune.pruning import Pruner
 from senna_prune.pruning.interface import VisionEvidence
 from senna_prune.task.labels import PLANS, Command
@@ -63,7 +63,8 @@ class TimedModel:
 
     @cached_property
     def evidence(self) -> list[VisionEvidence]:
-        return senna_evidence(self.features, adapter_paths(self.model))
+        assert self.features.cls_attention is not None
+        return senna_evidence(self.features.cls_attention, self.features.patch_keys, adapter_paths(self.model))
 
     @cached_property
     def layout(self) -> TokenLayout:

@@ -45,7 +45,7 @@ class Replay:
     @classmethod
     def of(cls, recorder: Recorder, trace: SampleTrace) -> Replay:
         """The replay of the prefill that `recorder` has just watched."""
-        return cls(trace.plan, dict(recorder.selections), recorder.pruner.positions)
+        return cls(trace.counts, dict(recorder.selections), recorder.pruner.positions)
 
     def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
         return self.layer_plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from senna_prune.errors import PruningError
@@ -33,11 +34,19 @@ class Decoder:
         """Name of the attention implementation in use."""
         return str(getattr(self.module.config, "_attn_implementation", None) or "eager")
 
+    @property
+    def multi_axis(self) -> bool:
+        """Whether a position is a time, a height and a width (M-RoPE). The positions of visual tokens then follow from
+        their images: tables may be sliced, never computed from a token's place in the sequence."""
+        return "mrope_section" in (getattr(self.module.config, "rope_parameters", None) or {})
+
     def rotary(self, like: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosine and sine tables, each (batch, n, head_dim), for `positions` of shape (batch, n)."""
+        """Cosine and sine tables, each (batch, n, head_dim), for `positions` of shape (batch, n) of text tokens."""
         module: Any = self.module
+        if self.multi_axis:
+            positions = positions.expand(3, *positions.shape)
         cos, sin = module.rotary_emb(like, position_ids=positions)
-        return cos, sin
+        return moved(cos, like.device), moved(sin, like.device)
 
 
 def find_decoder(model: nn.Module) -> Decoder:
@@ -72,6 +81,11 @@ def find_decoder(model: nn.Module) -> Decoder:
             hint="load the model with attn_implementation " + ", ".join(SUPPORTED_ATTENTION),
         )
     return decoder
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; itself, without an operation, where it is there. From the host it does not wait."""
+    return tensor if tensor.device == device else tensor.to(device, non_blocking=tensor.device.type == "cpu")
 
 
 def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

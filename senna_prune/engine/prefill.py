@@ -1,30 +1,30 @@
 """Pruning while the prompt is read: `with prune(model, pruner) as trace: model.generate(...)`.
 
-Hooks stand before the decoder and before each of its layers. At boundary `l` the policy says how many visual tokens
-enter layer `l` and which; the engine gathers hidden states and positions, pads the batch to the left and writes the
-mask. Each layer's cache then simply holds what entered it, so caches are ragged over layers; in decoding each layer
-gets its own positions and mask. Layers before the first cut stay exactly as they are: a keep-all pruner changes no bit.
+Hooks stand before the model, before its decoder and before each decoder layer. At boundary `l` the policy says how many
+visual tokens enter layer `l` and which; the engine gathers hidden states and positions, pads the batch to the left and
+writes the mask. Each layer's cache then holds what entered it, so caches differ in length between layers; in decoding
+each layer gets its own positions and mask. Layers before the first cut stay as they are: a pruner that keeps all tokens
+changes no bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from senna_prune.engine.decode import DecodeShapes, LayerShape
+from senna_prune.engine.decode import DecodeStep, PromptCache
 from senna_prune.engine.decoder import Decoder, find_decoder
-from senna_prune.engine.host import HostInputs
-from senna_prune.engine.masks import attention_mask, pad_left
-from senna_prune.engine.observe import Observer
-from senna_prune.engine.sequence import TokenState
-from senna_prune.engine.trace import PruneTrace, SampleTrace
-from senna_prune.errors import PruningError
+from senna_prune.engine.prompt_pass import PromptPass
+from senna_prune.engine.trace import PruneTrace
+from senna_prune.errors import InputError, PruningError
+from senna_prune.hosts.host import Host, find_host, one_per_prompt
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import LayerPlan, VisionEvidence
+from senna_prune.pruning.interface import VISION, VisionEvidence
 from senna_prune.pruning.pruner import Pruner
 
 
@@ -36,192 +36,154 @@ def prune(
     layouts: Sequence[TokenLayout] | None = None,
     vision: Sequence[VisionEvidence] | None = None,
 ) -> Iterator[PruneTrace]:
-    """Prune every prefill that `model` runs inside the context.
+    """Prune every prefill that `model` runs inside the context: any number of prompts, of any length.
 
     Works with `generate` (greedy, sampling, beams) and with plain forward calls; on exit, also after an exception, the
     model is as it was. A pruned forward returns logits of the tokens that reached the last layer, padded to the left.
     Without a cache every step reads the whole sequence anew, and what was generated counts as part of the question.
+    Layers may lie on several devices (`device_map`).
 
     Args:
-        model: `SennaForConditionalGeneration`, or any model around a Llama-like decoder if `layouts` is given.
+        model: a model with a file in `hosts/`, or any model around a Llama-like decoder if `layouts` is given.
         pruner: the policy.
-        layouts: one per sample; None reads them off Senna's image placeholders in `input_ids`.
-        vision: vision-tower evidence, one per sample; None computes it from `pixel_values` if the policy needs it.
+        layouts: one per sample; None lets the model's host read them off its inputs.
+        vision: vision-tower evidence, one per sample; None lets the host compute it if the policy needs it.
 
     Yields:
         The trace, filled anew by each prefill.
 
     Raises:
-        PruningError: the host is not supported, or the policy needs evidence that is not there.
+        PruningError: the host is not supported, the pruner does not fit it, or the policy needs evidence that is not
+            there.
     """
     decoder = find_decoder(model)
     if is_pruned(decoder.module):
         raise PruningError("this model is in a prune context already", hint="leave it before entering another")
-    prefill = Prefill(model, decoder, pruner, HostInputs(model, pruner, layouts, vision))
+    _require_fit(pruner, decoder)
+    context = _Context(decoder, pruner, find_host(model, layouts, vision))
     with ExitStack() as stack:
-        for handle in prefill.hooks():
+        for handle in context.hooks(model):
             stack.callback(handle.remove)
-        stack.callback(prefill.release)
-        yield prefill.trace
+        yield context.trace
 
 
 def is_pruned(decoder: nn.Module) -> bool:
     """Whether a `prune` context is open on this decoder."""
-    return any(isinstance(getattr(hook, "__self__", None), Prefill) for hook in decoder._forward_pre_hooks.values())
+    return any(isinstance(getattr(hook, "__self__", None), _Context) for hook in decoder._forward_pre_hooks.values())
 
 
-class Prefill:
-    """The hooks of one `prune` context and what they remember between layers of one forward pass."""
+def _require_fit(pruner: Any, decoder: Decoder) -> None:
+    if not all(hasattr(pruner, part) for part in ("plan", "select", "needs", "positions")):
+        raise PruningError(f"{type(pruner).__name__} is not a pruner", hint="build one with make_pruner or pruner_for")
+    built_for = getattr(pruner, "num_layers", None)
+    if built_for not in (None, decoder.num_layers):
+        raise PruningError(
+            f"method {pruner.name!r} was built for {built_for} decoder layers, this model has {decoder.num_layers}",
+            hint="build it with pruner_for(model, ...)",
+        )
+    if decoder.multi_axis and pruner.positions == "repacked":
+        raise PruningError(
+            "positions of this model follow from the images and cannot be renumbered (M-RoPE)",
+            where="option positions",
+            hint="use original",
+        )
 
-    def __init__(self, model: nn.Module, decoder: Decoder, pruner: Pruner, host: HostInputs) -> None:
-        self.model, self.decoder, self.pruner, self.host = model, decoder, pruner, host
+
+class _Context:
+    """The hooks of one `prune` context. What they remember of a forward pass lives in `running`, and goes with it."""
+
+    def __init__(self, decoder: Decoder, pruner: Pruner, host: Host) -> None:
+        self.decoder, self.pruner, self.host = decoder, pruner, host
         self.trace = PruneTrace()
-        self.observer = Observer(decoder, pruner)
-        self.decode = DecodeShapes(decoder)
-        self.states: list[TokenState] = []
-        self.plans: list[LayerPlan] = []
-        self.starts: list[int] = []
-        self.overrides: dict[str, Any] = {}
-        self.running = False
+        self.seen: tuple[dict[str, Any], list[VisionEvidence] | None] = ({}, None)
+        self.running: PromptPass | DecodeStep | None = None
+        self.left: PromptCache | None = None
 
-    def hooks(self) -> Iterator[Any]:
+    def hooks(self, model: nn.Module) -> Iterator[Any]:
         """Register everything, one at a time; the handles are the caller's to remove."""
-        yield from self.host.hooks()
-        yield from self.observer.probe.hooks()
-        module = self.decoder.module
-        yield module.register_forward_pre_hook(self._begin, with_kwargs=True)
+        yield model.register_forward_pre_hook(self._see, with_kwargs=True)
         for index, layer in enumerate(self.decoder.layers):
-            yield layer.register_forward_pre_hook(self._layer_hook(index), with_kwargs=True)
-        yield module.register_forward_hook(self._end, always_call=True)
+            yield layer.register_forward_pre_hook(partial(self._enter, index), with_kwargs=True)
+            attention: Any = layer.self_attn
+            for name in ("q_proj", "k_proj"):
+                yield getattr(attention, name).register_forward_hook(partial(self._catch, index, name))
+        yield self.decoder.module.register_forward_pre_hook(self._begin, with_kwargs=True)
+        yield self.decoder.module.register_forward_hook(self._end, always_call=True)
 
-    def release(self) -> None:
-        """Drop every tensor of the last forward pass."""
-        self.states, self.plans, self.starts, self.overrides, self.running = [], [], [], {}, False
-        self.observer.release()
-        self.host.release()
+    def _see(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The model is called: its host looks at the inputs before they become embeddings."""
+        inputs, self.seen = ({"input_ids": args[0]} if args else {}) | kwargs, ({}, None)
+        evidence = None
+        if VISION in self.pruner.needs:
+            changed, evidence = self.host.see(inputs)
+            kwargs = {name: value for name, value in changed.items() if not (args and name == "input_ids")}
+        self.seen = (inputs, evidence)
+        return args, kwargs
 
     def _begin(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        tree = kwargs.pop("token_tree", None)
-        cache = kwargs.get("past_key_values")
+        """The decoder is called, with prompts or with tokens that follow them."""
+        (inputs, evidence), self.seen, self.running = self.seen, ({}, None), None
+        tree, cache = kwargs.pop("token_tree", None), kwargs.get("past_key_values")
         if cache is not None and getattr(cache, "is_compileable", False):
             raise PruningError("a static cache cannot hold layers of different lengths", hint="use a dynamic cache")
         if cache is not None and cache.get_seq_length() > 0:
-            self.running = False
-            self.decode.begin(cache, tree)
+            self.running = DecodeStep(self.decoder, self.left, cache, tree)
             return args, kwargs
-        embeds = kwargs.get("inputs_embeds")
+        self.left, embeds = None, kwargs.get("inputs_embeds")
         if embeds is None:
             embeds = module.get_input_embeddings()(kwargs["input_ids"] if "input_ids" in kwargs else args[0])
-        layouts, self.starts = self.host.layouts_for(embeds, kwargs.get("attention_mask"))
-        num_layers = self.decoder.num_layers
-        self.states = [TokenState.start(layout, embeds.device) for layout in layouts]
-        self.plans = [self.pruner.plan(layout.num_visual, num_layers) for layout in layouts]
-        self.trace.samples = [
-            SampleTrace(plan, layout.num_visual, len(layout.text), len(layout.views))
-            for plan, layout in zip(self.plans, layouts, strict=True)
-        ]
-        self.observer.begin(embeds, self.states, self.starts, self.host.evidence(len(layouts), embeds.device))
-        lengths = [layout.length for layout in layouts]
-        ends = torch.tensor([start + length for start, length in zip(self.starts, lengths, strict=True)])
-        ends, positions = ends.to(embeds.device, non_blocking=True), kwargs.get("position_ids")
-        if positions is not None:
-            ends = positions.expand(len(layouts), -1).gather(1, ends[:, None] - 1).squeeze(1) + 1
-        self.decode.reset(lengths, ends, self.pruner.positions == "repacked")
-        self.overrides, self.running = {}, True
+        batch, (lengths, starts) = len(embeds), spans_of(embeds, kwargs.get("attention_mask"))
+        ids = inputs.get("input_ids")
+        rows = [] if ids is None else [r[s : s + n] for r, s, n in zip(ids.cpu(), starts, lengths, strict=True)]
+        layouts = self.host.layouts(rows, inputs)
+        if not layouts:
+            raise InputError("no input_ids that tell the layout", hint="pass them to the model, or layouts= to prune()")
+        layouts = one_per_prompt(layouts, batch, "layouts")
+        for layout, length in zip(layouts, lengths, strict=True):
+            if layout.length != length:
+                raise InputError(f"a layout of {layout.length} tokens was given for a prompt of {length}")
+        vision = None if evidence is None else one_per_prompt(evidence, batch, "vision")
+        self.running = PromptPass(
+            self.decoder, self.pruner, layouts, starts, vision, embeds, kwargs.get("position_ids"), self.host.first_cut
+        )
+        self.trace.samples = [sample.trace for sample in self.running.samples]
         return args, kwargs
 
+    def _enter(self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self.running is None:
+            return None
+        if args:
+            hidden, kwargs = self.running.enter(index, args[0], kwargs)
+            return (hidden, *args[1:]), kwargs
+        hidden, kwargs = self.running.enter(index, kwargs["hidden_states"], kwargs)
+        return args, kwargs | {"hidden_states": hidden}
+
+    def _catch(self, index: int, name: str, module: nn.Module, args: Any, output: Tensor) -> None:
+        if isinstance(self.running, PromptPass) and self.running.capture is not None:
+            self.running.capture.catch(index, name, output)
+
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
-        if self.running:
-            for sample, plan in zip(self.trace.samples, self.plans, strict=True):
-                sample.plan = plan
-            self.trace.cache_lengths = self.decode.lengths()
-        self.decode.end()
-        self.release()
+        """The decoder is done, or an exception left it; `output` is then None."""
+        if isinstance(self.running, PromptPass) and output is not None:
+            self.left = self.running.leave()
+            self.trace.cache_lengths = [list(shape.lengths) for shape in self.left.layers]
+        self.running = None
 
-    def _layer_hook(self, index: int) -> Any:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            if not self.running:
-                return args, kwargs | self.decode.overrides(index, hidden)
-            hidden = self._enter(index, hidden)
-            kwargs, cache = kwargs | self.overrides, kwargs.get("past_key_values")
-            ends = [start + state.length for start, state in zip(self.starts, self.states, strict=True)]
-            spans = tuple(zip(self.starts, ends, strict=True))
-            self.decode.record(index, LayerShape(spans, hidden.shape[1], bool(self.overrides)), cache)
-            self.observer.watch(index, self.plans, kwargs["position_embeddings"], cache)
-            if args:
-                return (hidden, *args[1:]), kwargs
-            return args, kwargs | {"hidden_states": hidden}
 
-        return hook
+def spans_of(embeds: Tensor, mask: Tensor | None) -> tuple[list[int], list[int]]:
+    """Length of each prompt of a padded batch (batch, width, d), and the column at which it begins.
 
-    def _enter(self, layer: int, hidden: Tensor) -> Tensor:
-        """Decide and carry out boundary `layer`; returns the hidden states that enter it."""
-        complexity = self.pruner.complexity
-        if complexity is not None and layer == complexity.layer + 1:
-            self._measure(layer, hidden)
-        rows: dict[int, Tensor] = {}
-        for i, (state, plan) in enumerate(zip(self.states, self.plans, strict=True)):
-            if plan.tokens[layer] == state.num_visual and not plan.merged[layer]:
-                continue
-            own = hidden[i, self.starts[i] : self.starts[i] + state.length]
-            observation = self.observer.observe(i, layer, state, self.starts[i], own)
-            selection = self.pruner.select(observation, plan.tokens[layer], plan.merged[layer])
-            self.states[i], rows[i] = state.apply(selection, own, layer)
-            if self.states[i].num_visual != plan.tokens[layer]:
-                raise PruningError(
-                    f"method {self.pruner.name!r} kept {self.states[i].num_visual} tokens at layer {layer}, "
-                    f"its plan says {plan.tokens[layer]}"
-                )
-        if rows:
-            for i, state in enumerate(self.states):
-                if i not in rows:
-                    rows[i] = hidden[i, self.starts[i] : self.starts[i] + state.length]
-            hidden = pad_left([rows[i] for i in range(len(self.states))])
-            self.overrides = self._write_overrides(hidden)
-        for sample, state in zip(self.trace.samples, self.states, strict=True):
-            sample.origins.append(state.origin)
-            sample.views.append(state.views)
-        return hidden
-
-    def _measure(self, layer: int, hidden: Tensor) -> None:
-        """Measure every sample's complexity and fix its plan. The one host sync of a prefill."""
-        complexity = self.pruner.complexity
-        assert complexity is not None
-        measured = []
-        for i, state in enumerate(self.states):
-            own = hidden[i, self.starts[i] : self.starts[i] + state.length]
-            observation = self.observer.observe(i, layer, state, self.starts[i], own, measuring=True)
-            measured.append(complexity.measure(observation).float())
-        values = torch.stack(measured).tolist()
-        num_layers = self.decoder.num_layers
-        for i, value in enumerate(values):
-            self.plans[i] = self.pruner.plan(self.trace.samples[i].num_visual, num_layers, value)
-            self.trace.samples[i].complexity = value
-
-    def _write_overrides(self, hidden: Tensor) -> dict[str, Any]:
-        """Mask and rotary tables for a batch that has been cut at least once."""
-        lengths = [state.length for state in self.states]
-        width, device = hidden.shape[1], hidden.device
-        self.starts = [width - length for length in lengths]
-        places, repacked = self.observer.places, self.pruner.positions == "repacked"
-        assert places is not None
-        if repacked and min(lengths) == width:
-            tables = self.observer.rotary_tables(width)
-        else:
-            positions = [places[: state.length] if repacked else state.positions() for state in self.states]
-            tables = self.observer.rotary_tables(pad_left(positions))
-        implementation = self.decoder.attention
-        return {
-            "attention_mask": attention_mask(
-                [(start, width) for start in self.starts],
-                width,
-                width,
-                implementation=implementation,
-                dtype=hidden.dtype,
-                device=device,
-            ),
-            "position_embeddings": tables,
-            # Rotation is done by the tables above; flash attention reads gaps in `position_ids` as packed sequences.
-            "position_ids": places[None, :width],
-        }
+    Raises:
+        PruningError: the mask is not (batch, width), or does not mask one side alone.
+    """
+    batch, width = embeds.shape[:2]
+    if mask is None:
+        return [width] * batch, [0] * batch
+    if mask.ndim != 2 or mask.shape[1] != width:
+        raise PruningError("pruning needs the two-dimensional attention mask of the whole prompt")
+    ones = mask.int()
+    ends = width - ones.flip(1).argmax(dim=1)
+    lengths, starts, last = torch.stack([ones.sum(dim=1), ones.argmax(dim=1), ends]).tolist()
+    if any(n == 0 or start + n != end for start, n, end in zip(starts, lengths, last, strict=True)):
+        raise PruningError("the attention mask has a gap or an empty row", hint="pad on one side only")
+    return lengths, starts

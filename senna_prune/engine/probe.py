@@ -7,14 +7,12 @@ causal row): SDPA and flash stay on, no (n, n) matrix exists.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from senna_prune.engine.decoder import Decoder, rotate, split_heads
+from senna_prune.engine.decoder import Decoder, moved, rotate, split_heads
 
 
 def attention_rows(queries: Tensor, keys: Tensor, bias: Tensor, scaling: float) -> Tensor:
@@ -43,53 +41,36 @@ def take(tokens: Tensor, places: Tensor | int) -> Tensor:
     return tokens.index_select(0, places)
 
 
-@dataclass
 class Capture:
-    """Projections of one layer: (batch, width, heads * head_dim), not yet rotated."""
+    """The projections of one layer, and the attention rows they give.
 
-    queries: Tensor | None = None
-    keys: Tensor | None = None
+    Args:
+        decoder, layer: where the layer is.
+        tables: cosine and sine it runs with, each (batch or 1, width, head_dim).
+        cache: the cache it fills, or None.
+        biases: masks of earlier layers, to be used again and added to.
+    """
 
+    def __init__(
+        self,
+        decoder: Decoder,
+        layer: int,
+        tables: tuple[Tensor, Tensor],
+        cache: Any,
+        biases: dict[Any, Tensor],
+    ) -> None:
+        self.attention: Any = decoder.layers[layer].self_attn
+        self.layer, self.tables, self.cache = layer, tables, cache
+        self.caught: dict[str, Tensor] = {}
+        self.biases = biases
 
-class Probe:
-    """Catches the projections of armed layers and turns them into attention rows."""
-
-    def __init__(self, decoder: Decoder) -> None:
-        self.decoder = decoder
-        self.armed: int | None = None
-        self.capture = Capture()
-        self.cos: Tensor | None = None
-        self.sin: Tensor | None = None
-        self.cache: Any = None
-        self.biases: dict[int, Tensor] = {}
-
-    def hooks(self) -> Iterator[Any]:
-        """Register on every layer's projections, one at a time; the handles are the caller's to remove."""
-        for index, layer in enumerate(self.decoder.layers):
-            attention = layer.self_attn
-            assert isinstance(attention, nn.Module)
-            yield _projection(attention, "q_proj").register_forward_hook(self._catch(index, "queries"))
-            yield _projection(attention, "k_proj").register_forward_hook(self._catch(index, "keys"))
-
-    def _catch(self, index: int, part: str) -> Any:
-        def hook(module: nn.Module, args: Any, output: Tensor) -> None:
-            if self.armed == index and (part == "queries" or self.cache is None):
-                setattr(self.capture, part, output)
-
-        return hook
-
-    def arm(self, layer: int, cos: Tensor, sin: Tensor, cache: Any) -> None:
-        """Catch the projections of `layer`, about to run with rotary tables of shape (batch or 1, width, head_dim) and
-        the (empty) cache, or None."""
-        self.armed, self.capture, self.cos, self.sin, self.cache = layer, Capture(), cos, sin, cache
-
-    def release(self) -> None:
-        """Drop what was caught."""
-        self.armed, self.capture, self.cos, self.sin, self.cache = None, Capture(), None, None, None
-        self.biases = {}
+    def catch(self, layer: int, projection: str, output: Tensor) -> None:
+        """Keep what `projection` of `layer` produced, (batch, width, heads * head_dim), if it will be read."""
+        if layer == self.layer and (projection == "q_proj" or self.cache is None):
+            self.caught[projection] = output
 
     def rows(self, sample: int, span: slice, places: Tensor | int) -> Tensor:
-        """Attention rows of the armed layer for one sample.
+        """Attention rows of one sample.
 
         Args:
             sample: row of the batch.
@@ -99,19 +80,15 @@ class Probe:
         Returns:
             (heads, rows, n), float32.
         """
-        assert self.armed is not None and self.capture.queries is not None
-        assert self.cos is not None and self.sin is not None
-        attention: Any = self.decoder.layers[self.armed].self_attn
-        table = sample if self.cos.shape[0] > 1 else 0
-        cos, sin = self.cos[table, span], self.sin[table, span]
-        queries = split_heads(take(self.capture.queries[sample, span], places), attention.head_dim)
+        projected, head_dim = self.caught["q_proj"][sample, span], self.attention.head_dim
+        cos, sin = (moved(t[sample if len(t) > 1 else 0, span], projected.device) for t in self.tables)
+        queries = split_heads(take(projected, places), head_dim)
         if self.cache is not None:
-            keys = self.cache.layers[self.armed].keys[sample, :, span]
+            keys = self.cache.layers[self.layer].keys[sample, :, span]
         else:
-            assert self.capture.keys is not None
-            keys = rotate(split_heads(self.capture.keys[sample, span], attention.head_dim), cos, sin)
+            keys = rotate(split_heads(self.caught["k_proj"][sample, span], head_dim), cos, sin)
         rotated = rotate(queries, take(cos, places), take(sin, places))
-        return attention_rows(rotated, keys, self._bias(places, keys, queries.shape[0]), attention.scaling)
+        return attention_rows(rotated, keys, self._bias(places, keys, queries.shape[0]), self.attention.scaling)
 
     def _bias(self, places: Tensor | int, keys: Tensor, heads: int) -> Tensor:
         """-inf at the columns ahead of each row, 0 elsewhere, once for every query head of a key's group."""
@@ -120,28 +97,25 @@ class Probe:
             ahead = torch.arange(n, device=keys.device) > places[:, None]
             return keys.new_zeros(ahead.shape).masked_fill_(ahead, -torch.inf).repeat(group, 1)
         # Rows at the end look the same from there in a sequence of any length.
-        known = self.biases.get(places)
+        known = self.biases.get((places, keys.device))
         if known is None or known.shape[1] < n:
             known = keys.new_full((places, n), -torch.inf).triu_(n - places + 1).repeat(group, 1)
-            self.biases[places] = known
+            self.biases[places, keys.device] = known
         return known[:, known.shape[1] - n :]
 
-    def next_rows(self, layer: int, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Row of the last token that `layer`, not yet run, would compute on `hidden`, shape (n, d), with its norm and
-        projections.
 
-        `cos`, `sin` (n, head_dim). Returns (heads, 1, n), float32.
-        """
-        module: Any = self.decoder.layers[layer]
-        attention = module.self_attn
-        normed = module.input_layernorm(hidden)
-        queries = split_heads(attention.q_proj(normed[-1:]), attention.head_dim)
-        keys = split_heads(attention.k_proj(normed), attention.head_dim)
-        rotated = rotate(queries, cos[-1:], sin[-1:])
-        return attention_rows(rotated, rotate(keys, cos, sin), normed.new_zeros(()), attention.scaling)
+def next_rows(decoder: Decoder, layer: int, hidden: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Row of the last token that `layer`, not yet run, would compute on `hidden`, shape (n, d), with its norm and
+    projections.
 
-
-def _projection(attention: nn.Module, name: str) -> nn.Module:
-    projection = getattr(attention, name)
-    assert isinstance(projection, nn.Module)
-    return projection
+    `cos`, `sin` (n, head_dim). Returns (heads, 1, n), float32.
+    """
+    module: Any = decoder.layers[layer]
+    attention = module.self_attn
+    normed = module.input_layernorm(hidden)
+    queries = split_heads(attention.q_proj(normed[-1:]), attention.head_dim)
+    keys = split_heads(attention.k_proj(normed), attention.head_dim)
+    cos, sin = moved(cos, keys.device), moved(sin, keys.device)
+    rotated = rotate(queries, cos[-1:], sin[-1:])
+    rows = attention_rows(rotated, rotate(keys, cos, sin), normed.new_zeros(()), attention.scaling)
+    return moved(rows, hidden.device)

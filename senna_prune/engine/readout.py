@@ -74,11 +74,6 @@ class AnswerTrie:
             self.step_tokens.to(device),
         )
 
-    def children(self, prefix: Sequence[int]) -> list[int]:
-        """Tokens that may follow `prefix`, ascending; empty at a leaf or off the trie."""
-        t = len(prefix)
-        return sorted({row[t] for row in self.answers if row[:t] == tuple(prefix) and len(row) > t})
-
 
 @dataclass(frozen=True)
 class AnswerScores:
@@ -87,10 +82,12 @@ class AnswerScores:
     Attributes:
         steps: log-probability of each answer's t-th token given the prompt and the tokens before it, float32,
             (batch, answers, longest), 0 beyond the end.
+        finite: whether all logits they come from are finite, 0-d boolean.
     """
 
     trie: AnswerTrie
     steps: Tensor
+    finite: Tensor
 
     @property
     def log_probabilities(self) -> Tensor:
@@ -142,4 +139,4 @@ def score_answers(model: nn.Module, cache: Any, prompt_logits: Tensor, trie: Ans
         logits = torch.cat([logits, nodes], dim=1)
     conditionals = logits.float().log_softmax(dim=-1)
     steps = conditionals[:, trie.step_nodes.clamp(min=0), trie.step_tokens]
-    return AnswerScores(trie, steps.masked_fill(trie.step_nodes < 0, 0.0))
+    return AnswerScores(trie, steps.masked_fill(trie.step_nodes < 0, 0.0), logits.isfinite().all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,13 +11,13 @@ from torch import Tensor
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import Selection
 
-# Order keys: a token of the prompt sorts by its index; a merged token sorts right behind its view, younger ones last.
+# Order keys: a token of the prompt sorts by its index; a merged token sorts directly after its view, later ones last.
 _STRIDE = 1 << 20
 _BIRTH = 1 << 12
 
 
 # Rows of `TokenState.visual`.
-_SLOT, _KEY, _POSITION, _ORIGIN, _VIEW = range(5)
+_SLOT, _KEY, _COLUMN, _ORIGIN, _VIEW = range(5)
 
 
 @dataclass(frozen=True)
@@ -25,40 +26,44 @@ class TokenState:
 
     Attributes:
         text_slots: where the text tokens stand in the current sequence, ascending.
-        text_keys, text_positions: their order keys, and their positions in the unpruned sequence.
+        text_keys, text_columns: their order keys, and their columns in the batch that entered the decoder, which say
+            what positions they have.
         visual: in one table, so that one gather moves all of it, shape (5, n): where the visual tokens stand in the
-            current sequence (ascending), their order keys, their positions in the unpruned sequence (a merged token has
-            its anchor's), their index in the original visual list (negative: merged) and their view number.
+            current sequence (ascending), their order keys, their columns in the batch that entered the decoder (a
+            merged token has its anchor's), their index in the original visual list (negative: merged) and their view.
         view_ends: for each view the order key of its last token in the unpruned sequence, shape (num_views,).
         num_question: how many tokens at the end of the sequence follow the last view.
-        start_length: length of the unpruned sequence.
     """
 
     text_slots: Tensor
     text_keys: Tensor
-    text_positions: Tensor
+    text_columns: Tensor
     visual: Tensor
     view_ends: Tensor
     num_question: int
-    start_length: int
 
     @classmethod
-    def start(cls, layout: TokenLayout, device: torch.device) -> TokenState:
-        """The unpruned sequence of `layout`."""
-        text, places = layout.text, layout.visual
+    def start(cls, layout: TokenLayout, column: int, device: torch.device) -> TokenState:
+        """The unpruned sequence of `layout`, which begins at `column` of its batch."""
+        places, origin = layout.visual, torch.arange(layout.num_visual)
         ends = torch.tensor([span.stop - 1 for span in layout.views.values()], dtype=torch.long)
-        origin = torch.arange(layout.num_visual)
-        visual = torch.stack([places, places * _STRIDE, places, origin, layout.view_of_visual])
-        moved = text.to(device, non_blocking=True)
+        visual = torch.stack([places, places * _STRIDE, places + column, origin, layout.view_of_visual])
+        text = layout.text.to(device, non_blocking=True)
         return cls(
-            text_slots=moved,
-            text_keys=moved * _STRIDE,
-            text_positions=moved,
+            text_slots=text,
+            text_keys=text * _STRIDE,
+            text_columns=text + column if column else text,
             visual=visual.to(device, non_blocking=True),
             view_ends=(ends * _STRIDE).to(device, non_blocking=True),
             num_question=len(layout.question),
-            start_length=layout.length,
         )
+
+    def to(self, device: torch.device) -> TokenState:
+        """The same on another device; itself where it is there already."""
+        if self.visual.device == device:
+            return self
+        tensors: dict[str, Any] = {name: x.to(device) for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **tensors)
 
     @property
     def visual_slots(self) -> Tensor:
@@ -83,11 +88,11 @@ class TokenState:
     def length(self) -> int:
         return self.text_slots.shape[0] + self.num_visual
 
-    def positions(self) -> Tensor:
-        """Position in the unpruned sequence of every current token, in sequence order, shape (length,)."""
-        out = self.text_positions.new_empty(self.length)
-        out[self.text_slots] = self.text_positions
-        out[self.visual_slots] = self.visual[_POSITION]
+    def columns(self) -> Tensor:
+        """Column of every current token in the batch that entered the decoder, in sequence order, shape (length,)."""
+        out = self.text_columns.new_empty(self.length)
+        out[self.text_slots] = self.text_columns
+        out[self.visual_slots] = self.visual[_COLUMN]
         return out
 
     def apply(self, selection: Selection, hidden: Tensor, layer: int) -> tuple[TokenState, Tensor]:

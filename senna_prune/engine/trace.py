@@ -14,16 +14,16 @@ class SampleTrace:
     """One sample of one prefill.
 
     Attributes:
-        plan: how many visual tokens enter each layer.
+        counts: how many visual tokens enter each layer.
         num_visual: visual tokens of the unpruned prompt.
         num_text: text tokens of the prompt; they enter every layer.
         num_views: camera views.
-        complexity: the number that chose the plan, None for static methods.
+        complexity: the number that chose the counts, None for static methods.
         origins: per layer, index in the original visual list of each token entering it (negative: merged), (n,).
         views: per layer, view number of each token entering it, (n,).
     """
 
-    plan: LayerPlan
+    counts: LayerPlan
     num_visual: int
     num_text: int
     num_views: int
@@ -39,7 +39,7 @@ class SampleTrace:
     @property
     def after(self) -> tuple[int, ...]:
         """Visual tokens after each of the L layers (published accounting)."""
-        return (*self.entering[1:], self.plan.tokens[-1])
+        return (*self.entering[1:], self.counts.tokens[-1])
 
     def per_view(self) -> list[list[int]]:
         """Visual tokens entering each layer by view: L rows of num_views counts."""

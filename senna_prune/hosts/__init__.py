@@ -1,1 +1,1 @@
-"""Host models: where the visual tokens of a model stand in its prompt, and what its vision tower saw."""
+"""Host models, one file each, named by `config.model_type`: where their visual tokens stand, what their tower saw."""

@@ -1,4 +1,4 @@
-"""Carries what Senna's vision tower knows about 576 patches to the 128 mixed tokens of a view.
+"""Senna: placeholders of a fixed number per view, and evidence carried from the tower's patches to mixed tokens.
 
 Our stated adaptation (no published method supports Senna): the adapter's three linear maps over the token axis, taken
 in absolute value and without their activations, say how much each patch feeds each token: A = |W3| |W2| |W1|, rows
@@ -7,35 +7,70 @@ normalised to 1. A score on patches becomes A a on tokens; the same A draws toke
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from senna_prune.errors import InputError
+from senna_prune.hosts.host import Host
+from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import VisionEvidence
 
 
+class SennaHost(Host):
+    """See `Host`."""
+
+    @cached_property
+    def paths(self) -> Tensor:
+        """`adapter_paths` of the model."""
+        return adapter_paths(self.model)
+
+    def layouts(self, rows: Sequence[Tensor], inputs: Mapping[str, Any]) -> list[TokenLayout]:
+        config = self.model.config
+        return [TokenLayout.from_ids(row, config.image_token_id, config.num_view_tokens) for row in rows]
+
+    def see(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], list[VisionEvidence] | None]:
+        pixels = inputs.get("pixel_values")
+        if pixels is None:
+            return dict(inputs), None
+        features = self.model.get_image_features(pixels, output_evidence=True)
+        evidence = senna_evidence(features.cls_attention, features.patch_keys, self.paths)
+        return {**inputs, "pixel_values": None, "image_features": features.tokens}, evidence
+
+
 def adapter_paths(model: nn.Module) -> Tensor:
-    """A of shape (tokens per view, patches), float32, rows summing to 1."""
+    """A of shape (tokens per view, patches), float32, rows summing to 1.
+
+    Raises:
+        InputError: the adapter's weights are not in memory.
+    """
     host: Any = model
     paths: Tensor | None = None
     for module in getattr(host, "model", host).img_adapter.modules():
         if isinstance(module, nn.Linear):
+            if module.weight.is_meta:
+                raise InputError("the adapter's weights are offloaded", hint="keep img_adapter on a device")
             weight = module.weight.detach().float().abs()
             paths = weight if paths is None else weight @ paths
     assert paths is not None
     return paths / paths.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def senna_evidence(features: Any, paths: Tensor) -> list[VisionEvidence]:
-    """Evidence per sample from `get_image_features(..., output_evidence=True)`, along `adapter_paths(model)`.
+def senna_evidence(cls_attention: Tensor, keys: Tensor | None, paths: Tensor) -> list[VisionEvidence]:
+    """Evidence per sample from what the vision tower saw.
 
-    Patch scores (batch, views, patches) and keys (batch, views, patches, key_dim) become token scores (views * tokens,)
-    and keys (views * tokens, key_dim), in the order of the visual list.
+    Args:
+        cls_attention: class-token attention to patches, (batch, views, patches).
+        keys: of the patches, (batch, views, patches, key_dim), or None.
+        paths: `adapter_paths(model)`.
+
+    Returns:
+        Token scores (views * tokens,) and keys (views * tokens, key_dim), in the order of the visual list.
     """
-    paths = paths.to(features.cls_attention.device)
-    scores = torch.einsum("tp,bvp->bvt", paths, features.cls_attention.float()).flatten(1)
-    keys = None
-    if features.patch_keys is not None:
-        keys = torch.einsum("tp,bvpk->bvtk", paths, features.patch_keys.float()).flatten(1, 2)
-    return [VisionEvidence(score, None if keys is None else keys[i]) for i, score in enumerate(scores)]
+    paths = paths.to(cls_attention.device)
+    scores = torch.einsum("tp,bvp->bvt", paths, cls_attention.float()).flatten(1)
+    mixed = None if keys is None else torch.einsum("tp,bvpk->bvtk", paths, keys.float()).flatten(1, 2)
+    return [VisionEvidence(score, None if mixed is None else mixed[i]) for i, score in enumerate(scores)]

@@ -1,15 +1,85 @@
-"""What a caller hands to the `Planner`, checked: cameras, speed and command."""
+"""What a caller hands to the `Planner`, checked: settings, cameras, speed and command."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import get_args
+
+import torch
 
 from senna_prune.errors import InputError, nearest_of
+from senna_prune.model.modeling import SennaForConditionalGeneration
+from senna_prune.model.processing import SennaProcessor
 from senna_prune.pictures import Picture
-from senna_prune.task.labels import CAMERAS, Command
+from senna_prune.task.labels import CAMERAS, Command, Readout
 from senna_prune.task.prompts import planning_question
+
+
+def require(holds: bool, argument: str, value: object, wanted: str) -> None:
+    """Refuse an argument.
+
+    Raises:
+        InputError: `holds` is false.
+    """
+    if not holds:
+        shown = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+        raise InputError(f"{shown} is not {wanted}", where=argument)
+
+
+def check_settings(
+    model: object, processor: object, pruner: object, readout: object, system: object, max_new_tokens: object
+) -> None:
+    """Check the settings of a `Planner` that nothing else checks.
+
+    Raises:
+        InputError: one is of the wrong type or out of range.
+    """
+    require(isinstance(model, SennaForConditionalGeneration), "model", model, "a SennaForConditionalGeneration")
+    require(isinstance(processor, SennaProcessor), "processor", processor, "a SennaProcessor")
+    if pruner is not None:
+        require_pruner(pruner)
+    if readout not in get_args(Readout):
+        raise InputError(f"unknown readout {readout!r}", hint="use one of: " + ", ".join(get_args(Readout)))
+    require(isinstance(system, str), "system", system, "the name of a system sentence")
+    whole = isinstance(max_new_tokens, int) and not isinstance(max_new_tokens, bool) and max_new_tokens >= 1
+    require(whole, "max_new_tokens", max_new_tokens, "a number of tokens, 1 or more")
+
+
+def require_pruner(pruner: object) -> None:
+    """Refuse what is neither a `Pruner` nor acts as one.
+
+    Raises:
+        InputError: it has not the parts of one.
+    """
+    acts = hasattr(pruner, "select") and hasattr(pruner, "needs")
+    require(acts, "pruner", pruner, "a Pruner, which pruner_for builds")
+
+
+def device_of(model: SennaForConditionalGeneration) -> torch.device:
+    """Where a model takes its inputs: the device of its first weight that is in memory.
+
+    Raises:
+        InputError: none is: the model was built on the meta device, or is wholly offloaded.
+    """
+    for weight in model.parameters():
+        if not weight.is_meta:
+            return weight.device
+    raise InputError("no weight is in memory, all are on the meta device", where="model", hint="use load_senna")
+
+
+def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
+    """Refuse to run a model in half precision under an autocast to another type, which torch cannot mix.
+
+    Raises:
+        InputError: it would.
+    """
+    if not torch.is_autocast_enabled(device.type):
+        return
+    target = torch.get_autocast_dtype(device.type)
+    if dtype not in (torch.float32, target):
+        raise InputError(f"autocast to {target} of a model in {dtype}", hint="leave the autocast context")
 
 
 def views_in_order(images: Mapping[str, Picture], cameras: Sequence[str]) -> list[Picture]:

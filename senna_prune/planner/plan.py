@@ -10,31 +10,23 @@ from torch import Tensor
 from senna_prune.engine import SampleTrace
 from senna_prune.model.vision import SennaImageFeatures
 from senna_prune.pictures import Picture
+from senna_prune.planner.evidence import Evidence
+from senna_prune.planner.readouts import Reading
 from senna_prune.planner.timing import Timing
-from senna_prune.task.labels import Command, Path, Speed
+from senna_prune.task.labels import Command
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A meta-action for the next three seconds and how it came about.
+class Plan(Reading):
+    """A meta-action for the next three seconds (see `Reading`) and how it came about.
 
     Attributes:
-        speed, path: the plan; None where a freely generated answer names no class or contradicts itself.
-        text: the answer in words.
-        distribution: probability of each of the 20 plans, normalised over them, in the order of `PLANS`; None with
-            readout "generate", which computes none.
         trace: which visual tokens entered which layer.
         timing: milliseconds per stage.
-        readout_positions: tokens that ran through the decoder after the prompt.
     """
 
-    speed: Speed | None
-    path: Path | None
-    text: str
-    distribution: Mapping[tuple[Speed, Path], float] | None
     trace: SampleTrace
     timing: Timing
-    readout_positions: int
 
 
 @dataclass(frozen=True)
@@ -67,10 +59,14 @@ class EncodedFrame:
 
     Attributes:
         input_ids: shape (S,), with placeholders.
-        features: visual tokens and evidence, batch of one.
-        stages: milliseconds of the stages behind it.
+        features: visual tokens, batch of one; their evidence is in `evidence`.
+        stages: milliseconds of the stages that made it.
+        evidence: what the tower saw of this frame and of those encoded with it, computed when a pruner asks.
+        number: which of these frames it is.
     """
 
     input_ids: Tensor
     features: SennaImageFeatures
     stages: Mapping[str, float]
+    evidence: Evidence
+    number: int

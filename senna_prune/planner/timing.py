@@ -67,4 +67,4 @@ class FirstTokenStreamer(BaseStreamer):
             self.stopwatch.lap("prefill")
 
     def end(self) -> None:
-        """Nothing is kept back."""
+        """Nothing is buffered."""

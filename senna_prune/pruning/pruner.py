@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from senna_prune.errors import PruningError
@@ -17,20 +17,19 @@ Scope = Literal["joint", "per_view"]
 
 @dataclass(frozen=True)
 class Pruner:
-    """Complexity + schedule + scorer + merger + options. No state, no hooks.
+    """Complexity + schedule + scorer + merger + options. No hooks, and no state but solved schedules.
 
     Attributes:
         name: registered name of the method.
-        num_layers: layers of the decoder it is built for.
         schedule: how many tokens enter each layer.
         scorer: which ones.
         complexity: number per sample the schedule depends on, or None.
         merger: merges some of the others into new tokens; None drops them all.
         positions, text_scope, scope, min_tokens_per_view, view_weights: see `registry.Method`.
+        num_layers: decoder layers it was built for; None fits any decoder.
     """
 
     name: str
-    num_layers: int
     schedule: BudgetedSchedule
     scorer: Scorer
     complexity: Complexity | None = None
@@ -40,6 +39,10 @@ class Pruner:
     scope: Scope = "joint"
     min_tokens_per_view: int = 0
     view_weights: tuple[float, ...] | None = None
+    num_layers: int | None = None
+    _solved: dict[tuple[int, int, float | None], LayerPlan] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def needs(self) -> frozenset[str]:
@@ -47,8 +50,13 @@ class Pruner:
         return self.scorer.needs | (self.complexity.needs if self.complexity else frozenset())
 
     def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
-        """Tokens per layer; see `BudgetedSchedule.plan`."""
-        return self.schedule.plan(num_visual, num_layers, complexity)
+        """Tokens per layer; see `BudgetedSchedule.plan`. Equal arguments are solved once, as it takes milliseconds."""
+        asked = (num_visual, num_layers, complexity)
+        if asked not in self._solved:
+            if len(self._solved) >= 1024:
+                self._solved.clear()
+            self._solved[asked] = self.schedule.plan(*asked)
+        return self._solved[asked]
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
         """The counts and how they were found."""

@@ -71,7 +71,7 @@ def test_autoprune(case: Path) -> None:
     for layer in range(1, LAYERS - 1):
         assert trace.origins[layer + 1].tolist() == origins(stored[f"origin_layer{layer}"], layer + 1)
     assert list(trace.after) == stored["visual_counts_after_layer"].tolist()
-    assert trace.plan.merged[1:] == tuple(stored["cluster_counts"])
+    assert trace.counts.merged[1:] == tuple(stored["cluster_counts"])
     assert trace.complexity == pytest.approx(float(stored["mi_layer1"]), abs=1e-4)
     # The reference carries out the cut behind the last layer too; nothing but these rows shows it.
     pre, post, current = given["pre"], given["post"], trace.entering[-1]

@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM
 
 from senna_prune.engine import prune
 from senna_prune.engine.decoder import find_decoder
-from senna_prune.engine.probe import Probe
+from senna_prune.engine.probe import Capture
 from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, Observation
@@ -368,8 +368,8 @@ def test_rows_are_computed_once_and_only_if_asked_for(
     """Complexity and scorer share the rows of a layer; LATE cuts before layers 2 and 3."""
     model, processor = tiny_senna()
     calls: list[int] = []
-    rows = Probe.rows
-    monkeypatch.setattr(Probe, "rows", lambda self, *args: calls.append(self.armed) or rows(self, *args))
+    rows = Capture.rows
+    monkeypatch.setattr(Capture, "rows", lambda self, *args: calls.append(self.layer) or rows(self, *args))
 
     class Measure:
         layer = 1

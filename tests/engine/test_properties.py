@@ -67,12 +67,12 @@ def test_every_method_keeps_its_promises(name: str, retention: float, views: tup
     for i, sample in enumerate(trace.samples):
         assert sample.num_text == prompts[i] - num_visual, "text is never cut"
         assert [lengths[i] - sample.num_text for lengths in trace.cache_lengths] == list(sample.entering)
-        assert sample.entering == sample.plan.tokens[:-1]
+        assert sample.entering == sample.counts.tokens[:-1]
         for kept in sample.kept():
             assert kept == sorted(set(kept))
             assert set(kept) <= set(range(num_visual))
         found = policy.resolve(num_visual, 4, sample.complexity)
-        assert found.plan == sample.plan
+        assert found.plan == sample.counts
         target, mean = retention * num_visual, sum(sample.entering) / 4
         assert found.note or mean == pytest.approx(target, rel=TOLERANCE)
 

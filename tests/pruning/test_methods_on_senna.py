@@ -85,7 +85,7 @@ def test_a_batch_gives_what_its_samples_give(senna: tuple[Any, Any], name: str, 
     for i, (alone, single) in enumerate(singles):
         torch.testing.assert_close(together[i], alone[0], atol=1e-5, rtol=1e-4)
         mine, its = trace.samples[i], single.samples[0]
-        assert mine.entering == its.entering == mine.plan.tokens[:-1]
+        assert mine.entering == its.entering == mine.counts.tokens[:-1]
         for ours, theirs in zip(mine.origins, its.origins, strict=True):
             assert ours.tolist() == theirs.tolist()
         for layer, origin in enumerate(mine.origins):

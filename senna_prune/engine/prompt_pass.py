@@ -1,0 +1,293 @@
+"""One pass of a batch of prompts through the decoder: measures complexity, decides and carries out every cut."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from senna_prune.engine.decode import CacheShape, PromptCache
+from senna_prune.engine.decoder import Decoder, moved
+from senna_prune.engine.masks import attention_mask, pad_left
+from senna_prune.engine.probe import Capture, next_rows, take
+from senna_prune.engine.sample import Sample
+from senna_prune.engine.sequence import TokenState
+from senna_prune.engine.trace import SampleTrace
+from senna_prune.errors import InputError, PruningError
+from senna_prune.model.token_layout import TokenLayout
+from senna_prune.pruning.interface import (
+    EMBEDDINGS,
+    LAST_ATTENTION,
+    NEXT_ATTENTION,
+    ROPE_PRODUCT,
+    TEXT_ATTENTION,
+    VISION,
+    Observation,
+    VisionEvidence,
+)
+from senna_prune.pruning.pruner import Pruner
+
+
+class PromptPass:
+    """Made when prompts enter the decoder, dropped at the end; decides and carries out every boundary.
+
+    Args:
+        decoder, pruner: what runs, and the policy.
+        layouts: one per prompt.
+        starts: columns at which the prompts begin in the padded batch.
+        vision: evidence per prompt, or None.
+        embeds: decoder inputs, (batch, width, d).
+        position_ids: as the decoder gets them: None, (batch or 1, width) or, under M-RoPE, (3 or 4, batch, width).
+        first_cut: first layer before which the host lets tokens be removed.
+
+    Raises:
+        PruningError: the policy needs evidence or text that is not there.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        pruner: Pruner,
+        layouts: Sequence[TokenLayout],
+        starts: Sequence[int],
+        vision: Sequence[VisionEvidence] | None,
+        embeds: Tensor,
+        position_ids: Tensor | None,
+        first_cut: int = 0,
+    ) -> None:
+        self.decoder, self.pruner, self.device = decoder, pruner, embeds.device
+        self.repacked = pruner.positions == "repacked"
+        self.needs = pruner.needs | (pruner.complexity.needs if pruner.complexity else frozenset())
+        self.samples = []
+        for i, (layout, start) in enumerate(zip(layouts, starts, strict=True)):
+            state = TokenState.start(layout, start, self.device)
+            counts = pruner.plan(layout.num_visual, decoder.num_layers)
+            if first_cut and counts.tokens[first_cut - 1] < layout.num_visual:
+                raise PruningError(
+                    f"method {pruner.name!r} cuts before layer {first_cut}, the first that this model allows",
+                    hint="choose a method or an option that cuts later",
+                )
+            trace = SampleTrace(counts, layout.num_visual, state.text_slots.shape[0], len(layout.views))
+            self.samples.append(Sample(state, start, trace, vision[i] if vision else None))
+        self._require_inputs()
+        for sample, row in zip(self.samples, embeds, strict=True):
+            sample.move(self.device)
+            if EMBEDDINGS in self.needs:
+                own = row[sample.span]
+                sample.embeddings = (take(own, self._queries(sample.state)), own[sample.state.visual_slots])
+        ends = torch.tensor([sample.span.stop for sample in self.samples]).to(self.device, non_blocking=True)
+        if position_ids is not None:
+            # A prompt ends in text, whose positions under M-RoPE are the same on all three axes.
+            flat = position_ids if position_ids.ndim == 2 else position_ids[-1]
+            ends = flat.expand(len(layouts), -1).gather(1, ends[:, None] - 1).squeeze(1) + 1
+        self.next_positions = ends
+        self.tables: tuple[Tensor, Tensor] | None = None
+        self.overrides: dict[str, Any] = {}
+        self.shapes: list[CacheShape] = []
+        self.cache: Any = None
+        self.capture: Capture | None = None
+        self.biases: dict[Any, Tensor] = {}
+
+    def _require_inputs(self) -> None:
+        needs, states = self.needs, [sample.state for sample in self.samples]
+        asks_text = {TEXT_ATTENTION, EMBEDDINGS} & needs and self.pruner.text_scope == "question"
+        if asks_text and any(state.num_visual and not state.num_question for state in states):
+            raise PruningError("no text follows the last view", where="text_scope", hint="use text_scope all_text")
+        if VISION in needs and any(s.state.num_visual and s.vision is None for s in self.samples):
+            raise PruningError(
+                f"method {self.pruner.name!r} needs the vision tower's attention and got none",
+                hint="pass pixel_values to the model, or vision= to prune()",
+            )
+
+    def leave(self) -> PromptCache:
+        """What the tokens that follow need to know."""
+        owner = (lambda: None) if self.cache is None else weakref.ref(self.cache)
+        return PromptCache(owner, tuple(self.shapes), self.next_positions, self.repacked)
+
+    def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """Decide and carry out boundary `layer` on `hidden`, shape (batch, width, d).
+
+        Returns:
+            The hidden states that enter the layer, and its other arguments.
+        """
+        if self.tables is None:
+            longest = max(sample.state.length for sample in self.samples)
+            places = torch.arange(longest, device=hidden.device)[None] if self.repacked else None
+            self.tables = kwargs["position_embeddings"] if places is None else self.decoder.rotary(hidden, places)
+        if hidden.device != self.device:
+            self.device = hidden.device
+            for sample in self.samples:
+                sample.move(self.device)
+        complexity = self.pruner.complexity
+        if complexity is not None and layer == complexity.layer + 1:
+            self._measure(layer, hidden)
+        hidden = self._cut(layer, hidden)
+        for sample in self.samples:
+            sample.trace.origins.append(sample.state.origin)
+            sample.trace.views.append(sample.state.views)
+        kwargs = kwargs | self.overrides
+        self.cache = kwargs.get("past_key_values")
+        spans = tuple((sample.span.start, sample.span.stop) for sample in self.samples)
+        self.shapes.append(CacheShape(spans, hidden.shape[1], bool(self.overrides)))
+        self._watch(layer, kwargs["position_embeddings"])
+        return hidden, kwargs
+
+    def _cut(self, layer: int, hidden: Tensor) -> Tensor:
+        cut = [sample.cut_at(layer) for sample in self.samples]
+        if not any(cut):
+            return hidden
+        rows = []
+        for i, sample in enumerate(self.samples):
+            own = hidden[i, sample.span]
+            if cut[i]:
+                counts = sample.trace.counts
+                observation = self._observe(i, layer, own, self.pruner.scorer.needs)
+                selection = self.pruner.select(observation, counts.tokens[layer], counts.merged[layer])
+                sample.state, own = sample.state.apply(selection, own, layer)
+                if sample.state.num_visual != counts.tokens[layer]:
+                    raise PruningError(
+                        f"method {self.pruner.name!r} kept {sample.state.num_visual} tokens at layer {layer}, "
+                        f"its schedule says {counts.tokens[layer]}"
+                    )
+            rows.append(own)
+        hidden = pad_left(rows)
+        for sample in self.samples:
+            sample.start = hidden.shape[1] - sample.state.length
+        self.overrides = self._write_overrides(hidden)
+        return hidden
+
+    def _measure(self, layer: int, hidden: Tensor) -> None:
+        """Measure every sample's complexity and settle its counts. The one host sync of a prefill.
+
+        Raises:
+            InputError: the complexity is not finite: the model's numbers are not.
+        """
+        complexity = self.pruner.complexity
+        assert complexity is not None
+        measured = []
+        for i, sample in enumerate(self.samples):
+            observation = self._observe(i, layer, hidden[i, sample.span], complexity.needs)
+            measured.append(complexity.measure(observation).float())
+            shares = {TEXT_ATTENTION} <= complexity.needs & self.pruner.scorer.needs
+            sample.rows = observation.rows if shares else None
+        for sample, value in zip(self.samples, torch.stack(measured).tolist(), strict=True):
+            if not math.isfinite(value):
+                raise not_finite(hidden)
+            sample.trace.complexity = value
+            sample.trace.counts = self.pruner.plan(sample.trace.num_visual, self.decoder.num_layers, value)
+
+    def _watch(self, layer: int, tables: tuple[Tensor, Tensor]) -> None:
+        """Layer `layer` is about to run: catch its projections if boundary `layer + 1` will ask for attention.
+
+        Where complexity is measured at that boundary, the counts known so far do not tell whether it cuts.
+        """
+        complexity, boundary, self.capture = self.pruner.complexity, layer + 1, None
+        if boundary == self.decoder.num_layers or not {TEXT_ATTENTION, LAST_ATTENTION} & self.needs:
+            return
+        if (complexity is not None and complexity.layer == layer) or any(s.cut_at(boundary) for s in self.samples):
+            self.capture = Capture(self.decoder, layer, tables, self.cache, self.biases)
+
+    def _observe(self, number: int, layer: int, hidden: Tensor, needs: frozenset[str]) -> Observation:
+        """What complexity or scorer, which declare `needs`, see of one sample at boundary `layer`.
+
+        Args:
+            hidden: the sample's hidden states without padding, (length, d).
+        """
+        sample, rows = self.samples[number], None
+        state, queries = sample.state, self._queries(sample.state)
+        if layer > 0 and TEXT_ATTENTION in needs:
+            rows, sample.rows = sample.rows, None
+            rows = self._rows(number, queries) if rows is None else rows
+        elif NEXT_ATTENTION in needs:
+            rows = next_rows(self.decoder, layer, hidden, *self._own_tables(number))
+        elif layer > 0 and LAST_ATTENTION in needs:
+            rows = self._rows(number, 1)
+        text, visual = sample.embeddings if sample.embeddings and EMBEDDINGS in needs else (None, None)
+        return Observation(
+            layer=layer,
+            num_layers=self.decoder.num_layers,
+            origin=state.origin,
+            views=state.views,
+            num_views=state.view_ends.shape[0],
+            slots=state.visual_slots,
+            sequence=hidden,
+            rows=rows,
+            vision=sample.vision,
+            text_embeddings=text,
+            visual_embeddings=visual,
+            rope_product=self._rope_product(number, queries) if ROPE_PRODUCT in needs else None,
+        )
+
+    def _rows(self, number: int, queries: Tensor | int) -> Tensor:
+        assert self.capture is not None
+        return self.capture.rows(number, self.samples[number].span, queries)
+
+    def _queries(self, state: TokenState) -> Tensor | int:
+        """Places of the text queries in the sample's sequence, or how many of its last tokens they are."""
+        return state.text_slots if self.pruner.text_scope == "all_text" else state.num_question
+
+    def _columns(self, state: TokenState) -> Tensor:
+        """Where the rotary tables hold the positions of a sample's tokens, (length,)."""
+        return torch.arange(state.length, device=self.device) if self.repacked else state.columns()
+
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """Cosine and sine, each (batch or 1, width, head_dim): the model's own, or of renumbered positions."""
+        assert self.tables is not None
+        cos, sin = self.tables = (moved(self.tables[0], self.device), moved(self.tables[1], self.device))
+        return cos, sin
+
+    def _own_tables(self, number: int) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of one sample, each (length, head_dim)."""
+        cos, sin = self._tables()
+        row, columns = number if cos.shape[0] > 1 else 0, self._columns(self.samples[number].state)
+        return cos[row].index_select(0, columns), sin[row].index_select(0, columns)
+
+    def _rope_product(self, number: int, queries: Tensor | int) -> Tensor:
+        """<R_a 1, R_b 1> for query position a and visual position b, float32, (queries, n)."""
+        cos, sin = self._own_tables(number)
+        half = cos.shape[-1] // 2
+        ones = (cos + torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)).float()
+        return take(ones, queries) @ ones[self.samples[number].state.visual_slots].T
+
+    def _write_overrides(self, hidden: Tensor) -> dict[str, Any]:
+        """Mask and rotary tables for a batch that has been cut at least once."""
+        width, (cos, sin) = hidden.shape[1], self._tables()
+        if self.repacked and all(sample.start == 0 for sample in self.samples):
+            tables = (cos[:, :width], sin[:, :width])
+        else:
+            columns = pad_left([self._columns(sample.state) for sample in self.samples])
+            if cos.shape[0] == 1:
+                tables = (cos[0][columns], sin[0][columns])
+            else:
+                rows = torch.arange(len(columns), device=self.device)[:, None]
+                tables = (cos[rows, columns], sin[rows, columns])
+        return {
+            "attention_mask": attention_mask(
+                [(sample.start, width) for sample in self.samples],
+                width,
+                width,
+                implementation=self.decoder.attention,
+                dtype=hidden.dtype,
+                device=hidden.device,
+            ),
+            "position_embeddings": tables,
+            # Rotation is done by the tables above; flash attention reads gaps in `position_ids` as packed sequences.
+            "position_ids": torch.arange(width, device=hidden.device)[None],
+        }
+
+
+def not_finite(tensor: Tensor) -> InputError:
+    """The error for a model whose numbers, of which `tensor` is one, are not finite: float16 overflows easily, and in
+    other types the weights are broken."""
+    kind = tensor.device.type
+    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
+    if dtype == torch.float16:
+        return InputError("the model's output is not finite: float16 overflows", hint="load it in bfloat16 or float32")
+    return InputError(
+        f"the model's output is not finite in {str(dtype).removeprefix('torch.')}",
+        hint="check the weights and the settings of the checkpoint",
+    )

@@ -1,0 +1,54 @@
+"""Evidence of the vision tower, computed when the first pruner asks for it: most methods do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from senna_prune.errors import InputError
+from senna_prune.hosts.senna import senna_evidence
+from senna_prune.model.modeling import SennaForConditionalGeneration
+from senna_prune.model.vision import vision_evidence
+from senna_prune.planner.timing import Stopwatch
+from senna_prune.pruning.interface import VisionEvidence
+
+
+class Evidence:
+    """Evidence of frames that went through the tower together.
+
+    Args:
+        model: whose tower saw them.
+        entering: hidden states that entered the last layer that ran, (frames * views, 1 + patches, width), or None for
+            a tower of no layers.
+        frames: how many.
+        paths: returns `adapter_paths` of the model.
+    """
+
+    def __init__(
+        self,
+        model: SennaForConditionalGeneration,
+        entering: Tensor | None,
+        frames: int,
+        paths: Callable[[], Tensor],
+    ) -> None:
+        self.model, self.entering, self.frames, self.paths = model, entering, frames, paths
+
+    @cached_property
+    def computed(self) -> tuple[list[VisionEvidence], float]:
+        """Evidence per frame, and the milliseconds it took for each.
+
+        Raises:
+            InputError: the tower has no layer to read it from.
+        """
+        if self.entering is None:
+            raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
+        inner, watch = self.model.model, Stopwatch(self.entering.device)
+        layer: Any = inner.vision_tower.encoder.layers[inner.config.num_vision_layers - 1]
+        attention, keys = (part.unflatten(0, (self.frames, 1, -1)) for part in vision_evidence(layer, self.entering))
+        found = [senna_evidence(*frame, self.paths())[0] for frame in zip(attention, keys, strict=True)]
+        self.entering = None
+        watch.lap("vision")
+        return found, watch.stages["vision"] / self.frames

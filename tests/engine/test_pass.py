@@ -1,0 +1,267 @@
+"""One pass object per prefill: what arms its probe, how often it solves, where its state lives, when it goes."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate import dispatch_model
+from accelerate.hooks import AlignDevicesHook, add_hook_to_module, attach_execution_device_hook
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import LlamaForCausalLM, Qwen2_5_VLTextConfig, Qwen2_5_VLTextModel
+
+from senna_prune.engine import prefill, prune
+from senna_prune.engine.decoder import find_decoder
+from senna_prune.engine.prompt_pass import PromptPass
+from senna_prune.errors import InputError, PruningError
+from senna_prune.hosts.senna import SennaHost
+from senna_prune.model.token_layout import TokenLayout
+from senna_prune.planner.planner import pruner_for
+from senna_prune.pruning import Budget, make_pruner
+from senna_prune.pruning.interface import EMBEDDINGS, LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, Observation
+from senna_prune.pruning.schedules import BudgetedSchedule
+from tests.engine.policies import ScriptedPruner
+from tests.engine.test_prefill import EARLY, LATE, inputs_for
+from tests.fakes import tiny_senna
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A complexity that is always the same, measured on embeddings."""
+
+    value: float
+    layer: int = 1
+    needs: frozenset[str] = frozenset({EMBEDDINGS})
+
+    def measure(self, observation: Observation) -> Tensor:
+        assert observation.text_embeddings is not None
+        return torch.tensor(self.value)
+
+
+@pytest.mark.parametrize(("retention", "complexity", "layers"), [(0.5, 0.9, 32), (0.55, 0.3, 8)])
+def test_a_schedule_that_cuts_only_once_complexity_is_measured(
+    retention: float, complexity: float, layers: int
+) -> None:
+    model, processor = tiny_senna(num_layers=layers)
+    options = {"variant": "paper", "indicator": "cosine"}
+    policy = pruner_for(model, "autoprune", Budget.retention(retention), **options)
+    policy = replace(policy, complexity=Fixed(complexity))
+    unmeasured = policy.plan(48, layers)
+    with torch.no_grad(), prune(model, policy) as trace:
+        model(**inputs_for(model, processor))
+    counts = trace.samples[0].counts
+    assert counts == policy.plan(48, layers, complexity)
+    assert counts.tokens[2] < unmeasured.tokens[2] == 48, "the case is no test of this"
+
+
+def test_a_schedule_is_solved_once_per_count_and_complexity(monkeypatch: pytest.MonkeyPatch) -> None:
+    solved: list[Any] = []
+    plan = BudgetedSchedule.plan
+    monkeypatch.setattr(BudgetedSchedule, "plan", lambda self, *asked: solved.append(asked) or plan(self, *asked))
+    model, processor = tiny_senna()
+    measured = set()
+    policy = pruner_for(model, "autoprune", Budget.retention(0.5))
+    for speeds in ((6.0,), (6.0, 12.0), (6.0,)):
+        with torch.no_grad(), prune(model, policy) as trace:
+            model(**inputs_for(model, processor, speeds))
+        measured |= {sample.complexity for sample in trace.samples}
+    assert len(solved) == len(set(solved)) == 1 + len(measured)
+
+
+def test_one_context_serves_prompts_of_any_number_and_length() -> None:
+    model, processor = tiny_senna()
+    policy = pruner_for(model, "autoprune", Budget.retention(0.5))
+    batches = [inputs_for(model, processor, speeds) for speeds in ((6.0,), (0.0, 6.0, 120.0), (120.0, 0.0))]
+    batches.append({"input_ids": torch.randint(3, 500, (1, 12))})
+    expected = []
+    for batch in batches:
+        with torch.no_grad(), prune(model, policy):
+            expected.append(model(**batch).logits)
+    with torch.no_grad(), prune(model, policy) as trace:
+        for batch, logits in zip(batches, expected, strict=True):
+            assert torch.equal(model(**batch).logits, logits)
+            assert len(trace.samples) == len(batch["input_ids"])
+
+
+def test_the_pass_is_gone_when_the_prompt_is_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = tiny_senna()
+    made: list[Any] = []
+
+    class Watched(PromptPass):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            made.append(weakref.ref(self))
+
+    monkeypatch.setattr(prefill, "PromptPass", Watched)
+    policy = ScriptedPruner(LATE, needs=frozenset({TEXT_ATTENTION}))
+    with torch.no_grad(), prune(model, policy):
+        cache = model(**inputs_for(model, processor), use_cache=True).past_key_values
+        gc.collect()
+        assert [one() for one in made] == [None]
+        with pytest.raises(RuntimeError):
+            model(input_ids=torch.tensor([[5]]), attention_mask=torch.ones(3, 3, 3, 3), past_key_values=cache)
+        model(**inputs_for(model, processor))
+    gc.collect()
+    assert [one() for one in made] == [None, None]
+
+
+def test_layers_on_disk_prune_as_those_in_memory(tmp_path: Path) -> None:
+    model, processor = tiny_senna()
+    inputs = inputs_for(model, processor, (6.0, 12.0))
+    methods = ("none", "autoprune", "fastv", "sparsevlm", "visionzip")
+
+    def read() -> list[Tensor]:
+        logits = []
+        for name in methods:
+            with torch.no_grad(), prune(model, pruner_for(model, name, Budget.retention(0.5))):
+                logits.append(model(**inputs).logits)
+        return logits
+
+    expected = read()
+    places = dict.fromkeys(["vision_tower", "multi_modal_projector", "img_adapter"], "cpu")
+    places |= {f"language_model.{part}": "cpu" for part in ("embed_tokens", "norm", "rotary_emb")}
+    places |= {f"language_model.layers.{i}": "cpu" if i < 1 else "disk" for i in range(4)}
+    dispatch_model(
+        model, {f"model.{part}": where for part, where in places.items()} | {"lm_head": "cpu"}, offload_dir=tmp_path
+    )
+    assert next(find_decoder(model).layers[3].parameters()).is_meta
+    for one, other in zip(read(), expected, strict=True):
+        assert torch.equal(one, other)
+
+
+class Placed(TokenLayout):
+    """A layout whose tensors a fake tensor mode can make: no sizes that depend on data."""
+
+    @property
+    def text(self) -> Tensor:
+        (span,) = self.views.values()
+        return torch.cat([torch.arange(span.start), torch.arange(span.stop, self.length)])
+
+    @property
+    def view_of_visual(self) -> Tensor:
+        return torch.zeros(self.num_visual, dtype=torch.long)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("positions", ["original", "repacked"])
+@pytest.mark.parametrize("need", [TEXT_ATTENTION, LAST_ATTENTION, NEXT_ATTENTION, EMBEDDINGS])
+def test_state_follows_the_layers_over_two_devices(
+    need: str, positions: str, attention: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fake tensors compute nothing and raise where two devices meet: here the CPU and the meta device."""
+    config = tiny_senna()[0].config.text_config
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        host = LlamaForCausalLM._from_config(config, attn_implementation=attention).eval()
+        for module, device in [
+            (host.model.embed_tokens, "cpu"),
+            (host.model.rotary_emb, "cpu"),
+            (host.model.norm, "meta"),
+        ]:
+            _place(module, device)
+        for index, layer in enumerate(host.model.layers):
+            _place(layer, "cpu" if index < 2 else "meta")
+        _place(host.lm_head, "meta")
+        layouts = [Placed(40, {"image": range(5, 29)}), Placed(36, {"image": range(5, 29)})]
+        monkeypatch.setattr(prefill, "spans_of", lambda *_: ([40, 36], [0, 4]))
+        policy = ScriptedPruner(
+            (1.0, 0.5, 0.25, 0.125),
+            needs=frozenset({need}),
+            positions=positions,
+            choose=lambda seen, count: seen.slots[:count] - 5,
+        )
+        ids = torch.zeros(2, 40, dtype=torch.long)
+        with torch.no_grad(), prune(host, policy, layouts=layouts) as trace:
+            cache = host(input_ids=ids, use_cache=True).past_key_values
+            step = host(input_ids=ids[:, :1], past_key_values=cache, use_cache=True)
+        assert {origin.device.type for origin in trace.samples[0].origins} == {"cpu", "meta"}
+        assert step.logits.device.type == "meta"
+
+
+def _place(module: torch.nn.Module, device: str) -> None:
+    for part in module.modules():
+        for name, weight in part.named_parameters(recurse=False):
+            setattr(part, name, torch.nn.Parameter(weight.detach().to(device)))
+    # As `dispatch_model` does for every block of a device map.
+    add_hook_to_module(module, AlignDevicesHook(execution_device=device, skip_keys="past_key_values"))
+    attach_execution_device_hook(module, device, skip_keys="past_key_values")
+
+
+def test_positions_of_three_axes_are_sliced_and_never_renumbered() -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": 128, "pad_token_id": 0, "initializer_range": 0.2}
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+    host = Qwen2_5_VLTextModel(Qwen2_5_VLTextConfig(**sizes, rope_parameters=rope)).eval()
+    layout = TokenLayout(40, {"image": range(6, 30)})
+    # Text, then an image of 4 x 6 patches, then text from the largest position on.
+    image = torch.stack([torch.full((24,), 6), 6 + torch.arange(24) // 6, 6 + torch.arange(24) % 6])
+    head, tail = torch.arange(6).expand(3, -1), torch.arange(12, 22).expand(3, -1)
+    positions = torch.cat([head, image, tail], dim=1)[:, None]
+    embeds, following = torch.randn(1, 40, 64), torch.randn(1, 1, 64)
+    for fractions in (EARLY, LATE):
+        with torch.no_grad(), prune(host, ScriptedPruner(fractions), layouts=[layout]) as trace:
+            out = host(inputs_embeds=embeds, position_ids=positions, use_cache=True)
+            step = host(
+                inputs_embeds=following, past_key_values=out.past_key_values, position_ids=torch.full((3, 1, 1), 22)
+            )
+        kept = trace.samples[0].kept()
+        everything = torch.cat([positions, torch.full((3, 1, 1), 22)], dim=2)
+        expected = _masked(host, torch.cat([embeds, following], dim=1), everything, layout, kept)
+        torch.testing.assert_close(out.last_hidden_state[0, -1], expected[-2], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(step.last_hidden_state[0, -1], expected[-1], atol=1e-5, rtol=1e-4)
+    with (
+        pytest.raises(PruningError, match=r"option positions: .*M-RoPE"),
+        prune(host, ScriptedPruner(LATE, positions="repacked"), layouts=[layout]),
+    ):
+        pass
+
+
+def _masked(host: Any, embeds: Tensor, positions: Tensor, layout: TokenLayout, kept: list[list[int]]) -> Tensor:
+    """Hidden states with every token in place, dropped ones hidden from the layer that drops them."""
+    handles, length = [], embeds.shape[1]
+    for layer, indices in zip(host.layers, kept, strict=True):
+        visible = torch.ones(length, dtype=torch.bool)
+        visible[layout.visual] = False
+        visible[layout.visual[torch.tensor(indices, dtype=torch.long)]] = True
+        allowed = (torch.ones(length, length).tril().bool() & visible) | torch.eye(length).bool()
+
+        def hook(module: Any, args: Any, kwargs: Any, allowed: Tensor = allowed) -> Any:
+            return args, kwargs | {"attention_mask": allowed[None, None]}
+
+        handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
+    with torch.no_grad():
+        states = host(inputs_embeds=embeds, position_ids=positions).last_hidden_state[0]
+    for handle in handles:
+        handle.remove()
+    return states
+
+
+def test_layers_that_the_host_protects_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor = tiny_senna()
+    monkeypatch.setattr(SennaHost, "first_cut", 2)
+    inputs = inputs_for(model, processor)
+    with torch.no_grad(), prune(model, ScriptedPruner(LATE)) as trace:
+        model(**inputs)
+    assert trace.samples[0].entering == (48, 48, 24, 12)
+    with torch.no_grad(), prune(model, ScriptedPruner(EARLY)), pytest.raises(PruningError, match="before layer 2"):
+        model(**inputs)
+
+
+def test_a_host_without_a_file_is_refused_by_name() -> None:
+    host = LlamaForCausalLM(tiny_senna()[0].config.text_config)
+    with (
+        pytest.raises(PruningError, match="'llama' has no file in hosts/, which knows senna"),
+        prune(host, make_pruner("none", Budget.retention(1.0), num_layers=4, num_heads=4, num_visual=48)),
+    ):
+        pass
+
+
+def test_inputs_that_tell_no_layout_are_named() -> None:
+    model, _ = tiny_senna()
+    with torch.no_grad(), prune(model, ScriptedPruner(LATE)), pytest.raises(InputError, match="no input_ids"):
+        model(inputs_embeds=torch.randn(1, 60, 64))
