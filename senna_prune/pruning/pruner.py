@@ -21,16 +21,15 @@ class Pruner:
 
     Attributes:
         name: registered name of the method.
-        num_layers: layers of the decoder it is built for.
         schedule: how many tokens enter each layer.
         scorer: which ones.
         complexity: number per sample the schedule depends on, or None.
         merger: merges some of the others into new tokens; None drops them all.
-        positions, text_scope, scope, min_tokens_per_view, view_weights: see `registry.Method`.
+        positions, text_scope, scope, min_tokens_per_view, view_weights: see `method.Method`.
+        num_layers: decoder layers it was built for; None fits any decoder.
     """
 
     name: str
-    num_layers: int
     schedule: BudgetedSchedule
     scorer: Scorer
     complexity: Complexity | None = None
@@ -40,6 +39,7 @@ class Pruner:
     scope: Scope = "joint"
     min_tokens_per_view: int = 0
     view_weights: tuple[float, ...] | None = None
+    num_layers: int | None = None
 
     @property
     def needs(self) -> frozenset[str]:

@@ -15,8 +15,8 @@ from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.curve_shapes import REFERENCE_LAYERS, Shape, curve, curve_area, logistic
 from senna_prune.pruning.interface import EMBEDDINGS, TEXT_ATTENTION, VISION, LayerPlan, Observation, Scorer
 from senna_prune.pruning.mergers import ClusterDropped, merged_count
+from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.registry import Host, Method
 from senna_prune.pruning.schedules import BudgetedSchedule
 from senna_prune.pruning.scorers import MeanAttention, VisionAttention
 

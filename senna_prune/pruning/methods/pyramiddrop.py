@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.interface import NEXT_ATTENTION, LayerPlan
+from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.registry import Host, Method
 from senna_prune.pruning.schedules import BudgetedSchedule, step_plan
 from senna_prune.pruning.scorers import MeanAttention
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.interface import EMBEDDINGS, ROPE_PRODUCT, TEXT_ATTENTION, LayerPlan, Observation
 from senna_prune.pruning.mergers import ClusterDropped, merged_count
+from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.registry import Host, Method
 from senna_prune.pruning.schedules import BudgetedSchedule
 
 Counts = tuple[float, ...]
