@@ -59,8 +59,8 @@ class Pruner:
 
         Args:
             observation: the sample before the cut.
-            keep_total: tokens behind the boundary, `plan.tokens[l]`.
-            merged: how many of them are merged anew, `plan.merged[l]`.
+            keep_total: tokens behind the boundary, `tokens[l]` of the counts.
+            merged: how many of them are merged anew, `merged[l]` of the counts.
 
         Raises:
             PruningError: `view_weights` are for another number of views.

@@ -209,14 +209,14 @@ class PaperCurve(RetentionCurve):
         height = self.budget.mean_tokens(num_visual) * num_layers / max(area, 1e-9)
         values = [height * self._curve(layer, k, x0) for layer in range(num_layers)]
 
-        def plan_at(log_scale: float) -> LayerPlan:
+        def counts_at(log_scale: float) -> LayerPlan:
             tokens = [num_visual] * min(MEASURED_LAYER + 1, num_layers)
             for value in values[MEASURED_LAYER + 1 :]:
                 tokens.append(min(max(math.floor(math.exp(log_scale) * value), 1), tokens[-1]))
             return LayerPlan((*tokens, tokens[-1]), (0,) * (num_layers + 1))
 
-        scale = self._fit(plan_at, -20.0, 20.0)
-        return plan_at(scale), f"I={complexity:.2f}, k={k:.3f}, x0={x0:.2f}, s={math.exp(scale):.4f}"
+        scale = self._fit(counts_at, -20.0, 20.0)
+        return counts_at(scale), f"I={complexity:.2f}, k={k:.3f}, x0={x0:.2f}, s={math.exp(scale):.4f}"
 
 
 class ReleasedCurve(RetentionCurve):
@@ -233,14 +233,14 @@ class ReleasedCurve(RetentionCurve):
             target = max(round(self.budget.mean_tokens(num_visual)), 1)
             first = min(int(CAP * target), num_visual)
             percent = released_keep_percent(values, first, target, num_visual)
-            plan = simulate(first, [math.ceil((first - 1) * value) for value in percent], num_visual)
-            return plan, f"I={complexity:.2f}, k={k:.3f}, scale={percent[0] / values[0]:.4f}"
+            counts = simulate(first, [math.ceil((first - 1) * value) for value in percent], num_visual)
+            return counts, f"I={complexity:.2f}, k={k:.3f}, scale={percent[0] / values[0]:.4f}"
         mean = self.budget.mean_tokens(num_visual)
         # A shallow decoder may not afford the released cap: leave one token for each later layer.
         affordable = int(mean * num_layers) - num_visual - (num_layers - 2)
         first = max(min(int(CAP * mean), affordable, num_visual), 1)
 
-        def plan_at(log_scale: float) -> LayerPlan:
+        def counts_at(log_scale: float) -> LayerPlan:
             scale = math.exp(log_scale)
             # Rounding up less with depth lets the counts change one at a time, so that the budget can be met; the
             # released rounding moves all layers of a flat curve together.
@@ -250,8 +250,8 @@ class ReleasedCurve(RetentionCurve):
             ]
             return simulate(first, keeps, num_visual)
 
-        scale = self._fit(plan_at, -20.0, 20.0)
-        return plan_at(scale), f"I={complexity:.2f}, k={k:.3f}, scale={math.exp(scale):.4f}"
+        scale = self._fit(counts_at, -20.0, 20.0)
+        return counts_at(scale), f"I={complexity:.2f}, k={k:.3f}, scale={math.exp(scale):.4f}"
 
 
 def simulate(first: int, keeps: Sequence[int], num_visual: int) -> LayerPlan:

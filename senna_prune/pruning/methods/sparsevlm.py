@@ -83,7 +83,7 @@ class Stages(BudgetedSchedule):
         shape = interpolated_counts(self.published, self.budget.mean_tokens(num_visual) / unit)
         layers = self.layers or _stages_at(num_layers)
 
-        def plan_at(log_factor: float) -> LayerPlan:
+        def counts_at(log_factor: float) -> LayerPlan:
             wanted = self.counts or [max(round(math.exp(log_factor) * unit * count), 1) for count in shape]
             cuts = {layer + 1: count for layer, count in zip(layers, wanted, strict=True) if layer + 1 < num_layers}
             tokens, merged = [num_visual], [0]
@@ -94,8 +94,8 @@ class Stages(BudgetedSchedule):
             return LayerPlan(tuple(tokens), tuple(merged))
 
         solved = not self.fixed and self.budget.accounting == "entering"
-        factor = self._fit(plan_at, -9.0, 9.0) if solved else 0.0
-        return plan_at(factor), f"factor {math.exp(factor):.3f} after layers {', '.join(map(str, layers))}"
+        factor = self._fit(counts_at, -9.0, 9.0) if solved else 0.0
+        return counts_at(factor), f"factor {math.exp(factor):.3f} after layers {', '.join(map(str, layers))}"
 
 
 def interpolated_counts(published: Mapping[int, Counts], retained: float) -> Counts:
