@@ -7,7 +7,7 @@ from typing import Any
 
 from senna_prune.engine import SampleTrace
 from senna_prune.pruning import Pruner
-from senna_prune.pruning.interface import LayerPlan, Observation, Selection
+from senna_prune.pruning.interface import LayerCounts, Observation, Selection
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Recorder:
 class Replay:
     """Carries out recorded selections: same gathers, same lengths, no probe, no complexity, no scores."""
 
-    layer_plan: LayerPlan
+    layer_plan: LayerCounts
     selections: dict[int, Selection]
     positions: str
     name: str = "replay"
@@ -47,7 +47,7 @@ class Replay:
         """The replay of the prefill that `recorder` has just watched."""
         return cls(trace.counts, dict(recorder.selections), recorder.pruner.positions)
 
-    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
+    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerCounts:
         return self.layer_plan
 
     def select(self, observation: Observation, keep_total: int, merged: int) -> Selection:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from senna_prune.pruning.interface import LayerPlan
+from senna_prune.pruning.interface import LayerCounts
 
 
 @dataclass
@@ -23,7 +23,7 @@ class SampleTrace:
         views: per layer, view number of each token entering it, (n,).
     """
 
-    counts: LayerPlan
+    counts: LayerCounts
     num_visual: int
     num_text: int
     num_views: int

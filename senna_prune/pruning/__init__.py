@@ -3,7 +3,14 @@
 from senna_prune.cost import DecoderCost
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.pruner import Pruner
-from senna_prune.pruning.registry import describe, make_method, make_pruner, method_names, method_options
+from senna_prune.pruning.registry import (
+    describe,
+    make_method,
+    make_pruner,
+    method_names,
+    method_options,
+    register_method,
+)
 from senna_prune.pruning.schedules import Resolution
 
 __all__ = [
@@ -16,4 +23,5 @@ __all__ = [
     "make_pruner",
     "method_names",
     "method_options",
+    "register_method",
 ]

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from senna_prune.cost import DecoderCost
 from senna_prune.errors import PruningError, nearest_of
-from senna_prune.pruning.interface import LayerPlan
+from senna_prune.pruning.interface import LayerCounts
 from senna_prune.pruning.options import shown
 
 Accounting = Literal["entering", "published"]
@@ -113,9 +113,9 @@ class Budget:
         """What `visual` tokens entering a layer take from the budget, in the budget's unit (tokens or FLOPs)."""
         return self.cost.layer(visual) if self.cost else visual
 
-    def plan_cost(self, plan: LayerPlan) -> float:
-        """What a plan takes, summed over layers."""
-        return sum(map(self.layer_cost, plan.tokens[:-1]))
+    def cost_of(self, counts: LayerCounts) -> float:
+        """What counts per layer take, summed over layers."""
+        return sum(map(self.layer_cost, counts.tokens[:-1]))
 
     def total(self, num_visual: int, num_layers: int) -> float:
         """What all layers may take together, in the unit of `layer_cost`."""

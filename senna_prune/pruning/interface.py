@@ -97,7 +97,7 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class LayerPlan:
+class LayerCounts:
     """How many visual tokens enter each layer.
 
     Attributes:

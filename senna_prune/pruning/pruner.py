@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from senna_prune.errors import PruningError
-from senna_prune.pruning.interface import Complexity, LayerPlan, Merger, Observation, Scorer, Selection
+from senna_prune.pruning.interface import Complexity, LayerCounts, Merger, Observation, Scorer, Selection
 from senna_prune.pruning.schedules import BudgetedSchedule, Resolution
 from senna_prune.pruning.selection import select_top
 
@@ -25,7 +25,7 @@ class Pruner:
         scorer: which ones.
         complexity: number per sample the schedule depends on, or None.
         merger: merges some of the others into new tokens; None drops them all.
-        positions, text_scope, scope, min_tokens_per_view, view_weights: see `registry.Method`.
+        positions, text_scope, scope, min_tokens_per_view, view_weights: see `method.Method`.
         num_layers: decoder layers it was built for; None fits any decoder.
     """
 
@@ -40,7 +40,7 @@ class Pruner:
     min_tokens_per_view: int = 0
     view_weights: tuple[float, ...] | None = None
     num_layers: int | None = None
-    _solved: dict[tuple[int, int, float | None], LayerPlan] = field(
+    _solved: dict[tuple[int, int, float | None], LayerCounts] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
@@ -49,7 +49,7 @@ class Pruner:
         """Everything the engine must provide at the boundaries where tokens are cut or complexity is measured."""
         return self.scorer.needs | (self.complexity.needs if self.complexity else frozenset())
 
-    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
+    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerCounts:
         """Tokens per layer; see `BudgetedSchedule.plan`. Equal arguments are solved once, as it takes milliseconds."""
         asked = (num_visual, num_layers, complexity)
         if asked not in self._solved:
@@ -67,8 +67,8 @@ class Pruner:
 
         Args:
             observation: the sample before the cut.
-            keep_total: tokens behind the boundary, `plan.tokens[l]`.
-            merged: how many of them are merged anew, `plan.merged[l]`.
+            keep_total: tokens behind the boundary, `tokens[l]` of the counts.
+            merged: how many of them are merged anew, `merged[l]` of the counts.
 
         Raises:
             PruningError: `view_weights` are for another number of views.

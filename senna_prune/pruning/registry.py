@@ -1,90 +1,36 @@
-"""Methods by name. A method is one file in `methods/` that defines one subclass of `Method`; its name is the file's."""
+"""Methods by name.
+
+A method is one file in `methods/` that defines one subclass of `Method`; its name is the file's. The same file may also
+be part of another package, see `register_method`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import pkgutil
 import sys
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, ClassVar, Literal
+from typing import Any, TypeVar
 
 from senna_prune.errors import PruningError, nearest_of
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.interface import Complexity, Merger, Scorer
+from senna_prune.pruning.method import Host, Method, Tier
 from senna_prune.pruning.options import Option, checked_options, options_of, shown
-from senna_prune.pruning.pruner import Positions, Pruner, Scope, TextScope
-from senna_prune.pruning.schedules import BudgetedSchedule
+from senna_prune.pruning.pruner import Pruner
 
-Tier = Literal["nowhere", "before the decoder, once", "inside, once", "inside, several times", "inside, every layer"]
-"""Where a method cuts tokens. A serving engine keeps one length of the KV cache for all layers, so that today it can
-only run a method that cuts before the decoder."""
+METHODS = "senna_prune.pruning.methods"
+ENTRY_POINTS = "senna_prune.methods"
+"""Group in which an installed package lists methods: name = module, or name = module:class."""
 
-
-@dataclass(frozen=True)
-class Host:
-    """The decoder and the budget a method is built for."""
-
-    budget: Budget
-    num_layers: int
-    num_heads: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Method(ABC):
-    """Options of a method; the defaults of a subclass are the published ones.
-
-    Attributes:
-        tier: where the method cuts tokens; every subclass says it.
-        positions: kept tokens keep their RoPE positions ("original") or are renumbered without gaps ("repacked").
-        text_scope: text queries whose attention counts: those after the last view ("question"), or all.
-        scope: the views compete for one budget ("joint"), or each gets an equal share of it.
-        min_tokens_per_view: tokens every view keeps at every boundary, as far as the budget allows.
-        view_weights: one factor per view on its scores (on its share with scope "per_view"), e.g. [2, 1, 1, 1, 1, 1];
-            see `selection.select_top`.
-    """
-
-    tier: ClassVar[Tier]
-    positions: Positions = "original"
-    text_scope: TextScope = "question"
-    scope: Scope = "joint"
-    min_tokens_per_view: int = 0
-    view_weights: tuple[float, ...] | None = None
-
-    def __post_init__(self) -> None:
-        self.require(self.min_tokens_per_view >= 0, "min_tokens_per_view", "a count of tokens, 0 or more")
-        weights = self.view_weights
-        self.require(weights is None or (min(weights, default=0) >= 0 < sum(weights)), "view_weights", "0 or more each")
-
-    def require(self, holds: bool, option: str, rule: str) -> None:
-        """Refuse an option's value.
-
-        Raises:
-            PruningError: `holds` is false.
-        """
-        if not holds:
-            raise PruningError(
-                f"{shown(getattr(self, option))} is out of range", where=f"option {option}", hint=f"give {rule}"
-            )
-
-    @abstractmethod
-    def schedule(self, host: Host) -> BudgetedSchedule:
-        """How many tokens enter each layer."""
-
-    @abstractmethod
-    def scorer(self, host: Host) -> Scorer:
-        """Which ones."""
-
-    def complexity(self, host: Host) -> Complexity | None:
-        """Number per sample the schedule depends on."""
-        return None
-
-    def merger(self, host: Host) -> Merger | None:
-        """What becomes of the others."""
-        return None
+M = TypeVar("M", bound=Method)
+_registered: dict[str, type[Method]] = {}
+"""What `register_method` has added in this process."""
 
 
 def make_method(name: str, /, **options: Any) -> Method:
@@ -125,7 +71,6 @@ def make_pruner(
     host = Host(budget, num_layers, num_heads)
     return Pruner(
         name=name,
-        num_layers=num_layers,
         schedule=method.schedule(host),
         scorer=method.scorer(host),
         complexity=method.complexity(host),
@@ -135,6 +80,7 @@ def make_pruner(
         scope=method.scope,
         min_tokens_per_view=method.min_tokens_per_view,
         view_weights=method.view_weights,
+        num_layers=num_layers,
     )
 
 
@@ -167,8 +113,8 @@ def describe(name: str) -> Description:
 
 
 def method_names() -> tuple[str, ...]:
-    """Registered methods, sorted."""
-    return tuple(sorted(_methods()))
+    """Methods of this package and from outside it, sorted."""
+    return tuple(sorted({*_built_in(), *_entry_points(), *_registered}))
 
 
 def method_options(name: str) -> dict[str, Any]:
@@ -176,11 +122,38 @@ def method_options(name: str) -> dict[str, Any]:
     return {option.name: option.default for option in options_of(_method(name))}
 
 
-@cache
-def _methods() -> dict[str, type[Method]]:
-    package = importlib.import_module("senna_prune.pruning.methods")
-    names = [info.name for info in pkgutil.iter_modules(package.__path__)]
-    return {name: method_in(importlib.import_module(f"{package.__name__}.{name}")) for name in names}
+def register_method(name: str) -> Callable[[type[M]], type[M]]:
+    """A decorator that adds a method from outside this package, under a name that no other method has.
+
+    An installed package needs no call: it lists the module of its method in the entry-point group `ENTRY_POINTS`.
+
+    Raises:
+        PruningError: the name is taken or cannot be written in a configuration, or the class is not complete.
+    """
+    if not isinstance(name, str) or not name.isidentifier():
+        raise PruningError(f"{shown(name)} cannot name a method", where="method", hint="use letters, digits and _")
+
+    def register(kind: type[M]) -> type[M]:
+        known = _registered.get(name)
+        # The same class again is a module that was reloaded.
+        again = known is not None and (known.__module__, known.__qualname__) == (kind.__module__, kind.__qualname__)
+        if name in method_names() and not again:
+            raise PruningError(f"there is a method {name!r} already", where="method", hint="choose another name")
+        _registered[name] = _complete(kind, kind.__module__)
+        return kind
+
+    return register
+
+
+def outside_code(name: str) -> str | None:
+    """A digest of the file that defines a method outside this package; None for a method of this package."""
+    if name in _built_in():
+        return None
+    try:
+        source = inspect.getsource(sys.modules[_method(name).__module__])
+    except (OSError, TypeError):
+        return "no source file"
+    return hashlib.sha256(source.encode()).hexdigest()[:12]
 
 
 def method_in(module: ModuleType) -> type[Method]:
@@ -194,17 +167,57 @@ def method_in(module: ModuleType) -> type[Method]:
         raise PruningError(
             f"{len(found)} subclasses of Method in one file", where=module.__name__, hint="define exactly one"
         )
-    if not hasattr(found[0], "tier"):
-        raise PruningError(
-            "the method does not say where it cuts tokens",
-            where=module.__name__,
-            hint='write e.g. tier = "inside, once"',
-        )
-    return found[0]
+    return _complete(found[0], module.__name__)
+
+
+def _complete(kind: Any, where: str) -> type[Method]:
+    """A method's class, if it is one that can be built."""
+    if not (isinstance(kind, type) and issubclass(kind, Method)):
+        raise PruningError(f"{shown(kind)} is no subclass of Method", where=where, hint="derive it from Method")
+    if not hasattr(kind, "tier"):
+        hint = 'write e.g. tier = "inside, once"'
+        raise PruningError("the method does not say where it cuts tokens", where=where, hint=hint)
+    return kind
 
 
 def _method(name: str) -> type[Method]:
-    if not isinstance(name, str) or name not in _methods():
+    if isinstance(name, str) and name in _registered:
+        return _registered[name]
+    if not isinstance(name, str) or name not in method_names():
         hint = nearest_of(str(name), method_names())
         raise PruningError(f"unknown pruning method {shown(name)}", where="method", hint=hint)
-    return _methods()[name]
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> type[Method]:
+    if name in _built_in():
+        return method_in(importlib.import_module(f"{METHODS}.{name}"))
+    point = _entry_points()[name]
+    where = f"entry point {name} = {point.value}"
+    try:
+        found = point.load()
+    except (ImportError, AttributeError) as error:
+        raise PruningError(f"cannot be loaded ({error})", where=where, hint="repair or remove the package") from error
+    return method_in(found) if isinstance(found, ModuleType) else _complete(found, where)
+
+
+@cache
+def _built_in() -> frozenset[str]:
+    """Names of the files in `methods/`."""
+    return frozenset(info.name for info in pkgutil.iter_modules(importlib.import_module(METHODS).__path__))
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    """Methods of installed packages, not loaded yet."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name in _built_in() or found.get(point.name, point) != point:
+            raise PruningError(
+                f"an installed package has a method {point.name!r} too",
+                where=f"entry point {point.name} = {point.value}",
+                hint="rename it there or remove the package",
+            )
+        found[point.name] = point
+    return found

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 from senna_prune.errors import PruningError
 from senna_prune.pruning.budget import TOLERANCE, Budget, bisect_rising
-from senna_prune.pruning.interface import LayerPlan
+from senna_prune.pruning.interface import LayerCounts
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Resolution:
         plan: visual tokens per layer.
         parameter: the free parameter that was solved for, in words.
         target: mean tokens (or FLOPs) per layer the budget allows.
-        reached: the same for the plan.
+        reached: the same for the counts found.
         note: why the budget is missed, if it is; else empty.
     """
 
-    plan: LayerPlan
+    plan: LayerCounts
     parameter: str
     target: float
     reached: float
@@ -43,7 +43,7 @@ class BudgetedSchedule(ABC):
     budget: Budget
     has_own_accounting: ClassVar[bool] = False
 
-    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
+    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerCounts:
         """Counts per layer.
 
         `complexity` is None before it has been measured; the counts up to boundary `complexity.layer` must then already
@@ -52,7 +52,7 @@ class BudgetedSchedule(ABC):
         return self.resolve(num_visual, num_layers, complexity).plan
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
-        """The plan with its free parameter and, where the budget is missed, the reason.
+        """The counts with the free parameter and, where the budget is missed, the reason.
 
         Raises:
             PruningError: the complexity is not finite.
@@ -60,12 +60,12 @@ class BudgetedSchedule(ABC):
         if complexity is not None and not math.isfinite(complexity):
             raise PruningError(f"the complexity is {complexity}", hint="load the model in bfloat16 or float32")
         if self.budget.mean_tokens(num_visual) >= num_visual and not self.fixed:
-            plan, parameter = keep_all(num_visual, num_layers), "keeps all"
+            counts, parameter = keep_all(num_visual, num_layers), "keeps all"
         else:
-            plan, parameter = self._solve(num_visual, num_layers, complexity)
+            counts, parameter = self._solve(num_visual, num_layers, complexity)
         target = self.budget.total(num_visual, num_layers) / num_layers
-        reached = self.budget.plan_cost(plan) / num_layers
-        return Resolution(plan, parameter, target, reached, self._reason(plan, num_visual, target, reached))
+        reached = self.budget.cost_of(counts) / num_layers
+        return Resolution(counts, parameter, target, reached, self._reason(counts, num_visual, target, reached))
 
     @property
     def fixed(self) -> bool:
@@ -73,18 +73,18 @@ class BudgetedSchedule(ABC):
         return False
 
     @abstractmethod
-    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
         """Counts and solved parameter, in words, for a budget below `num_visual`."""
 
-    def _fit(self, plan_at: Callable[[float], LayerPlan], low: float, high: float) -> float:
+    def _fit(self, counts_at: Callable[[float], LayerCounts], low: float, high: float) -> float:
         """The argument in [low, high] whose counts come nearest to the budget; counts must not fall as it rises."""
-        widest = plan_at(high)
+        widest = counts_at(high)
         total = self.budget.total(widest.tokens[0], len(widest.tokens) - 1)
         return bisect_rising(
-            lambda argument: self.budget.plan_cost(plan_at(argument)), low, high, total, tolerance=TOLERANCE / 10
+            lambda argument: self.budget.cost_of(counts_at(argument)), low, high, total, tolerance=TOLERANCE / 10
         )
 
-    def _reason(self, plan: LayerPlan, num_visual: int, target: float, reached: float) -> str:
+    def _reason(self, counts: LayerCounts, num_visual: int, target: float, reached: float) -> str:
         if abs(reached - target) <= TOLERANCE * target:
             return ""
         if self.fixed:
@@ -93,21 +93,21 @@ class BudgetedSchedule(ABC):
             return "published accounting: not solved for tokens entering layers"
         if self.budget.layer_cost(0) > target:
             return "nearest reachable: the text alone costs more than the budget"
-        num_layers = len(plan.tokens) - 1
-        first = next((layer for layer, count in enumerate(plan.tokens) if count < num_visual), num_layers)
+        num_layers = len(counts.tokens) - 1
+        first = next((layer for layer, count in enumerate(counts.tokens) if count < num_visual), num_layers)
         if reached > target and self.budget.layer_cost(num_visual) * first > 0.8 * target * num_layers:
             return f"nearest reachable: layers 0 to {first - 1} come before the first cut and take most of the budget"
-        if sum(self.budget.layer_cost(count + 1) for count in plan.tokens[:-1]) < target * num_layers:
+        if sum(self.budget.layer_cost(count + 1) for count in counts.tokens[:-1]) < target * num_layers:
             return "nearest reachable: the schedule falls too steeply to spend more"
         return "nearest reachable: token counts are whole numbers"
 
 
-def keep_all(num_visual: int, num_layers: int) -> LayerPlan:
+def keep_all(num_visual: int, num_layers: int) -> LayerCounts:
     """Every token through every layer."""
-    return LayerPlan((num_visual,) * (num_layers + 1), (0,) * (num_layers + 1))
+    return LayerCounts((num_visual,) * (num_layers + 1), (0,) * (num_layers + 1))
 
 
-def step_plan(num_visual: int, num_layers: int, cuts: dict[int, int]) -> LayerPlan:
+def step_counts(num_visual: int, num_layers: int, cuts: dict[int, int]) -> LayerCounts:
     """No merging; `cuts[b]` tokens from boundary b on, never more than before it; boundaries beyond the last layer are
     ignored."""
     tokens, current = [], num_visual
@@ -115,7 +115,7 @@ def step_plan(num_visual: int, num_layers: int, cuts: dict[int, int]) -> LayerPl
         if boundary < num_layers:
             current = min(current, cuts.get(boundary, current))
         tokens.append(current)
-    return LayerPlan(tuple(tokens), (0,) * (num_layers + 1))
+    return LayerCounts(tuple(tokens), (0,) * (num_layers + 1))
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,11 @@ class Control(BudgetedSchedule):
     blind: bool = False
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
-        plan, parameter = self._solve(num_visual, num_layers, complexity)
+        counts, parameter = self._solve(num_visual, num_layers, complexity)
         target = self.budget.total(num_visual, num_layers) / num_layers
-        return Resolution(plan, parameter, target, self.budget.plan_cost(plan) / num_layers, "ignores the budget")
+        return Resolution(counts, parameter, target, self.budget.cost_of(counts) / num_layers, "ignores the budget")
 
-    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
         return (
             (keep_all(0, num_layers), "keeps none") if self.blind else (keep_all(num_visual, num_layers), "keeps all")
         )
@@ -155,14 +155,14 @@ class SingleCut(BudgetedSchedule):
     def fixed(self) -> bool:
         return self.count is not None
 
-    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
-        def plan_at(count: float) -> LayerPlan:
-            plan = step_plan(num_visual, num_layers, {self.boundary: round(count)})
-            left = plan.tokens[-1]
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
+        def counts_at(count: float) -> LayerCounts:
+            counts = step_counts(num_visual, num_layers, {self.boundary: round(count)})
+            left = counts.tokens[-1]
             merged = [0] * (num_layers + 1)
             if left < num_visual:
                 merged[self.boundary] = int(left * self.merged_share)
-            return LayerPlan(plan.tokens, tuple(merged))
+            return LayerCounts(counts.tokens, tuple(merged))
 
-        count = self.count if self.count is not None else self._fit(plan_at, min(1, num_visual), num_visual)
-        return plan_at(count), f"{round(count)} tokens from layer {self.boundary} on"
+        count = self.count if self.count is not None else self._fit(counts_at, min(1, num_visual), num_visual)
+        return counts_at(count), f"{round(count)} tokens from layer {self.boundary} on"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from senna_prune.pruning.interface import LayerPlan, Observation, Selection
+from senna_prune.pruning.interface import LayerCounts, Observation, Selection
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class ScriptedPruner:
     def scorer(self) -> ScriptedPruner:
         return self
 
-    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerPlan:
+    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerCounts:
         tokens = tuple(round(f * num_visual) for f in self.fractions)
         assert len(tokens) == num_layers
         cuts = [i > 0 and tokens[i] < tokens[i - 1] for i in range(num_layers)]
         merged = tuple(int(self.merge and cut) for cut in cuts)
-        return LayerPlan((*tokens, tokens[-1]), (*merged, 0))
+        return LayerCounts((*tokens, tokens[-1]), (*merged, 0))
 
     def select(self, observation: Observation, keep_total: int, merged: int) -> Selection:
         self.seen.append(observation)

@@ -10,7 +10,7 @@ import pytest
 from senna_prune.errors import PruningError
 from senna_prune.pruning import Budget, DecoderCost
 from senna_prune.pruning.budget import bisect_rising
-from senna_prune.pruning.interface import LayerPlan
+from senna_prune.pruning.interface import LayerCounts
 from tests.pruning.scenes import BUDGETED, pruner
 
 VICUNA = DecoderCost(hidden=4096, intermediate=11008, text=271)
@@ -126,7 +126,7 @@ def test_pyramiddrop_keeps_its_stages_while_they_reach_the_budget() -> None:
 
 
 def test_means_of_a_plan() -> None:
-    plan = LayerPlan((8, 4, 2), (0, 0, 0))
+    plan = LayerCounts((8, 4, 2), (0, 0, 0))
     assert (plan.entering, plan.after) == (6, 3)
 
 

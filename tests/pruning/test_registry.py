@@ -27,14 +27,20 @@ RECIPE, RECIPE_TEST = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)[:2]
 """The README's example: the method's file, and its test."""
 
 
+def forget() -> None:
+    """Look for methods again."""
+    for cached in (registry._load, registry._built_in, registry._entry_points):
+        cached.cache_clear()
+
+
 @pytest.fixture
 def new_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A file dropped into `methods/`, without touching another."""
     (tmp_path / "hidden_norm.py").write_text(RECIPE)
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
-    registry._methods.cache_clear()
+    forget()
     yield
-    registry._methods.cache_clear()
+    forget()
     sys.modules.pop(f"{methods.__name__}.hidden_norm", None)
 
 

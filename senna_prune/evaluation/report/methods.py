@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from senna_prune.pruning import describe, method_names
+from senna_prune.pruning.method import Method
 from senna_prune.pruning.options import Option, options_of
-from senna_prune.pruning.registry import Method
 
 
 def show_methods(console: Console) -> None:

@@ -55,7 +55,18 @@ def run_key(config: EvaluationConfig, checkpoint: str) -> dict[str, Any]:
         "checkpoint": checkpoint,
         "planning_set": [digest(path) for path in config.data.planning_set],
         "code": code_version(),
+        **_outside_methods(config),
     }
+
+
+def _outside_methods(config: EvaluationConfig) -> dict[str, str]:
+    """Code of methods that other packages bring; `code_version` covers this package alone."""
+    from senna_prune.pruning.registry import outside_code  # needs torch; scoring and reports read keys without it
+
+    options = config.pruning.options
+    names = {options.get(label, {}).get("method", label) for label in config.pruning.methods}
+    codes = {f"method {name}": outside_code(name) for name in sorted(names)}
+    return {name: code for name, code in codes.items() if code is not None}
 
 
 def device_type(device: str) -> str:

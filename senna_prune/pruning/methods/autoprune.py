@@ -13,10 +13,10 @@ from torch import Tensor
 
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.curve_shapes import REFERENCE_LAYERS, Shape, curve, curve_area, logistic
-from senna_prune.pruning.interface import EMBEDDINGS, TEXT_ATTENTION, VISION, LayerPlan, Observation, Scorer
+from senna_prune.pruning.interface import EMBEDDINGS, TEXT_ATTENTION, VISION, LayerCounts, Observation, Scorer
 from senna_prune.pruning.mergers import ClusterDropped, merged_count
+from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.registry import Host, Method
 from senna_prune.pruning.schedules import BudgetedSchedule
 from senna_prune.pruning.scorers import MeanAttention, VisionAttention
 
@@ -201,7 +201,7 @@ class PaperCurve(RetentionCurve):
     """Eqs. 5-8: the curve from layer 0 on, rescaled by its analytic area, then by a factor s so that the floored counts
     meet the budget; no vision cut, no merging. Layers up to the one that measures complexity keep every token."""
 
-    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
         complexity = complexity or 0.0
         k, x0 = self._slope(complexity), self.options.x0 + self.options.beta * complexity
         area = curve_area(self.options.curve, k, x0, num_layers * self.depth_scale) / self.depth_scale
@@ -209,14 +209,14 @@ class PaperCurve(RetentionCurve):
         height = self.budget.mean_tokens(num_visual) * num_layers / max(area, 1e-9)
         values = [height * self._curve(layer, k, x0) for layer in range(num_layers)]
 
-        def plan_at(log_scale: float) -> LayerPlan:
+        def counts_at(log_scale: float) -> LayerCounts:
             tokens = [num_visual] * min(MEASURED_LAYER + 1, num_layers)
             for value in values[MEASURED_LAYER + 1 :]:
                 tokens.append(min(max(math.floor(math.exp(log_scale) * value), 1), tokens[-1]))
-            return LayerPlan((*tokens, tokens[-1]), (0,) * (num_layers + 1))
+            return LayerCounts((*tokens, tokens[-1]), (0,) * (num_layers + 1))
 
-        scale = self._fit(plan_at, -20.0, 20.0)
-        return plan_at(scale), f"I={complexity:.2f}, k={k:.3f}, x0={x0:.2f}, s={math.exp(scale):.4f}"
+        scale = self._fit(counts_at, -20.0, 20.0)
+        return counts_at(scale), f"I={complexity:.2f}, k={k:.3f}, x0={x0:.2f}, s={math.exp(scale):.4f}"
 
 
 class ReleasedCurve(RetentionCurve):
@@ -224,7 +224,7 @@ class ReleasedCurve(RetentionCurve):
 
     has_own_accounting: ClassVar[bool] = True
 
-    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
         complexity = complexity or 0.0
         k = self._slope(complexity)
         # The released code moves the inflection to x0 + k, Eq. 8 to x0 + beta I.
@@ -233,14 +233,14 @@ class ReleasedCurve(RetentionCurve):
             target = max(round(self.budget.mean_tokens(num_visual)), 1)
             first = min(int(CAP * target), num_visual)
             percent = released_keep_percent(values, first, target, num_visual)
-            plan = simulate(first, [math.ceil((first - 1) * value) for value in percent], num_visual)
-            return plan, f"I={complexity:.2f}, k={k:.3f}, scale={percent[0] / values[0]:.4f}"
+            counts = simulate(first, [math.ceil((first - 1) * value) for value in percent], num_visual)
+            return counts, f"I={complexity:.2f}, k={k:.3f}, scale={percent[0] / values[0]:.4f}"
         mean = self.budget.mean_tokens(num_visual)
         # A shallow decoder may not afford the released cap: leave one token for each later layer.
         affordable = int(mean * num_layers) - num_visual - (num_layers - 2)
         first = max(min(int(CAP * mean), affordable, num_visual), 1)
 
-        def plan_at(log_scale: float) -> LayerPlan:
+        def counts_at(log_scale: float) -> LayerCounts:
             scale = math.exp(log_scale)
             # Rounding up less with depth lets the counts change one at a time, so that the budget can be met; the
             # released rounding moves all layers of a flat curve together.
@@ -250,11 +250,11 @@ class ReleasedCurve(RetentionCurve):
             ]
             return simulate(first, keeps, num_visual)
 
-        scale = self._fit(plan_at, -20.0, 20.0)
-        return plan_at(scale), f"I={complexity:.2f}, k={k:.3f}, scale={math.exp(scale):.4f}"
+        scale = self._fit(counts_at, -20.0, 20.0)
+        return counts_at(scale), f"I={complexity:.2f}, k={k:.3f}, scale={math.exp(scale):.4f}"
 
 
-def simulate(first: int, keeps: Sequence[int], num_visual: int) -> LayerPlan:
+def simulate(first: int, keeps: Sequence[int], num_visual: int) -> LayerCounts:
     """Counts when at most `keeps[i]` of the current tokens stay after layer i + 1 and some of the others are merged.
 
     Args:
@@ -267,7 +267,7 @@ def simulate(first: int, keeps: Sequence[int], num_visual: int) -> LayerPlan:
         keep = max(min(wanted, tokens[-1]), 0)
         merged.append(merged_count(tokens[-1] - keep))
         tokens.append(keep + merged[-1])
-    return LayerPlan(tuple(tokens), tuple(merged))
+    return LayerCounts(tuple(tokens), tuple(merged))
 
 
 def released_keep_percent(values: Sequence[float], first: int, target: int, num_visual: int) -> list[float]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.registry import Host, Method
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import VisionAttention
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from senna_prune.errors import PruningError
 from senna_prune.pruning.interface import LAST_ATTENTION
-from senna_prune.pruning.registry import Host, Method
+from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import MeanAttention
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.registry import Host, Method
+from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.schedules import Control
 from senna_prune.pruning.scorers import Nothing
 

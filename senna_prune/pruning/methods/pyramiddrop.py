@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.interface import NEXT_ATTENTION, LayerPlan
+from senna_prune.pruning.interface import NEXT_ATTENTION, LayerCounts
+from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.registry import Host, Method
-from senna_prune.pruning.schedules import BudgetedSchedule, step_plan
+from senna_prune.pruning.schedules import BudgetedSchedule, step_counts
 from senna_prune.pruning.scorers import MeanAttention
 
 
@@ -18,7 +18,7 @@ class PyramidDrop(Method):
 
     Six views: one visual list. The published ratio 0.5 gives a mean of 47 % of the tokens; for a budget the published
     stages stay and the ratio is solved for. Where the budget lies below what they can reach with one token left, the
-    stages move forward together, as little as possible; the resolved plan names them.
+    stages move forward together, as little as possible; `--explain` names them.
 
     Attributes:
         stages: layers before which tokens are cut; by default at 1/4, 2/4 and 3/4 of the depth.
@@ -59,21 +59,21 @@ class Pyramid(BudgetedSchedule):
     def fixed(self) -> bool:
         return self.ratios is not None
 
-    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
         total = self.budget.total(num_visual, num_layers)
         for first in range(max(num_layers // 4, 1), 0, -1):
             stages = self.stages or (first, 2 * first, 3 * first)
 
-            def plan_at(ratio: float, stages: tuple[int, ...] = stages) -> LayerPlan:
+            def counts_at(ratio: float, stages: tuple[int, ...] = stages) -> LayerCounts:
                 ratios = self.ratios or [ratio ** (i + 1) for i in range(len(stages))]
                 counts = [max(int(num_visual * value), 1) for value in ratios]
-                return step_plan(num_visual, num_layers, dict(zip(stages, counts, strict=True)))
+                return step_counts(num_visual, num_layers, dict(zip(stages, counts, strict=True)))
 
             # The smallest pyramid that still has a token at its top.
             low = min(1.0, (1.0 + 1e-9) / num_visual) ** (1 / len(stages))
-            if self.stages or self.ratios or self.budget.plan_cost(plan_at(low)) <= total:
+            if self.stages or self.ratios or self.budget.cost_of(counts_at(low)) <= total:
                 break
-        ratio = low if self.ratios else self._fit(plan_at, low, 1.0)
+        ratio = low if self.ratios else self._fit(counts_at, low, 1.0)
         ratios = self.ratios or tuple(ratio ** (i + 1) for i in range(len(stages)))
         shown = ", ".join(f"{value:.3f}" for value in ratios)
-        return plan_at(ratio), f"ratios {shown} before layers {', '.join(map(str, stages))}"
+        return counts_at(ratio), f"ratios {shown} before layers {', '.join(map(str, stages))}"

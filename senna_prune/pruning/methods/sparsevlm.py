@@ -10,10 +10,10 @@ from typing import ClassVar
 from torch import Tensor
 
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.interface import EMBEDDINGS, ROPE_PRODUCT, TEXT_ATTENTION, LayerPlan, Observation
+from senna_prune.pruning.interface import EMBEDDINGS, ROPE_PRODUCT, TEXT_ATTENTION, LayerCounts, Observation
 from senna_prune.pruning.mergers import ClusterDropped, merged_count
+from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.registry import Host, Method
 from senna_prune.pruning.schedules import BudgetedSchedule
 
 Counts = tuple[float, ...]
@@ -78,12 +78,12 @@ class Stages(BudgetedSchedule):
     def fixed(self) -> bool:
         return self.counts is not None
 
-    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerPlan, str]:
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
         unit = num_visual / REFERENCE_TOKENS
         shape = interpolated_counts(self.published, self.budget.mean_tokens(num_visual) / unit)
         layers = self.layers or _stages_at(num_layers)
 
-        def plan_at(log_factor: float) -> LayerPlan:
+        def counts_at(log_factor: float) -> LayerCounts:
             wanted = self.counts or [max(round(math.exp(log_factor) * unit * count), 1) for count in shape]
             cuts = {layer + 1: count for layer, count in zip(layers, wanted, strict=True) if layer + 1 < num_layers}
             tokens, merged = [num_visual], [0]
@@ -91,11 +91,11 @@ class Stages(BudgetedSchedule):
                 keep = max(min(cuts[boundary], tokens[-1] - 1), 1) if boundary in cuts else tokens[-1]
                 merged.append(merged_count(tokens[-1] - keep) if self.merges else 0)
                 tokens.append(keep + merged[-1])
-            return LayerPlan(tuple(tokens), tuple(merged))
+            return LayerCounts(tuple(tokens), tuple(merged))
 
         solved = not self.fixed and self.budget.accounting == "entering"
-        factor = self._fit(plan_at, -9.0, 9.0) if solved else 0.0
-        return plan_at(factor), f"factor {math.exp(factor):.3f} after layers {', '.join(map(str, layers))}"
+        factor = self._fit(counts_at, -9.0, 9.0) if solved else 0.0
+        return counts_at(factor), f"factor {math.exp(factor):.3f} after layers {', '.join(map(str, layers))}"
 
 
 def interpolated_counts(published: Mapping[int, Counts], retained: float) -> Counts:

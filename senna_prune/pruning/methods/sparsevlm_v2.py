@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from senna_prune.pruning.method import Host
 from senna_prune.pruning.methods.sparsevlm import Counts, RaterAttention, SparseVLM
 from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.registry import Host
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from senna_prune.pruning.interface import Observation
+from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.registry import Host, Method
 from senna_prune.pruning.schedules import SingleCut
 
 GOLDEN_RATIO = 0.6180339887498949

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from senna_prune.pruning.interface import Observation, Selection
+from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.registry import Host, Method
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import VisionAttention
 
