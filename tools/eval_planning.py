@@ -16,8 +16,6 @@ from pathlib import Path
 
 from senna_prune.cli import guarded
 from senna_prune.config import EvaluationConfig, as_yaml, load_config
-from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.run.senna_system import SennaSystem
 
 DEFAULT_CONFIG = Path(__file__).resolve().parents[1] / "configs" / "demo.yaml"
 
@@ -42,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.show_config:
             print(as_yaml(config), end="")
             return
+        # Imported here, where `guarded` is in force: loading torch takes seconds in which Ctrl-C may come.
+        from senna_prune.evaluation.evaluate import evaluate
+        from senna_prune.evaluation.run.senna_system import SennaSystem
+
         evaluate(config, SennaSystem(config), explain_only=options.explain, dry_run=options.dry_run)
 
     return guarded(action)

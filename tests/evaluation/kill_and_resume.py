@@ -3,8 +3,8 @@
     python -m tests.evaluation.kill_and_resume --times 20 -- tools/eval_planning.py limit=40
 
 Prints how many of the killed runs ended byte-identical, e.g. `20/20`. `--picture FILE` names a picture that the runs
-read; take it from a copy of the data, as it is overwritten for a moment. After each kill, if a decision has seen it, the
-run is first continued with other bytes in it, which must be refused.
+read; take it from a copy of the data, as it is overwritten for a moment. After each kill, if a decision has seen it,
+the run is first continued with other bytes in it, which must be refused.
 """
 
 from __future__ import annotations
