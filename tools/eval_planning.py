@@ -32,30 +32,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--show-config", action="store_true", help="print every setting as YAML and stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, e.g. data.image_root=/data")
     options = parser.parse_intermixed_args(arguments)
+    return guarded(lambda: _evaluate(options))
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    # Imported here, so that Ctrl-C while they load is one line too.
+    from senna_prune.config import EvaluationConfig, as_yaml, load_config
+    from senna_prune.evaluation.evaluate import evaluate
+    from senna_prune.evaluation.report.methods import show_methods
+    from senna_prune.evaluation.run.senna_system import SennaSystem
+
+    if options.methods == "":
+        return show_methods()
     flags = {"pruning.methods": options.methods and f"[{options.methods}]", "limit": options.limit}
     flags |= {"output": options.output}
     overrides = [*options.overrides, *(f"{key}={value}" for key, value in flags.items() if value is not None)]
-
-    def action() -> None:
-        if options.methods == "":
-            from rich.console import Console
-
-            from senna_prune.evaluation.report.methods import show_methods
-
-            show_methods(Console())
-            return
-        # Imported here, so that Ctrl-C while torch loads is one line too.
-        from senna_prune.config import EvaluationConfig, as_yaml, load_config
-        from senna_prune.evaluation.evaluate import evaluate
-        from senna_prune.evaluation.run.senna_system import SennaSystem
-
-        config = load_config(EvaluationConfig, options.config or [DEFAULT_CONFIG], overrides)
-        if options.show_config:
-            print(as_yaml(config), end="")
-            return
-        evaluate(config, SennaSystem(config), explain_only=options.explain, dry_run=options.dry_run)
-
-    return guarded(action)
+    config = load_config(EvaluationConfig, options.config or [DEFAULT_CONFIG], overrides)
+    if options.show_config:
+        return print(as_yaml(config), end="")
+    evaluate(config, SennaSystem(config), explain_only=options.explain, dry_run=options.dry_run)
 
 
 if __name__ == "__main__":

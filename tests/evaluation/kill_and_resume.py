@@ -2,7 +2,9 @@
 
     python -m tests.evaluation.kill_and_resume --times 20 -- tools/eval_planning.py limit=40
 
-Prints how many of the killed runs ended byte-identical, e.g. `20/20`.
+Prints how many of the killed runs ended byte-identical, e.g. `20/20`. `--picture FILE` names a picture that the runs
+read; take it from a copy of the data, as it is overwritten for a moment. After each kill, if a decision has seen it,
+the run is first continued with other bytes in it, which must be refused.
 """
 
 from __future__ import annotations
@@ -54,9 +56,14 @@ class Command:
 
 
 def kill_and_resume(
-    start: Callable[[Path], Process], times: int, work: Path, kills: int = 2, seed: int = 0
-) -> tuple[int, int]:
-    """Number of killed runs that ended identical, and of all kills.
+    start: Callable[[Path], Process],
+    times: int,
+    work: Path,
+    kills: int = 2,
+    seed: int = 0,
+    picture: Path | None = None,
+) -> tuple[int, int, int]:
+    """Number of killed runs that ended identical, of all kills, and of tries refused as `picture` had changed.
 
     Args:
         start: starts (or continues) a run in a folder.
@@ -64,11 +71,12 @@ def kill_and_resume(
         work: for the run folders.
         kills: a run is killed at most so often, at moments drawn over the time that a whole run takes.
         seed: of the moments.
+        picture: changed after every kill, and restored.
     """
     moments = random.Random(seed)
     duration = run_whole(start, work / "whole")
     expected = result_files(work / "whole")
-    identical = hits = 0
+    identical = hits = refused = 0
     for number in range(times):
         folder = work / f"killed-{number}"
         left = kills
@@ -80,6 +88,8 @@ def kill_and_resume(
                 process.kill()
                 hits += 1
                 left -= 1
+                if picture is not None and was_seen(picture, folder):
+                    refused += refuses_a_change(start, folder, picture)
             elif left < kills:
                 break
             else:
@@ -90,7 +100,28 @@ def kill_and_resume(
         assert start(folder).wait(None) == 0, "the last continued run failed"
         identical += result_files(folder) == expected
         shutil.rmtree(folder)
-    return identical, hits
+    return identical, hits, refused
+
+
+def was_seen(picture: Path, folder: Path) -> bool:
+    """Whether a decision saw the picture: a whole line of a journal names it."""
+    lines = [line for journal in folder.glob("journal/*.jsonl") for line in journal.read_bytes().splitlines(True)]
+    return any(picture.name.encode() in line and line.endswith(b"\n") for line in lines)
+
+
+def refuses_a_change(start: Callable[[Path], Process], folder: Path, picture: Path) -> int:
+    """1 for a run that refuses to go on with other bytes in the picture, and changes none of its files."""
+    content, before = picture.read_bytes(), result_files(folder)
+    picture.write_bytes(content + b"\0")
+    try:
+        assert start(folder).wait(None) == 2, "a changed picture was not refused"
+        after = result_files(folder)
+    finally:
+        picture.write_bytes(content)
+    for files in (before, after):
+        files.pop("journal/lock", None)
+    assert after == before, "a refused run changed a file"
+    return 1
 
 
 def run_whole(start: Callable[[Path], Process], folder: Path) -> float:
@@ -114,13 +145,20 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--kills", type=int, default=2, help="per run, at most")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="a picture to change; its name must be unique")
     parser.add_argument("command", nargs="+", help="a Python script or `-m module` and its arguments, without output=")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        identical, hits = kill_and_resume(
-            lambda folder: Command(options.command, folder), options.times, Path(work), options.kills, options.seed
+        identical, hits, refused = kill_and_resume(
+            lambda folder: Command(options.command, folder),
+            options.times,
+            Path(work),
+            options.kills,
+            options.seed,
+            options.picture,
         )
-    print(f"{identical}/{options.times} identical after {hits} kills")
+    changed = f", a changed picture refused {refused} times" if options.picture else ""
+    print(f"{identical}/{options.times} identical after {hits} kills{changed}")
     sys.exit(identical != options.times)
 
 

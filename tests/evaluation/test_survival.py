@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from senna_prune.cli import guarded
 from senna_prune.errors import FileError, ImageError, RunError
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.run.processes import Processes
@@ -36,7 +37,7 @@ class Forked:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(1, 2)
         gc.freeze()
-        run(data, folder, delay=0.0005)
+        sys.exit(guarded(lambda: run(data, folder, delay=0.0005)))
 
     def kill(self) -> None:
         self._process.kill()
@@ -48,10 +49,17 @@ class Forked:
 
 
 def test_twenty_killed_runs_end_byte_identical(data: Path, tmp_path: Path) -> None:
-    identical, hits = kill_and_resume(lambda folder: Forked(data, folder), 20, tmp_path / "runs", kills=1)
-    print(f"{identical}/20 identical after {hits} kills")
+    identical, hits, refused = kill_and_resume(
+        lambda folder: Forked(data, folder),
+        20,
+        tmp_path / "runs",
+        kills=1,
+        picture=data / "images" / "token0000_CAM_BACK.jpg",
+    )
+    print(f"{identical}/20 identical after {hits} kills, a changed picture refused {refused} times")
     assert identical == 20
     assert hits == 20
+    assert refused > 0
 
 
 def test_continues_instead_of_starting_over(data: Path, tmp_path: Path) -> None:

@@ -70,6 +70,13 @@ SPOILT: list[tuple[dict[str, Any], str]] = [
     ({"convention": {"camera": "upstream"}}, "not a convention"),
     ({"convention": {"cameras": "mirrored"}}, "not a convention"),
     ({"convention": None}, "convention is None, not an object"),
+    ({"convention": {}}, "{} is not a convention of cameras and command"),
+    ({"convention": {"cameras": "upstream"}}, "is not a convention of cameras and command"),
+    ({"convention": {"cameras": [], "command": "upstream"}}, "is not a convention"),
+    ({"kind": "PLAN"}, "unknown kind 'PLAN'. Choose from vru, "),
+    ({"kind": "plans"}, "unknown kind 'plans'. Did you mean 'plan'?"),
+    ({"scene": "\ud800"}, "scene is '\\ud800', not a text"),
+    ({"images": {**dict.fromkeys(CAMERAS, "a.jpg"), "CAM_BACK": "\udfff.jpg"}}, "not an image path by camera"),
     ({"trajectory": [1, 2]}, "not a list of"),
     ({"trajectory": [[1, 2, 3]]}, "not a list of"),
     ({"trajectory": [["a", "b"]]}, "not a list of"),
@@ -99,10 +106,11 @@ def test_lines_that_are_no_records_are_named(tmp_path: Path, junk: bytes) -> Non
         list(iter_samples(path))
 
 
-def test_a_missing_field(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["answer", "convention"])
+def test_a_missing_field(name: str) -> None:
     record = decoded()
-    del record["answer"]
-    with pytest.raises(SampleError, match="here: field 'answer' is missing"):
+    del record[name]
+    with pytest.raises(SampleError, match=f"here: field '{name}' is missing"):
         PlanningSample.from_dict(record, where="here")
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from senna_prune.cli import INTERRUPTED, guarded
-from tests.conftest import shared_path
+from tests.conftest import ROOT, shared_path
 from tests.evaluation.checkpoint import write_checkpoint, write_planning_set
 from tools import eval_planning, report
 
@@ -206,6 +208,11 @@ def test_ctrl_c_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert guarded(interrupt) == INTERRUPTED
     assert capsys.readouterr().err.strip().startswith("interrupted; every finished decision is kept")
+
+
+def test_nothing_slow_is_imported_before_ctrl_c_is_caught() -> None:
+    code = "import sys, tools.eval_planning; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
 def test_real_frames_without_pictures(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

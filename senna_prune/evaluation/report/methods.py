@@ -14,8 +14,9 @@ from senna_prune.pruning.method import Method
 from senna_prune.pruning.options import Option, options_of
 
 
-def show_methods(console: Console) -> None:
-    """Print every registered method, and once the options that every method takes."""
+def show_methods(console: Console | None = None) -> None:
+    """Print every registered method, and once the options that every method takes; on standard output by default."""
+    console = console or Console()
     common = options_of(Method)
     names = {option.name for option in common}
     for method in map(describe, method_names()):
