@@ -1,4 +1,4 @@
-"""The published ratios, to lay beside measured ones."""
+"""The ratios that the paper published, shown beside measured ones."""
 
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ from senna_prune.task.labels import VIEW_LABELS
 
 CONTROLS = (RANDOM, "uniform")
 COLOURS = ("#3b82d6", "#e0762f", "#3a9d5d", "#c8528a", "#8a6fd1", "#a8862a", "#d64545", "#2fa3a3")
-"""Readable on white and on near-black."""
+"""Readable on white and on almost black pages."""
 MARKERS = "osD^vP*X"
 GREY = "#8a8a8a"
 INK = "#123457"
-"""Stands for `currentColor` while matplotlib, which does not know it, draws."""
+"""Placeholder: `to_svg` replaces it by `currentColor`, which matplotlib does not know."""
 MAX_CURVES = 300
 STYLE: Any = {
     "svg.fonttype": "none",

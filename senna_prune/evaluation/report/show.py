@@ -1,4 +1,4 @@
-"""Print a run's results."""
+"""Prints the results of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def show_results(folder: RunFolder, console: Console) -> None:
 
 
 def describe_group(group: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    """One line that no table should go without: how many samples, of what convention, scored how."""
+    """One line above every table: how many samples, of what convention, scored how."""
     failed = f", {group['failed']} with unusable pictures ({results['on_error']})" if group["failed"] else ""
     partial = "PARTIAL, " if results["status"] == "partial" else ""
     size = f"{counted(group['samples'], 'sample')} of {counted(group['scenes'], 'scene')}"

@@ -13,7 +13,7 @@ from rich.table import Table
 from senna_prune.evaluation.report.text import csv_cell, markdown, terminal
 from senna_prune.evaluation.run.records import RANDOM, UNPRUNED
 
-# Issue threads on these repositories ask which count a "retention" is, so both stand side by side.
+# Users ask which of the two counts a "retention" means, so both are shown.
 WIDE = ("method", "accuracy % [95 %]", "ratio % [95 %]", "tokens in", "tokens after", "TFLOP", "ms", "marks")
 NARROW = ("method", "accuracy % [95 %]", "ratio %", "tokens in", "tokens after", "TFLOP", "ms", "marks")
 FULL = (

@@ -154,7 +154,7 @@ def _score_row(
         "seeds": seeds or None,
         "accuracy": accuracy,
         "accuracy_interval": _bounds(bootstrap.mean(own)),
-        # Pooled over seeds it would pretend to more samples than there are.
+        # Over the samples, not over samples times seeds: more seeds are not more samples.
         "accuracy_wilson": _bounds(wilson(round(accuracy * len(own)), len(own))),
         "speed_interval": _bounds(bootstrap.mean(speed)),
         "path_interval": _bounds(bootstrap.mean(path)),
