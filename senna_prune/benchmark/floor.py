@@ -1,4 +1,4 @@
-"""What the hardware could do: FLOPs over the measured matmul rate, bytes over the measured copy rate."""
+"""Lower bounds on time: FLOPs over the measured matmul rate, bytes over the measured copy rate."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class TimedModel:
 
     Attributes:
         input_ids: one prompt with placeholders, (length,).
-        pixel_values: (views, 3, H, W), or None without a vision tower worth timing.
+        pixel_values: (views, 3, H, W), or None for a model without a vision tower.
         features: visual tokens and evidence of that frame.
         trie: the 20 answers.
         pictures: the frame before preprocessing.

@@ -1,4 +1,4 @@
-"""The price of deciding: run a pruned prefill again with its selections already made, and compare."""
+"""Repeats a pruned prefill with its selections already made: the difference in time is what deciding costs."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class TimedModelConfig:
 
 @dataclass
 class BenchmarkConfig:
-    """Everything `tools/benchmark.py` can be told.
+    """All settings of `tools/benchmark.py`.
 
     Attributes:
         name: title, and the name of the files written.

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -20,11 +22,12 @@ from senna_prune.benchmark.profile import asked_milliseconds, read_profile
 from senna_prune.benchmark.replay import Recorder, Replay
 from senna_prune.benchmark.settings import BenchmarkConfig, TimedModelConfig
 from senna_prune.benchmark.show import plan_table
-from senna_prune.config import load_config
+from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import ConfigError
+from senna_prune.evaluation.run.senna_system import SennaSystem
 from senna_prune.model.configuration import model_shape
-from senna_prune.planner.planner import pruner_for
-from senna_prune.pruning import Budget
+from senna_prune.planner.planner import Planner, pruner_for
+from senna_prune.pruning import Budget, Pruner
 from tools.benchmark import main
 
 TINY = {"layers": 4, "hidden": 64, "mlp": 128, "heads": 4, "vocabulary": 300, "view_tokens": 16, "text_tokens": 100}
@@ -163,6 +166,15 @@ def test_time_and_memory_are_read_from_the_device_that_is_named(monkeypatch: pyt
     peak_mebibytes(lambda: None, torch.device("cuda:1"))
     assert {device for _, device in fake.asked} == {1}
     assert [name for name, _ in fake.asked].count("record") == 2
+
+
+def test_peak_memory_of_a_run_is_that_of_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake(monkeypatch)
+    system = SennaSystem(EvaluationConfig())
+    model = SimpleNamespace(device=torch.device("cuda:1"))
+    system._planner = cast(Planner, SimpleNamespace(model=model, decide_batch=lambda frames, pruner: []))
+    system._decide_together([], cast(Pruner, None), [])
+    assert fake.asked == [("reset_peak_memory_stats", 1), ("max_memory_allocated", 1)]
 
 
 def test_close_retentions_are_rows_of_their_own(tmp_path: Path) -> None:

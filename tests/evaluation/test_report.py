@@ -54,7 +54,7 @@ def page(run: Path) -> str:
 
 def test_files_are_there(run: Path) -> None:
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    assert {"report.html", "report.md", "results.csv"} <= names
+    assert {"report.html", "report.md", "results.csv", "results.tex"} <= names
     plots = {"accuracy_by_retention", "accuracy_by_time", "retention_curves", "tokens_per_camera", "confusion"}
     assert {f"plots/{name}_corrected.png" for name in plots} <= names
     for name in plots:
@@ -86,6 +86,15 @@ def test_page_holds_every_row_and_escapes_names(run: Path) -> None:
         assert f'<th scope="row">{label}</th>' in text
     assert "a report &lt;of&gt; sorts" in text
     assert "<of>" not in text
+
+
+def test_the_page_leads_with_methods_by_retentions(run: Path) -> None:
+    text = page(run)
+    assert text.index('class="pivot"') < text.index("Accuracy against measured time") < text.index('class="flat"')
+    assert "worse than unpruned" in text
+    report = (run / "report.md").read_text(encoding="utf-8")
+    assert report.index("| method | no retention | 20 % | 40 % |") < report.index("accuracy_by_time")
+    assert (run / "results.tex").read_text(encoding="utf-8").count("toprule") == 1
 
 
 def test_rescored_from_the_lines_alone(run: Path, tmp_path: Path) -> None:
@@ -142,15 +151,48 @@ def test_samples_with_recorded_tokens_come_first(run: Path) -> None:
     assert len({sample.scene for sample in chosen}) >= 4
 
 
-def browse(run: Path, tmp_path: Path, script: str, *flags: str) -> tuple[str, str]:
-    """DOM after the page, and then `script`, have run; and the browser's console."""
+def dump(page: Path, tmp_path: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+    """The browser on a page, 1366 pixels wide."""
     assert BROWSER
-    probe = tmp_path / "probe.html"
-    probe.write_text(page(run).replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
     command = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--v=0"]
     command += [f"--user-data-dir={tmp_path}/profile", "--window-size=1366,900", "--virtual-time-budget=3000", *flags]
-    done = subprocess.run([*command, probe.as_uri()], capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=90, check=False)
+
+
+def browse(run: Path, tmp_path: Path, script: str, *flags: str) -> tuple[str, str]:
+    """DOM after the page, and then `script`, have run; and the browser's console."""
+    probe = tmp_path / "probe.html"
+    probe.write_text(page(run).replace("</body>", f"<script>{script}</script></body>"), encoding="utf-8")
+    done = dump(probe, tmp_path, *flags)
     return done.stdout, "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+
+
+MEASURE = """
+  const wide = [...document.querySelectorAll(".pivot, .flat")].map((table) => table.parentElement);
+  document.body.dataset.over = document.documentElement.scrollWidth - innerWidth;
+  document.body.dataset.cut = wide.filter((element) => element.scrollWidth > element.clientWidth).length;
+  location.hash = "#classes-1";
+  setTimeout(() => {
+    document.body.dataset.open = document.querySelector("#classes-1").closest("details").open;
+    if (parent !== window) Object.assign(parent.document.body.dataset, document.body.dataset);
+  }, 500);
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium installed")
+def test_nothing_is_cut_off_or_overflows(run: Path, tmp_path: Path) -> None:
+    dom, _ = browse(run, tmp_path, MEASURE, "--dump-dom")
+    over, cut, opened = re.search(r'data-over="(-?\d+)" data-cut="(\d)" data-open="(\w+)"', dom).groups()  # type: ignore[union-attr]
+    assert int(over) <= 0
+    assert cut == "0"
+    assert opened == "true"
+    # A headless window is never as narrow as a telephone, so the page is shown in a frame.
+    narrow = tmp_path / "narrow.html"
+    narrow.write_text(
+        '<body><iframe src="probe.html" style="border: 0; width: 390px; height: 800px"></iframe>', "utf-8"
+    )
+    dom = dump(narrow, tmp_path, "--dump-dom", "--allow-file-access-from-files").stdout
+    assert int(re.search(r'<body data-over="(-?\d+)"', dom)[1]) <= 0  # type: ignore[index]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium installed")

@@ -11,13 +11,16 @@ from dataclasses import replace
 import pytest
 
 from senna_prune.config import ScoringConfig
-from senna_prune.cost import decision_flops, kv_bytes
+from senna_prune.cost import ModelShape, decision_flops, kv_bytes
 from senna_prune.errors import RunError
 from senna_prune.evaluation.report.paper import TABLE3, table3_rows
+from senna_prune.evaluation.report.pivot import Cell, pivot, pivot_latex, pivot_markdown
 from senna_prune.evaluation.report.table import FULL, csv_text, markdown_table, table_rows
+from senna_prune.evaluation.report.text import latex
 from senna_prune.evaluation.run.records import Condition, Record, Trace
-from senna_prune.evaluation.score.latency import summarise_timing
+from senna_prune.evaluation.score.latency import pareto_front, summarise_timing
 from senna_prune.evaluation.score.metrics import majority_answer
+from senna_prune.evaluation.score.nuscenes_val import SCENES
 from senna_prune.evaluation.score.scoring import score
 from tests.evaluation.dummy import SHAPE
 
@@ -118,9 +121,9 @@ def test_clear_difference_is_marked_and_a_small_one_is_not() -> None:
         }
     )
     table = {row["method"]: row for row in table_rows(group(lines), {"rows": {}})}
-    assert table["autoprune 25 %"]["marks"] == "r+"
-    assert table["random 25 %"]["marks"] == "n-"
-    assert table["none"]["marks"] == ""
+    assert (table["autoprune 25 %"]["marks"], table["autoprune 25 %"]["supported"]) == ("r+", "better than random")
+    assert (table["random 25 %"]["marks"], table["random 25 %"]["supported"]) == ("n-", "worse than unpruned")
+    assert (table["none"]["marks"], table["none"]["supported"]) == ("", "")
 
 
 def test_one_scene_supports_nothing() -> None:
@@ -204,14 +207,59 @@ def test_no_right_answer_leaves_no_ratio() -> None:
     assert table_rows(group(lines), {"rows": {}})[2]["ratio % [95 %]"] == "-"
 
 
+SENNA = replace(SHAPE, layers=32, views=6, view_tokens=128)
+
+
 def test_published_ratios_stand_beside_ours() -> None:
-    laid = table3_rows(group(LINES)["rows"])
+    laid = table3_rows(group(LINES) | {"nuscenes_val": True}, SENNA)
     assert [row["method"] for row in laid] == ["autoprune"]
     assert laid[0]["ratio % published"] == "111.23"
     assert laid[0]["ratio % here [95 %]"].startswith("87.5 [")
     # Ratios of counts so small that each lies beside a multiple of 1/178.
     for published in (ratio for ratios in TABLE3.values() for ratio in ratios.values()):
         assert abs(published * 178 - round(published * 178)) < 0.05
+
+
+@pytest.mark.parametrize("shape", [replace(SENNA, layers=8), replace(SENNA, view_tokens=24), replace(SENNA, views=1)])
+def test_no_published_ratio_stands_beside_another_model(shape: ModelShape) -> None:
+    assert table3_rows(group(LINES) | {"nuscenes_val": True}, shape) == []
+
+
+def test_no_published_ratio_stands_beside_other_scenes() -> None:
+    """scene-0003 and scene-0103 belong to nuScenes val, scene-0061 to its training half, scene-0 to nothing."""
+
+    def of_scenes(*names: str) -> bool:
+        lines = [replace(r, scene=names[int(r.sample[1:]) % len(names)]) for r in LINES]
+        return bool(table3_rows(group(lines), SENNA))
+
+    assert of_scenes("scene-0003", "scene-0103")
+    assert not of_scenes("scene-0003", "scene-0061")
+    assert not table3_rows(group(LINES), SENNA)
+    assert len(SCENES) == 150
+
+
+def test_pivot_by_hand() -> None:
+    table = pivot(group(LINES))
+    assert table.columns == ("no retention", "25 %")
+    assert list(table.rows) == ["majority", "none", "autoprune", "random"]
+    assert table.rows["none"] == (Cell("80.0", "100.0", "", ""), None)
+    assert table.rows["autoprune"] == (None, Cell("70.0", "87.5", "", ""))
+    assert "| autoprune |  | 70.0<br>87.5 |" in pivot_markdown(table)
+    assert "autoprune &  & 70.0 (87.5) \\\\" in pivot_latex(table, "a_b")
+    assert "\\caption{a\\_b}" in pivot_latex(table, "a_b")
+
+
+def test_latex_prints_what_it_would_obey() -> None:
+    assert latex(r"\input{x} 5% a_b^c~#&$") == (
+        r"\textbackslash{}input\{x\} 5\% a\_b\textasciicircum{}c\textasciitilde{}\#\&\$"
+    )
+
+
+def test_pareto_front_by_hand() -> None:
+    points = {"slow": (9.0, 0.9), "worse": (5.0, 0.4), "fast": (4.0, 0.5), "twin": (4.0, 0.5), "late": (9.5, 0.9)}
+    assert pareto_front(points) == ["fast", "twin", "slow"]
+    assert pareto_front(points | {"best": (1.0, 1.0)}) == ["best"]
+    assert pareto_front({}) == []
 
 
 def test_csv_and_markdown_hold_every_row() -> None:
@@ -241,9 +289,6 @@ def test_timing_percentiles_by_hand() -> None:
     summary = summarise_timing(entries, [NONE])["rows"]["none"]
     assert (summary["p50"]["prefill"], summary["p95"]["total"], summary["count"]) == (50.0, 95.0, 101)
     assert summary["peak_bytes"] is None
-
-
-TORCH_FREE = ("score.metrics", "score.scoring", "report.show", "report.write")
 
 
 def test_scoring_and_reporting_need_no_torch() -> None:

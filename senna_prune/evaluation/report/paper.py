@@ -1,10 +1,11 @@
-"""The published ratios, to lay beside measured ones."""
+"""The ratios that the paper published, shown beside measured ones."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from senna_prune.cost import ModelShape
 from senna_prune.evaluation.report.table import hundredths, with_interval
 
 TABLE3: dict[str, dict[float, float]] = {
@@ -15,17 +16,24 @@ TABLE3: dict[str, dict[float, float]] = {
 }
 """AutoPrune paper, Table 3: planning accuracy relative to the unpruned model, by method and retention."""
 
+SENNA = (32, 6, 128)
+"""Decoder layers, views and visual tokens per view of the model in the paper."""
 CAPTION = (
-    "Ratio to unpruned in %, here and as published (AutoPrune paper, Table 3: the released Senna on its own data, "
-    "differences of a few samples in 178, no intervals): another model and other data, unless you evaluated the "
-    "released Senna-7B weights on nuScenes val."
+    "Ratio to unpruned in %, here and as published (AutoPrune paper, Table 3: the released Senna, differences of a few "
+    "samples in 178, no intervals). The weights and the samples may be others than the paper's."
 )
 
 
-def table3_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Rows of a results group that the paper also has, as text; empty if there are none."""
+def table3_rows(group: Mapping[str, Any], shape: ModelShape) -> list[dict[str, str]]:
+    """Rows of a results group that the paper also has, as text.
+
+    Empty if there are none, and for a model of another shape than Senna-7B's or samples outside nuScenes val: a
+    published number beside them would mislead.
+    """
     laid: list[dict[str, str]] = []
-    for row in rows:
+    if not group["nuscenes_val"] or (shape.layers, shape.views, shape.view_tokens) != SENNA:
+        return laid
+    for row in group["rows"]:
         published = TABLE3.get(row["method"], {}).get(row["retention"] or 0.0)
         if published is not None:
             laid.append(

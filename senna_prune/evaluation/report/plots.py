@@ -14,16 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from senna_prune.evaluation.run.records import MAJORITY, RANDOM, UNPRUNED, Record
+from senna_prune.evaluation.score.latency import accuracy_and_time, pareto_front
 from senna_prune.evaluation.score.metrics import NOT_PARSED, PATHS, SPEEDS
 from senna_prune.task.labels import VIEW_LABELS
 
 CONTROLS = (RANDOM, "uniform")
 COLOURS = ("#3b82d6", "#e0762f", "#3a9d5d", "#c8528a", "#8a6fd1", "#a8862a", "#d64545", "#2fa3a3")
-"""Readable on white and on near-black."""
+"""Readable on white and on almost black pages."""
 MARKERS = "osD^vP*X"
 GREY = "#8a8a8a"
 INK = "#123457"
-"""Stands for `currentColor` while matplotlib, which does not know it, draws."""
+"""Placeholder: `to_svg` replaces it by `currentColor`, which matplotlib does not know."""
 MAX_CURVES = 300
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -89,7 +90,8 @@ def accuracy_by_retention(rows: Rows, num_visual: int) -> Figure:
 
 @mpl.rc_context(STYLE)
 def accuracy_by_time(rows: Rows, timing: Mapping[str, Any]) -> Figure:
-    """Planning accuracy against the measured median time of a decision."""
+    """Planning accuracy against the measured median time of a decision; a line joins the rows that no other beats in
+    both."""
     figure, axes = new_figure(7.5, 4.2)
     timed = [row for row in rows if row["row"] in timing["rows"]]
     unbudgeted = [row for row in timed if row["retention"] is None]
@@ -101,6 +103,11 @@ def accuracy_by_time(rows: Rows, timing: Mapping[str, Any]) -> Figure:
             if row["retention"] is not None:
                 text = f"{100 * row['retention']:g}"
                 axes.annotate(text, (at, 100 * row["accuracy"]), (4, 3), textcoords="offset points", fontsize=7)
+    measured = accuracy_and_time(rows, timing)
+    front = [measured[name] for name in pareto_front(measured)]
+    times, shares = [time for time, _ in front], [100 * share for _, share in front]
+    style: Any = {"color": GREY, "linewidth": 5, "alpha": 0.3, "zorder": 0, "label": "Pareto front"}
+    axes.step(times, shares, where="post", **style)
     axes.set(xlabel="measured time per decision, ms (median; everything included)", ylabel="planning accuracy, %")
     _legend(axes)
     return figure

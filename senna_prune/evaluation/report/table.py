@@ -13,24 +13,27 @@ from rich.table import Table
 from senna_prune.evaluation.report.text import csv_cell, markdown, terminal
 from senna_prune.evaluation.run.records import RANDOM, UNPRUNED
 
-# Issue threads on these repositories ask which count a "retention" is, so both stand side by side.
+# Users ask which of the two counts a "retention" means, so both are shown.
 WIDE = ("method", "accuracy % [95 %]", "ratio % [95 %]", "tokens in", "tokens after", "TFLOP", "ms", "marks")
 NARROW = ("method", "accuracy % [95 %]", "ratio %", "tokens in", "tokens after", "TFLOP", "ms", "marks")
 FULL = (
-    *("method", "accuracy % [95 %]", "ratio % [95 %]", "marks"),
+    *("method", "accuracy % [95 %]", "ratio % [95 %]", "supported"),
     *("tokens in", "tokens after", "TFLOP", "KV MiB", "ms", "ms p95"),
     *("speed % [95 %]", "path % [95 %]", "balanced %", "unparsed %", "loyalty %", "seeds"),
 )
+FRONT = ("method", "ms", "accuracy % [95 %]", "ratio %", "marks")
 WIDE_COLUMNS = 100
 """Terminal width from which `WIDE` fits."""
 
 NOTES = (
-    f"Intervals: 95 %, bootstrap over scenes. Marks: n- below {UNPRUNED}, n+ above it; r- below {RANDOM} at the same "
-    "retention, r+ above it; only where the data supports it (exact McNemar, Holm-adjusted over the table, and a "
-    "scene-clustered interval without 0).",
+    f"Intervals: 95 %, bootstrap over scenes. A row is called better or worse than unpruned ({UNPRUNED}), or than "
+    f"{RANDOM} at the same retention, only where the data supports it: exact McNemar test, Holm-adjusted over the "
+    "table, and a scene-clustered interval without 0.",
     "Tokens in: visual tokens entering a layer, mean over layers; tokens after: the published habit. "
     "TFLOP: real FLOPs (two per multiply-accumulate) of a whole decision.",
 )
+LEGEND = f"Marks: n- worse than unpruned, n+ better; r- worse than {RANDOM} at the same retention, r+ better."
+"""Of the letters in the tables of the terminal, which have no room for words."""
 
 
 def table_rows(group: Mapping[str, Any], timing: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -64,12 +67,22 @@ def _cells(row: Mapping[str, Any], timing: Mapping[str, Any] | None) -> dict[str
         "ms p95": f"{timing['p95']['total']:.1f}" if timing else "-",
         "seeds": str(len(row["seeds"])) if row["seeds"] else "-",
     }
-    return {**cells, "marks": _marks(row["comparisons"])}
+    return {**cells, "marks": letters(row["comparisons"]), "supported": verdicts(row["comparisons"])}
 
 
-def _marks(comparisons: Sequence[Mapping[str, Any]]) -> str:
+def letters(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """`n- r+`: the differences that the data supports, as `LEGEND` explains them."""
     supported = [comparison for comparison in comparisons if comparison["supported"]]
     return " ".join(f"{'n' if c['to'] == UNPRUNED else 'r'}{'+' if c['difference'] > 0 else '-'}" for c in supported)
+
+
+def verdicts(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """`worse than unpruned, better than random`: the differences that the data supports."""
+    return ", ".join(
+        f"{'better' if c['difference'] > 0 else 'worse'} than {'unpruned' if c['to'] == UNPRUNED else RANDOM}"
+        for c in comparisons
+        if c["supported"]
+    )
 
 
 def terminal_table(title: str, rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> Table:

@@ -26,3 +26,18 @@ def markdown(text: str) -> str:
 def csv_cell(value: object) -> object:
     """For CSV: a text that a spreadsheet would take for a formula starts with an apostrophe."""
     return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in ("=", "+", "-", "@") else value
+
+
+def latex(text: str) -> str:
+    """For LaTeX: every character that it would obey becomes one that it prints."""
+    return "".join(_LATEX.get(char, char) for char in printable(text))
+
+
+_LATEX = {
+    **{char: f"\\{char}" for char in "&%$#_{}"},
+    "~": "\\textasciitilde{}",
+    "^": "\\textasciicircum{}",
+    "\\": "\\textbackslash{}",
+    "<": "\\textless{}",
+    ">": "\\textgreater{}",
+}

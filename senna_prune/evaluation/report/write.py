@@ -1,4 +1,4 @@
-"""A run's report, from its lines alone: `report.html` (self-contained), `report.md`, `results.csv` and PNG plots."""
+"""A run's report, from its lines alone: `report.html` (self-contained), `report.md`, `results.csv`, `.tex`, plots."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from senna_prune.errors import ConfigError, RunError
 from senna_prune.evaluation.report import plots
 from senna_prune.evaluation.report.browser import Pictures, browser_data, choose_samples
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
+from senna_prune.evaluation.report.pivot import CAPTION as PIVOT_CAPTION
+from senna_prune.evaluation.report.pivot import LATEX_CAPTION, pivot, pivot_latex, pivot_markdown
 from senna_prune.evaluation.report.show import describe_group
 from senna_prune.evaluation.report.table import FULL, NOTES, csv_text, markdown_table, table_rows
 from senna_prune.evaluation.report.text import markdown, printable
@@ -77,7 +79,7 @@ def write_report(
         pictures = Pictures(Path(info.settings["data"]["image_root"]), within=Path(os.path.realpath(Path.cwd())))
     else:
         pictures = Pictures(image_root, within=None)
-    for name in ("plots/confusion.png", "results.csv", "report.md", "report.html"):
+    for name in ("plots/confusion.png", "results.csv", "results.tex", "report.md", "report.html"):
         check_output(out / name)
     lines = folder.read_lines()
     if not lines:
@@ -101,13 +103,14 @@ def write_report(
     for plot in (plot for group in drawn for plot in group):
         write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
     write_whole(out / "results.csv", csv_text(results, timing))
+    write_whole(out / "results.tex", latex_report(info, results))
     write_whole(out / "report.md", markdown_report(info, results, timing, drawn))
     write_whole(out / "report.html", html_report(info, results, timing, drawn, browser))
     return out / "report.html"
 
 
 def draw_plots(group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines, info: RunInfo) -> list[Plot]:
-    """The plots of one convention; those without data are left out."""
+    """The plots of one convention, the most important first; those without data are left out."""
     rows, suffix = group["rows"], group["convention"].replace("=", "-").replace(",", "-")
     by_row: dict[str, list[Record]] = {}
     row_of = {condition.id: condition.row for condition in info.conditions}
@@ -116,11 +119,11 @@ def draw_plots(group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines
             by_row.setdefault(row_of[record.condition], []).append(record)
     drawn: list[Plot] = []
     budgeted = [row for row in rows if row["retention"] is not None]
+    if timing["rows"]:
+        drawn.append(Plot("accuracy_by_time", "Accuracy against measured time", plots.accuracy_by_time(rows, timing)))
     if budgeted:
         figure = plots.accuracy_by_retention(rows, info.shape.num_visual)
         drawn.append(Plot("accuracy_by_retention", "Accuracy against retention", figure))
-    if timing["rows"]:
-        drawn.append(Plot("accuracy_by_time", "Accuracy against measured time", plots.accuracy_by_time(rows, timing)))
     adaptive = [row for row in budgeted if row["cost"] and row["cost"]["complexity"]]
     if adaptive:
         name = _middle(adaptive)["row"]
@@ -151,15 +154,29 @@ def markdown_report(
     parts = [f"# {markdown(info.name)}\n"]
     for group, figures in zip(results["groups"], drawn, strict=True):
         parts.append(f"{describe_group(group, results)}.\n")
-        parts.append(markdown_table(table_rows(group, timing), FULL))
+        parts += [pivot_markdown(pivot(group)), f"{PIVOT_CAPTION}\n"]
+        for plot in figures[:1]:
+            parts.append(_figure(plot))
+        parts += ["## Every row\n", markdown_table(table_rows(group, timing), FULL)]
         parts += [f"{note}\n" for note in NOTES]
-        if laid := table3_rows(group["rows"]):
+        if laid := table3_rows(group, info.shape):
             parts += ["## Beside the paper\n", f"{CAPTION}\n", markdown_table(laid, tuple(laid[0]))]
-        for plot in figures:
-            title = markdown(plot.title)
-            parts.append(f"## {title}\n\n![{title}](plots/{plot.name}.png)\n")
+        parts += [_figure(plot) for plot in figures[1:]]
         parts += ["## As the released script prints it (unpruned)\n", f"```\n{_reference(group)}\n```\n"]
     return "\n".join(parts)
+
+
+def latex_report(info: RunInfo, results: Mapping[str, Any]) -> str:
+    """A table of methods by retentions for every convention."""
+    return "\n".join(
+        pivot_latex(pivot(group), f"{info.name}: {describe_group(group, results)}. {LATEX_CAPTION}")
+        for group in results["groups"]
+    )
+
+
+def _figure(plot: Plot) -> str:
+    title = markdown(plot.title)
+    return f"## {title}\n\n![{title}](plots/{plot.name}.png)\n"
 
 
 def html_report(
@@ -180,8 +197,9 @@ def html_report(
             {
                 "description": describe_group(group, results),
                 "failure": group["first_failure"],
+                "pivot": pivot(group),
                 "table": table_rows(group, timing),
-                "paper": table3_rows(group["rows"]),
+                "paper": table3_rows(group, info.shape),
                 "classes": [(row["row"], row["classes"]) for row in group["rows"]],
                 "comparisons": [(row["row"], c) for row in group["rows"] for c in row["comparisons"]],
                 "plots": [(plot, Markup(plots.to_svg(plot.figure, plot.title))) for plot in figures],
@@ -195,6 +213,7 @@ def html_report(
         columns=FULL,
         notes=NOTES,
         caption=CAPTION,
+        pivot_caption=PIVOT_CAPTION,
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         js=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         # A closing tag inside a string would end the script element.

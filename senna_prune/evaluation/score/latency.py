@@ -27,6 +27,30 @@ def summarise_timing(
     return {"schema": SCHEMA_VERSION, "rows": {row: _summary(rows[row]) for row in row_of.values() if row in rows}}
 
 
+def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """Names of the rows that no other row beats in both time and accuracy, by ascending time.
+
+    Args:
+        points: milliseconds and accuracy by row. Of rows equal in both, all are kept.
+    """
+    front: list[str] = []
+    best = -1.0
+    for name, (time, accuracy) in sorted(points.items(), key=lambda item: (item[1][0], -item[1][1])):
+        if accuracy > best or (front and points[front[-1]] == (time, accuracy)):
+            front.append(name)
+            best = accuracy
+    return front
+
+
+def accuracy_and_time(rows: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
+    """Median milliseconds of a decision and accuracy, of the rows whose time was measured."""
+    return {
+        row["row"]: (timing["rows"][row["row"]]["p50"]["total"], row["accuracy"])
+        for row in rows
+        if row["row"] in timing["rows"]
+    }
+
+
 def _summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     stages = sorted({stage for entry in entries for stage in entry["milliseconds"]})
     columns = {stage: [float(entry["milliseconds"].get(stage, 0.0)) for entry in entries] for stage in stages}

@@ -63,7 +63,7 @@ def read_plan(text: str | None) -> tuple[str, str]:
 
 
 def is_correct(truth: str, answer: str | None, protocol: str) -> bool:
-    """Whether an answer counts: both halves parsed and equal (`parsed`), or the released substring rule (`reference`).
+    """Whether an answer is right: both halves parsed and equal (`parsed`), or by the released substring rule.
 
     A missing answer is wrong under both.
     """

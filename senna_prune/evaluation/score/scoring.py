@@ -13,6 +13,7 @@ from senna_prune.evaluation.run.records import MAJORITY, SCHEMA_VERSION, UNPRUNE
 from senna_prune.evaluation.score.comparisons import compare
 from senna_prune.evaluation.score.consistency import require_consistent
 from senna_prune.evaluation.score.metrics import agree, is_correct, majority_answer, planning_metrics, read_plan
+from senna_prune.evaluation.score.nuscenes_val import in_nuscenes_val
 from senna_prune.evaluation.score.reference_metric import ReferenceScore
 from senna_prune.evaluation.score.statistics import SceneBootstrap, mean_outcome, wilson
 
@@ -96,6 +97,7 @@ def _score_group(
     return {
         "samples": len(keys),
         "scenes": len({next(iter(group[key].values())).scene for key in keys}),
+        "nuscenes_val": all(in_nuscenes_val(next(iter(group[key].values())).scene) for key in keys),
         "failed": len(failed),
         "first_failure": next((r.error for r in group[failed[0]].values() if r.error), None) if failed else None,
         "rows": [
@@ -154,7 +156,7 @@ def _score_row(
         "seeds": seeds or None,
         "accuracy": accuracy,
         "accuracy_interval": _bounds(bootstrap.mean(own)),
-        # Pooled over seeds it would pretend to more samples than there are.
+        # Over the samples, not over samples times seeds: more seeds are not more samples.
         "accuracy_wilson": _bounds(wilson(round(accuracy * len(own)), len(own))),
         "speed_interval": _bounds(bootstrap.mean(speed)),
         "path_interval": _bounds(bootstrap.mean(path)),
