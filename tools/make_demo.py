@@ -1,7 +1,7 @@
 """Make the bundled demo: `world` (pictures, tables, planning set), `train` (the driver), or `all`.
 
-    tools/make_demo.py all                        # reproduces data/demo: under an hour on two cores
-    tools/make_demo.py train --set num_scenes=2048 --out /somewhere/else
+    tools/make_demo.py all                        # reproduces data/demo: about three hours on two cores
+    tools/make_demo.py train --set num_scenes=2048 --work /elsewhere --out /somewhere/else
 
 A run that was cut off goes on from its last checkpoint when the same command is given again.
 """
@@ -17,14 +17,21 @@ from pathlib import Path
 import torch
 
 from senna_prune.cli import guarded
-from senna_prune.demo.training.driver import save_driver, train_driver
+from senna_prune.demo.training.driver import RECORD, run_identity, save_driver, train_driver
 from senna_prune.demo.training.loop import progress_bar
 from senna_prune.demo.training.memory import keep_freed_memory
 from senna_prune.demo.training.recipe import Recipe
 from senna_prune.demo.world.bundle import make_bundle_world
 from senna_prune.devices import find_device
+from senna_prune.files import check_output
 
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def threads(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 1024):
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no number from 1 to 1024")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=("world", "train", "all"))
     parser.add_argument("--out", type=Path, default=ROOT / "data" / "demo", help="the bundle")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "demo", help="pictures, checkpoints, log.jsonl")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of training and of rendering")
+    parser.add_argument("--threads", type=threads, default=os.cpu_count() or 1, help="of training and of rendering")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="a number of the recipe")
     options = parser.parse_args(arguments)
@@ -45,10 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 task = progress.add_task("world", total=None, note="")
                 make_bundle_world(options.out, lambda done, all_: progress.update(task, completed=done, total=all_))
         if options.what in ("train", "all"):
+            check_output(options.out / "model" / RECORD)
             keep_freed_memory()
             torch.set_num_threads(1)
             model, processor = train_driver(recipe, options.work, options.threads, str(device))
-            save_driver(model, processor, options.out / "model")
+            save_driver(model, processor, options.out / "model", run_identity(recipe))
 
     return guarded(make, "the same command goes on from the last checkpoint")
 
