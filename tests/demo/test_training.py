@@ -278,7 +278,7 @@ def test_validation_asks_all_three_kinds() -> None:
 
 def test_recipe_overrides_are_checked() -> None:
     assert Recipe.with_overrides(["num_scenes=12", "clip=0.5"]) == replace(Recipe(), num_scenes=12, clip=0.5)
-    with pytest.raises(ConfigError, match="num_scene"):
+    with pytest.raises(ConfigError, match="Did you mean 'num_scenes'"):
         Recipe.with_overrides(["num_scene=3"])
     with pytest.raises(ConfigError, match="many"):
         Recipe.with_overrides(["num_scenes=many"])

@@ -13,12 +13,13 @@ import cv2
 import torch
 
 from senna_prune.demo.training.attributes import initialise_adapter
+from senna_prune.demo.training.checkpoints import load_checkpoint
 from senna_prune.demo.training.loop import progress_bar
 from senna_prune.demo.training.packing import Packer
 from senna_prune.demo.training.pictures import TrainingScenes, world_fingerprint
 from senna_prune.demo.training.question_pool import all_texts
 from senna_prune.demo.training.recipe import Recipe
-from senna_prune.demo.training.stages import train_answers, train_attributes
+from senna_prune.demo.training.stages import STAGES, train_answers, train_attributes
 from senna_prune.demo.training.tokenizer import train_tokenizer
 from senna_prune.demo.training.validation import VALIDATION_SEED
 from senna_prune.files import accessing, check_output, write_json
@@ -83,6 +84,8 @@ def train_driver(
     """
     check_output(work / "log.jsonl")
     identity = run_identity(recipe)
+    for stage in STAGES:  # before hours are spent on pictures
+        load_checkpoint(work / f"{stage}.safetensors", identity)
     model, processor = new_driver(recipe)
     torch.nn.Module.to(model, device)
     scenes = TrainingScenes(work / "scenes", recipe.num_scenes, recipe.world_seed)

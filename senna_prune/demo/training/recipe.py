@@ -142,12 +142,13 @@ class Recipe:
 
 
 VISION_HEADS = 4
-_SEED, _SIZE, _COUNT, _RATE = (0, 2**32 - 1), (1, 4096), (0, 100), (1e-9, 1.0)
+_SEED, _COUNT, _RATE = (0, 2**32 - 1), (0, 100), (1e-9, 1.0)
 _BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("seed", "world_seed"), _SEED),
-    **dict.fromkeys(("num_scenes", "warm_up", "checkpoint_every", "validate_every", "validation_scenes"), (1, 10**7)),
+    **dict.fromkeys(("num_scenes", "warm_up", "checkpoint_every", "validate_every"), (1, 10**6)),
+    "validation_scenes": (1, 10**4),
     **dict.fromkeys(("attribute_epochs", "answer_epochs"), (0.0, 1000.0)),
-    **dict.fromkeys(("attribute_batch", "answer_batch"), _SIZE),
+    **dict.fromkeys(("attribute_batch", "answer_batch"), (1, 4096)),
     **dict.fromkeys(("attribute_lr", "answer_lr", "vision_lr"), _RATE),
     "weight_decay": (0.0, 1.0),
     "long_plans": (1, 100),
@@ -156,9 +157,12 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "stretched": (0.0, 1.0),
     **dict.fromkeys(("least_stretch", "most_stretch"), (-10.0, 2.0)),
     "clip": (1e-9, 1e9),
-    "image_size": (PATCH, 1008),
-    **dict.fromkeys(("num_view_tokens", "vision_width", "width", "heads", "mlp"), _SIZE),
-    "vision_layers": (2, 200),
-    "layers": (1, 200),
+    "image_size": (PATCH, 36 * PATCH),
+    "num_view_tokens": (1, 256),  # six views and a question stay within the 2048 positions of the model
+    **dict.fromkeys(("vision_width", "width"), (1, 1024)),
+    "heads": (1, 64),
+    "mlp": (1, 4096),
+    "vision_layers": (2, 100),
+    "layers": (1, 100),
 }
 """Least and largest value of each number."""

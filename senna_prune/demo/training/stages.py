@@ -22,6 +22,7 @@ from senna_prune.demo.training.recipe import Recipe
 from senna_prune.demo.training.validation import HeldOut
 from senna_prune.model.modeling import SennaForConditionalGeneration
 
+STAGES = ("attributes", "answers")
 _PIECE = 2
 """Scenes that are worked on at once: few enough for their tensors to stay in the heap, see `memory`."""
 
@@ -48,7 +49,7 @@ def train_attributes(
         return [partial(work, part) for part in _parts(chosen)]
 
     optimizer = _optimizer([([*vision, *heads.parameters()], recipe.attribute_lr)], total, recipe)
-    run_stage(Stage("attributes", total, optimizer, pieces, recipe.checkpoint_every), folder, workers, identity)
+    run_stage(Stage(STAGES[0], total, optimizer, pieces, recipe.checkpoint_every), folder, workers, identity)
 
 
 def train_answers(
@@ -81,7 +82,7 @@ def train_answers(
         return [partial(work, start) for start in range(0, len(chosen), _PIECE)]
 
     stage = Stage(
-        "answers",
+        STAGES[1],
         total,
         _optimizer([(decoder, recipe.answer_lr), (vision, recipe.vision_lr)], total, recipe),
         pieces,
