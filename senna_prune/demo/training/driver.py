@@ -14,7 +14,7 @@ import torch
 
 from senna_prune.demo.training.attributes import initialise_adapter
 from senna_prune.demo.training.checkpoints import load_checkpoint
-from senna_prune.demo.training.loop import progress_bar
+from senna_prune.demo.training.loop import LOG, progress_bar
 from senna_prune.demo.training.packing import Packer
 from senna_prune.demo.training.pictures import TrainingScenes, world_fingerprint
 from senna_prune.demo.training.question_pool import all_texts
@@ -82,7 +82,7 @@ def train_driver(
         CheckpointError: `work` holds a run of another recipe, or something else.
         FileError: `work` cannot be read or written.
     """
-    check_output(work / "log.jsonl")
+    check_output(work / LOG)
     identity = run_identity(recipe)
     for stage in STAGES:  # before hours are spent on pictures
         load_checkpoint(work / f"{stage}.safetensors", identity)

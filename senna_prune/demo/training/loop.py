@@ -20,6 +20,7 @@ from senna_prune.demo.training.optimizer import MasterAdamW
 from senna_prune.errors import CheckpointError
 from senna_prune.files import accessing
 
+LOG = "log.jsonl"
 LOG_EVERY = 10
 
 Piece = Callable[[], tuple[Tensor, dict[str, float]]]
@@ -85,12 +86,9 @@ def run_stage(stage: Stage, folder: Path, workers: int, identity: Identity) -> N
         return
     start, first = time.monotonic(), stage.optimizer.steps
     recent: list[dict[str, float]] = []
-    with (
-        accessing(folder / "log.jsonl", "written"),
-        progress_bar() as progress,
-        (folder / "log.jsonl").open("a", encoding="utf-8") as log,
-        ThreadPoolExecutor(workers) as pool,
-    ):
+    with accessing(folder / LOG, "written"):
+        log = (folder / LOG).open("a", encoding="utf-8")
+    with log, progress_bar() as progress, ThreadPoolExecutor(workers) as pool:
         task = progress.add_task(stage.name, total=stage.total_steps, completed=first, note="")
         while stage.optimizer.steps < stage.total_steps:
             gradients, figures = _gradients(stage, pool)
@@ -115,8 +113,9 @@ def run_stage(stage: Stage, folder: Path, workers: int, identity: Identity) -> N
 
 def _write_line(log: IO[str], stage: Stage, figures: dict[str, float]) -> None:
     rounded = {name: round(value, 4) for name, value in figures.items()}
-    log.write(json.dumps({"stage": stage.name, "step": stage.optimizer.steps, **rounded}) + "\n")
-    log.flush()
+    with accessing(log.name, "written"):
+        log.write(json.dumps({"stage": stage.name, "step": stage.optimizer.steps, **rounded}) + "\n")
+        log.flush()
 
 
 def _gradients(stage: Stage, pool: Executor) -> tuple[list[Sequence[Tensor | None]], dict[str, float]]:
