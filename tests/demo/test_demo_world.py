@@ -10,6 +10,7 @@ from pathlib import Path as FilePath
 import numpy as np
 import pytest
 
+from senna_prune.demo.world.annotation import scene_questions
 from senna_prune.demo.world.bundle import make_bundle_world
 from senna_prune.demo.world.layout import lay_out
 from senna_prune.demo.world.rendering import render, visible_pixels
@@ -17,10 +18,12 @@ from senna_prune.demo.world.rig import HEIGHT, RIG, WIDTH
 from senna_prune.demo.world.rollout import RENDERED, read_plan, read_speed
 from senna_prune.demo.world.sampling import PLAN_WEIGHTS, sample_question, sample_street
 from senna_prune.demo.world.scenes import MIN_EVIDENCE_PIXELS, make_scene, scene_rng
-from senna_prune.demo.world.street import Side, Street, expert_plan
+from senna_prune.demo.world.street import Side, Street, expert_plan, mirror_street
 from senna_prune.demo.world.writing import VERSION, write_world
+from senna_prune.nuscenes.behaviour import path_labels, speed_labels
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.task.labels import CORRECTED, Command, Convention, Path, Speed, plan_text
+from senna_prune.task.prompts import IMAGE_PROMPT
 from senna_prune.task.sample import read_samples
 
 CITY, HIGHWAY = Street("city"), Street("highway")
@@ -46,6 +49,7 @@ MIRRORED_PATH = {
     [
         (CITY, 8.0, Command.STRAIGHT, (Speed.ACCELERATE, Path.STRAIGHT)),
         (replace(CITY, ahead="following"), 8.0, Command.STRAIGHT, (Speed.KEEP, Path.STRAIGHT)),
+        (replace(CITY, ahead="following", signal="left"), 8.0, Command.STRAIGHT, (Speed.KEEP, Path.STRAIGHT)),
         (replace(CITY, light="red"), 8.0, Command.STRAIGHT, (Speed.DECELERATE, Path.STRAIGHT)),
         (replace(CITY, light="red"), 0.5, Command.LEFT, (Speed.STOP, Path.STRAIGHT)),
         (replace(CITY, light="green"), 0.5, Command.STRAIGHT, (Speed.ACCELERATE, Path.STRAIGHT)),
@@ -74,7 +78,7 @@ def test_expert_is_mirror_symmetric() -> None:
         street = sample_street(rng)
         speed, command = sample_question(rng, street)
         pace, path = expert_plan(street, speed, command)
-        mirrored = replace(street, left=street.right, right=street.left)
+        mirrored = mirror_street(street)
         assert expert_plan(mirrored, speed, MIRRORED_COMMAND[command]) == (pace, MIRRORED_PATH[path])
 
 
@@ -86,7 +90,7 @@ def test_no_cause_is_rare() -> None:
         causes.update({f"light {street.light}": 1, f"ahead {street.ahead}": 1, f"road {street.road}": 1})
         causes.update({"pedestrian": street.pedestrian, "ambulance": street.ambulance})
         causes.update({"side street": street.left.street, "crossing": street.left.pedestrian})
-        causes.update({f"vehicle {street.left.vehicle}": 1})
+        causes.update({f"vehicle {street.left.vehicle}": 1, f"signal {street.signal}": 1})
     assert min(causes.values()) / len(streets) > 0.06, causes
 
 
@@ -131,6 +135,31 @@ def test_pictures_change_with_what_decides() -> None:
     assert (red_pictures[5] == green_pictures[5]).all()
 
 
+def test_things_do_what_their_lamps_say() -> None:
+    """Brake lamps, beacons and orange lamps are the evidence of the motion answers, by the converter's own labels."""
+    found = Counter()
+    for number in range(300):
+        street = make_scene(scene_rng(10, number)).situation.street
+        layout = lay_out(street, np.random.default_rng(number))
+        futures = np.stack([thing.motion.poses() for thing in layout.things]) if layout.things else np.zeros((0, 7, 3))
+        # seen from the object as the labels do: x to its right, y forward, from the lidar it would carry
+        seen = np.stack([-futures[:, 1:, 1], futures[:, 1:, 0]], axis=-1).astype(np.float32)
+        for thing, pace, path in zip(layout.things, speed_labels(seen), path_labels(seen), strict=True):
+            ahead = thing.category == "vehicle.car" and thing.centre[0] > 10
+            if ahead and street.ahead == "braking":
+                assert (pace, path) == (Speed.DECELERATE, Path.STRAIGHT)
+            elif ahead and street.signal != "none":
+                kind = "TURN" if street.road == "city" else "CHANGE"
+                assert (pace, path) == (Speed.KEEP, Path(f"{street.signal.upper()}_{kind}"))
+            elif thing.category == "vehicle.emergency.ambulance":
+                assert (pace, path) == (Speed.ACCELERATE, Path.STRAIGHT)
+            else:
+                standing = thing.category.startswith(("human", "movable"))
+                assert (pace, path) == (Speed.STOP if standing else Speed.KEEP, Path.STRAIGHT)
+            found[pace, path] += 1
+    assert len(found) == 8, found
+
+
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
     folder = tmp_path_factory.mktemp("world")
@@ -150,7 +179,7 @@ def test_world_is_deterministic(world: FilePath, tmp_path: FilePath) -> None:
 
 
 def test_converter_reads_the_expert_back(world: FilePath) -> None:
-    samples = read_samples(world / "planning_set.jsonl")
+    samples = [sample for sample in read_samples(world / "planning_set.jsonl") if sample.kind == "plan"]
     assert len(samples) == 24
     for number, sample in enumerate(samples):
         situation = make_scene(scene_rng(1, number)).situation
@@ -158,6 +187,17 @@ def test_converter_reads_the_expert_back(world: FilePath) -> None:
         assert (sample.command, sample.speed) == (situation.command.value, int(situation.speed))
         assert sample.convention == CORRECTED
         assert all((world / path).is_file() for path in sample.view_paths())
+
+
+def test_training_asks_what_the_converter_asks(world: FilePath) -> None:
+    """Road-user and motion questions of training scenes are made by the converter's functions, without its tables."""
+    samples = read_samples(world / "planning_set.jsonl")
+    for number in range(24):
+        road_users, motions = scene_questions(make_scene(scene_rng(1, number)).layout.things)
+        converted = [one for one in samples if one.scene == f"demo-{number:04d}" and one.kind != "plan"]
+        assert [(one.question, one.answer) for one in converted] == [
+            (IMAGE_PROMPT + one.question, one.answer) for one in [*road_users, *motions]
+        ]
 
 
 def test_other_convention_and_kinds_convert_too(world: FilePath, tmp_path: FilePath) -> None:
@@ -200,7 +240,7 @@ def test_boxes_stand_where_they_are_drawn(world: FilePath) -> None:
         for thing in scene.layout.things:
             ahead, left, _ = thing.centre
             if ahead > 5 and abs(left) < 2:
-                expected = WIDTH / 2 - 126.6 * left / (ahead - 1.7)
+                expected = WIDTH / 2 - 177.2 * left / (ahead - 1.7)
                 columns = [float(view_points(box.center[:, None], intrinsic, normalize=True)[0, 0]) for box in boxes]
                 assert min(abs(column - expected) for column in columns) < 0.5
                 checked += 1

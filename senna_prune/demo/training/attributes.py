@@ -26,6 +26,8 @@ ATTRIBUTES = (
     "crossing pedestrian",
     "vehicle beside",
     "ambulance",
+    "signal left",
+    "signal right",
 )
 
 NOT_ASKED = -1.0
@@ -35,6 +37,7 @@ def picture_attributes(street: Street) -> np.ndarray:
     """What the six pictures show, shape (6, attributes): 1, 0, or `NOT_ASKED` where a camera does not decide it."""
     front = {name: street.ahead == name for name in ("following", "braking", "truck", "barrier")}
     front |= {"red": street.light == "red", "green": street.light == "green", "pedestrian": street.pedestrian}
+    front |= {f"signal {side}": street.signal == side for side in ("left", "right")}
     views = [
         front,
         _front_corner(street.left),
@@ -59,16 +62,27 @@ def _front_corner(side: Side) -> dict[str, bool]:
     }
 
 
-class AttributeHead(nn.Module):
-    """Reads all attributes off one view's tokens: (N, T, D) -> (N, attributes) logits."""
+class AttributeHeads(nn.Module):
+    """Reads all attributes twice: off a view's tokens, and off the tower's class token.
 
-    def __init__(self, num_tokens: int, width: int) -> None:
+    The second teaches the class token to look at what matters: methods that rank patches by its attention would
+    otherwise read noise.
+    """
+
+    def __init__(self, num_tokens: int, width: int, vision_width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.linear = nn.Linear(num_tokens * width, len(ATTRIBUTES))
+        self.tokens_norm, self.class_norm = nn.LayerNorm(width), nn.LayerNorm(vision_width)
+        self.of_tokens = nn.Linear(num_tokens * width, len(ATTRIBUTES))
+        self.of_class = nn.Linear(vision_width, len(ATTRIBUTES))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.linear(self.norm(tokens).flatten(1))
+    def forward(self, model: SennaModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits off the tokens and off the class token, each (N, attributes), of pictures (N, 3, H, W)."""
+        tower = model.vision_tower
+        hidden = tower.pre_layrnorm(tower.embeddings(pixels))
+        for layer in tower.encoder.layers[: model.config.num_vision_layers]:
+            hidden = layer(hidden, None)
+        tokens = self.of_tokens(self.tokens_norm(model.adapt(hidden[:, 1:])).flatten(1))
+        return tokens, self.of_class(self.class_norm(hidden[:, 0]))
 
 
 def attribute_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
@@ -93,9 +107,9 @@ def initialise_adapter(model: SennaModel) -> None:
     config = model.config
     side = config.vision_config.image_size // config.vision_config.patch_size
     first, second, third = (layer for layer in model.img_adapter.adapter if isinstance(layer, nn.Linear))
-    rows = max(1, round((config.num_view_tokens * HEIGHT / WIDTH / 1.5) ** 0.5))
-    while config.num_view_tokens % rows:
-        rows -= 1
+    square = (config.num_view_tokens * HEIGHT / WIDTH) ** 0.5
+    divisors = [rows for rows in range(1, config.num_view_tokens + 1) if config.num_view_tokens % rows == 0]
+    rows = min(divisors, key=lambda count: abs(count - square))
     columns = config.num_view_tokens // rows
     content = side * HEIGHT / WIDTH
     y = (side - content) / 2 + content * (torch.arange(rows) + 0.5) / rows

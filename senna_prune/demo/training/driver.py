@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import platform
+from dataclasses import asdict
+from importlib.metadata import version
+from math import sqrt
 from pathlib import Path
+from typing import Any
 
+import cv2
 import torch
 
 from senna_prune.demo.training.attributes import initialise_adapter
-from senna_prune.demo.training.loop import progress_bar
+from senna_prune.demo.training.checkpoints import load_checkpoint
+from senna_prune.demo.training.loop import LOG, progress_bar
 from senna_prune.demo.training.packing import Packer
-from senna_prune.demo.training.pictures import TrainingScenes
+from senna_prune.demo.training.pictures import TrainingScenes, world_fingerprint
 from senna_prune.demo.training.question_pool import all_texts
 from senna_prune.demo.training.recipe import Recipe
-from senna_prune.demo.training.stages import train_answers, train_attributes
+from senna_prune.demo.training.stages import STAGES, train_answers, train_attributes
 from senna_prune.demo.training.tokenizer import train_tokenizer
+from senna_prune.demo.training.validation import VALIDATION_SEED
+from senna_prune.files import accessing, check_output, write_json
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.task.prompts import planning_prompt
+
+RECORD = "training.json"
+"""Beside the weights: what the driver was trained with."""
+_LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow")
 
 
 def new_driver(
@@ -28,10 +41,31 @@ def new_driver(
     torch.manual_seed(recipe.seed)
     model = SennaForConditionalGeneration(config)
     initialise_adapter(model.model)
-    # On a CPU the backward pass of eager attention is several times faster than SDPA's at this size.
-    model.set_attn_implementation("eager")
+    _calm_residuals(model)
+    model.set_attn_implementation("sdpa")
     torch.nn.Module.to(model, dtype)
     return model, SennaProcessor.for_config(config, tokenizer)
+
+
+@torch.no_grad()
+def _calm_residuals(model: SennaForConditionalGeneration) -> None:
+    """Start what writes into the residual stream smaller the deeper the decoder is, as GPT-2 does."""
+    layers = model.model.language_model.layers
+    for layer in layers:
+        for linear in (layer.self_attn.o_proj, layer.mlp.down_proj):
+            linear.weight.mul_(1 / sqrt(2 * len(layers)))
+
+
+def run_identity(recipe: Recipe) -> dict[str, Any]:
+    """What a training run is tied to: the recipe's numbers, the world's pictures, the libraries that computed it."""
+    return {
+        **asdict(recipe),
+        "world": world_fingerprint(recipe.world_seed),
+        "validation_seed": VALIDATION_SEED,
+        "python": platform.python_version(),
+        **{library: version(library) for library in _LIBRARIES},
+        "opencv": cv2.__version__,
+    }
 
 
 def train_driver(
@@ -40,26 +74,45 @@ def train_driver(
     """Train in `work`, going on from whatever pictures and checkpoints it already holds.
 
     Args:
-        work: scratch folder for pictures (1.5 GB with the default recipe), checkpoints and `log.jsonl`.
+        work: scratch folder for pictures (0.4 GB with the default recipe), checkpoints and `log.jsonl`.
         workers: processes that render, then threads that train; set PyTorch's own threads to 1.
         device: `cpu` or `cuda`.
+
+    Raises:
+        CheckpointError: `work` holds a run of another recipe, or something else.
+        FileError: `work` cannot be read or written.
     """
+    check_output(work / LOG)
+    identity = run_identity(recipe)
+    for stage in STAGES:  # before hours are spent on pictures
+        load_checkpoint(work / f"{stage}.safetensors", identity)
     model, processor = new_driver(recipe)
     torch.nn.Module.to(model, device)
-    scenes = TrainingScenes(work / "scenes", recipe.num_scenes, recipe.world_seed, recipe.image_size)
+    scenes = TrainingScenes(work / "scenes", recipe.num_scenes, recipe.world_seed)
     with progress_bar() as progress:
         task = progress.add_task("pictures", total=None, note="")
         scenes.prepare(workers, lambda done, total: progress.update(task, completed=done, total=total))
-    train_attributes(model, scenes, recipe, work, workers)
-    train_answers(model, Packer(processor), scenes, recipe, work, workers)
+    train_attributes(model, scenes, recipe, work, workers, identity)
+    train_answers(model, Packer(processor), scenes, recipe, work, workers, identity)
     return model, processor
 
 
-def save_driver(model: SennaForConditionalGeneration, processor: SennaProcessor, folder: Path) -> None:
-    """Write weights (bfloat16 safetensors), configuration, tokenizer and processor for `from_pretrained`."""
-    model.set_attn_implementation("sdpa")
+def save_driver(
+    model: SennaForConditionalGeneration, processor: SennaProcessor, folder: Path, record: dict[str, Any]
+) -> None:
+    """Write weights (bfloat16 safetensors), configuration, tokenizer and processor for `from_pretrained`.
+
+    Args:
+        record: what it was trained with, kept as `training.json`.
+
+    Raises:
+        FileError: the folder cannot be written.
+    """
     model.generation_config.pad_token_id = processor.tokenizer.pad_token_id
     model.generation_config.bos_token_id = processor.tokenizer.bos_token_id
     model.generation_config.eos_token_id = processor.tokenizer.eos_token_id
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    check_output(folder / RECORD)
+    with accessing(folder, "written"):
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    write_json(folder / RECORD, record)

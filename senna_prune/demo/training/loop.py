@@ -8,15 +8,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from senna_prune.demo.training.checkpoints import load_checkpoint, save_checkpoint
+from senna_prune.demo.training.checkpoints import Identity, load_checkpoint, save_checkpoint
 from senna_prune.demo.training.optimizer import MasterAdamW
+from senna_prune.errors import CheckpointError
+from senna_prune.files import accessing
 
+LOG = "log.jsonl"
 LOG_EVERY = 10
 
 Piece = Callable[[], tuple[Tensor, dict[str, float]]]
@@ -34,6 +38,8 @@ class Stage:
         pieces: the pieces of one step's batch, given its number; all their randomness comes from that number, so a
             resumed run sees what the uninterrupted one would have seen.
         checkpoint_every: steps.
+        validate: measures the model on held-out scenes, given the pool of workers; its figures go into the log.
+        validate_every: steps.
     """
 
     name: str
@@ -41,6 +47,8 @@ class Stage:
     optimizer: MasterAdamW
     pieces: Callable[[int], list[Piece]]
     checkpoint_every: int
+    validate: Callable[[Executor], dict[str, float]] | None = None
+    validate_every: int = 100
 
 
 def progress_bar() -> Progress:
@@ -56,25 +64,31 @@ def progress_bar() -> Progress:
     )
 
 
-def run_stage(stage: Stage, folder: Path, workers: int) -> None:
+def run_stage(stage: Stage, folder: Path, workers: int, identity: Identity) -> None:
     """Train from the stage's last checkpoint in `folder`, or from the start, to the end.
 
     Args:
         workers: pieces that are worked on side by side, each by one thread: on busy cores that wastes less than
             splitting every single operation. The result does not depend on it.
+        identity: of the run; a checkpoint of another one is refused.
+
+    Raises:
+        CheckpointError: the checkpoint belongs to another run, or is damaged.
+        FileError: checkpoint or log cannot be written.
     """
     path = folder / f"{stage.name}.safetensors"
-    if (state := load_checkpoint(path)) is not None:
-        stage.optimizer.load_tensors(state)
+    if (state := load_checkpoint(path, identity)) is not None:
+        try:
+            stage.optimizer.load_tensors(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise CheckpointError("tensors are missing or of other shapes", where=path, hint="remove it") from error
     if stage.optimizer.steps >= stage.total_steps:
         return
     start, first = time.monotonic(), stage.optimizer.steps
     recent: list[dict[str, float]] = []
-    with (
-        progress_bar() as progress,
-        (folder / "log.jsonl").open("a", encoding="utf-8") as log,
-        ThreadPoolExecutor(workers) as pool,
-    ):
+    with accessing(folder / LOG, "written"):
+        log = (folder / LOG).open("a", encoding="utf-8")
+    with log, progress_bar() as progress, ThreadPoolExecutor(workers) as pool:
         task = progress.add_task(stage.name, total=stage.total_steps, completed=first, note="")
         while stage.optimizer.steps < stage.total_steps:
             gradients, figures = _gradients(stage, pool)
@@ -82,16 +96,26 @@ def run_stage(stage: Stage, folder: Path, workers: int) -> None:
             step = stage.optimizer.steps
             recent.append(figures)
             if step % LOG_EVERY == 0 or step == stage.total_steps:
-                means = {name: round(value, 4) for name, value in _means(recent).items()}
+                means = _means(recent)
                 pace = (time.monotonic() - start) / (step - first)
-                left = round(pace * (stage.total_steps - step))
-                log.write(json.dumps({"stage": stage.name, "step": step, "seconds_left": left, **means}) + "\n")
-                log.flush()
+                _write_line(log, stage, {"seconds_left": pace * (stage.total_steps - step), **means})
                 recent = []
                 progress.update(task, note=" ".join(f"{name} {value:.3f}" for name, value in means.items()))
             progress.update(task, completed=step)
             if step % stage.checkpoint_every == 0 or step == stage.total_steps:
-                save_checkpoint(path, stage.optimizer.tensors())
+                save_checkpoint(path, stage.optimizer.tensors(), identity)
+            if stage.validate and (step % stage.validate_every == 0 or step == stage.total_steps):
+                held_out = stage.validate(pool)
+                _write_line(log, stage, held_out)
+                shown = ", ".join(f"{name} {value:.3f}" for name, value in held_out.items())
+                progress.console.print(f"{stage.name} {step}/{stage.total_steps}: {shown}")
+
+
+def _write_line(log: IO[str], stage: Stage, figures: dict[str, float]) -> None:
+    rounded = {name: round(value, 4) for name, value in figures.items()}
+    with accessing(log.name, "written"):
+        log.write(json.dumps({"stage": stage.name, "step": stage.optimizer.steps, **rounded}) + "\n")
+        log.flush()
 
 
 def _gradients(stage: Stage, pool: Executor) -> tuple[list[Sequence[Tensor | None]], dict[str, float]]:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from senna_prune.demo.training.question_pool import Question
 from senna_prune.model.modeling import IGNORED_LABEL, SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.task.prompts import planning_prompt
 
-LENGTH_STEP = 64
+LENGTH_STEP = 32
 """Rows are padded to multiples of this: a CPU compiles its kernels anew for every shape it meets."""
 
 
@@ -25,11 +26,13 @@ class Pack:
     """The questions of one scene behind its prefix.
 
     Attributes:
-        ids: shape (S,). positions: shape (S,).
+        prefix_positions: of the prefix, shape (P,); fractions where visual tokens advance by less than 1.
+        ids: of questions and answers, shape (S,). positions: shape (S,).
         labels: what each position is to predict next, -100 where nothing is learnt, shape (S,).
-        blocks: 0 for the prefix, then the number of the question, shape (S,).
+        blocks: number of the question, from 1, shape (S,).
     """
 
+    prefix_positions: Tensor
     ids: Tensor
     positions: Tensor
     labels: Tensor
@@ -48,19 +51,27 @@ class Packer:
         self._tails: dict[Question, tuple[list[int], list[int]]] = {}
         self.prefix: Tensor | None = None
 
-    def pack(self, questions: Sequence[Question]) -> Pack:
-        """One row of ids, positions, labels and blocks."""
+    def pack(self, questions: Sequence[Question], stretch: float = 1.0) -> Pack:
+        """One row of ids, positions, labels and blocks.
+
+        Args:
+            stretch: by how much a visual token advances the position; text always advances it by 1.
+        """
         tails = [self._tail(question) for question in questions]
         assert self.prefix is not None
-        start = len(self.prefix)
-        ids, labels = self.prefix.tolist(), [IGNORED_LABEL] * start
-        positions, blocks = list(range(start)), [0] * start
+        advance = torch.where(self.prefix == self.processor.image_token_id, stretch, 1.0)
+        start = float(advance.sum())
+        ids: list[int] = []
+        labels: list[int] = []
+        positions: list[float] = []
+        blocks: list[int] = []
         for number, (asked, answer) in enumerate(tails, start=1):
+            length = len(asked) + len(answer) - 1
             ids += asked + answer[:-1]
             labels += [IGNORED_LABEL] * (len(asked) - 1) + answer
-            positions += range(start, start + len(asked) + len(answer) - 1)
-            blocks += [number] * (len(asked) + len(answer) - 1)
-        return Pack(*(torch.tensor(values) for values in (ids, positions, labels, blocks)))
+            positions += [start + place for place in range(length)]
+            blocks += [number] * length
+        return Pack(advance.cumsum(0) - advance, *map(torch.tensor, (ids, positions, labels, blocks)))
 
     def _tail(self, question: Question) -> tuple[list[int], list[int]]:
         """Ids after the last picture: what is asked, and the answer with its end."""
@@ -74,22 +85,73 @@ class Packer:
         return self._tails[question]
 
 
-def collate(packs: Sequence[Pack], pad_id: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Rows to a batch: ids, positions and labels of shape (B, S), additive mask of shape (B, 1, S, S)."""
+@dataclass(frozen=True)
+class Batch:
+    """Packs side by side.
+
+    Attributes:
+        prefix_positions: shape (B, P).
+        ids, positions, labels, blocks: as in `Pack`, padded, shape (B, S); a pad's block is -1.
+        mask: additive, shape (B, 1, S, P + S).
+    """
+
+    prefix_positions: Tensor
+    ids: Tensor
+    positions: Tensor
+    labels: Tensor
+    blocks: Tensor
+    mask: Tensor
+
+
+def collate(packs: Sequence[Pack], pad_id: int, dtype: torch.dtype, device: torch.device | str = "cpu") -> Batch:
+    """Rows to a batch."""
     longest = max(len(pack.ids) for pack in packs)
     length = -(-longest // LENGTH_STEP) * LENGTH_STEP
 
     def stack(rows: Sequence[Tensor], value: int) -> Tensor:
-        return torch.stack([nn.functional.pad(row, (0, length - len(row)), value=value) for row in rows])
+        return torch.stack([nn.functional.pad(row, (0, length - len(row)), value=value) for row in rows]).to(device)
 
-    ids = stack([pack.ids for pack in packs], pad_id)
-    positions = stack([pack.positions for pack in packs], 0)
-    labels = stack([pack.labels for pack in packs], IGNORED_LABEL)
     blocks = stack([pack.blocks for pack in packs], -1)
-    causal = torch.ones(ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
-    seen = (blocks[:, None, :] == 0) | (blocks[:, None, :] == blocks[:, :, None])
-    mask = torch.zeros(seen.shape, dtype=dtype).masked_fill(~(seen & causal), torch.finfo(dtype).min)
-    return ids, positions, labels, mask[:, None]
+    causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    seen = (blocks[:, None, :] == blocks[:, :, None]) & causal
+    own = torch.zeros(seen.shape, dtype=dtype, device=device).masked_fill(~seen, torch.finfo(dtype).min)
+    prefix_positions = torch.stack([pack.prefix_positions for pack in packs]).to(device)
+    return Batch(
+        prefix_positions,
+        stack([pack.ids for pack in packs], pad_id),
+        stack([pack.positions for pack in packs], 0),
+        stack([pack.labels for pack in packs], IGNORED_LABEL),
+        blocks,
+        nn.functional.pad(own, (prefix_positions.shape[1], 0))[:, None],
+    )
+
+
+def packed_hidden(model: SennaForConditionalGeneration, packer: Packer, features: Tensor, batch: Batch) -> Tensor:
+    """Last hidden states of questions and answers, shape (B, S, D): the prefix runs once, the questions on its cache.
+
+    Two passes, as the prefix needs no mask and attention without one costs half.
+
+    Args:
+        features: visual tokens, shape (B, views, T, D).
+    """
+    assert packer.prefix is not None
+    prefix = packer.prefix.to(features.device).expand(len(features), -1)
+    decoder = model.model.language_model
+    cache = DynamicCache(config=model.config.text_config)
+    decoder(
+        inputs_embeds=model.model.embed(prefix, features),
+        position_ids=batch.prefix_positions,
+        past_key_values=cache,
+        use_cache=True,
+    )
+    hidden: Tensor = decoder(
+        inputs_embeds=decoder.embed_tokens(batch.ids),
+        attention_mask=batch.mask,
+        position_ids=batch.positions,
+        past_key_values=cache,
+        use_cache=True,
+    ).last_hidden_state
+    return hidden
 
 
 def answer_loss(
@@ -100,13 +162,27 @@ def answer_loss(
     Args:
         pixels: shape (B, views, 3, H, W).
     """
-    batch = collate(packs, packer.processor.tokenizer.pad_token_id, model.dtype)
-    ids, positions, labels, mask = (part.to(model.device) for part in batch)
-    embeddings = model.model.embed(ids, model.get_image_features(pixels).tokens)
-    hidden = model.model.language_model(
-        inputs_embeds=embeddings, attention_mask=mask, position_ids=positions, use_cache=False
-    ).last_hidden_state
-    logits = model.lm_head(hidden).float().flatten(0, 1)
-    labels = labels.flatten()
-    right = (logits.argmax(dim=-1) == labels)[labels != IGNORED_LABEL].float()
-    return nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED_LABEL), {"right": float(right.mean())}
+    batch = collate(packs, packer.processor.tokenizer.pad_token_id, model.dtype, model.device)
+    hidden = packed_hidden(model, packer, model.get_image_features(pixels).tokens, batch)
+    learnt = batch.labels != IGNORED_LABEL
+    logits, labels = model.lm_head(hidden[learnt]).float(), batch.labels[learnt]
+    right = (logits.argmax(dim=-1) == labels).float()
+    return nn.functional.cross_entropy(logits, labels), {"right": float(right.mean())}
+
+
+@torch.no_grad()
+def right_answers(
+    model: SennaForConditionalGeneration, packer: Packer, pixels: Tensor, questions: Sequence[Question]
+) -> list[bool]:
+    """For every question about one scene: whether greedy decoding gives exactly its answer.
+
+    Teacher-forced: all tokens are right if and only if greedy decoding writes them.
+
+    Args:
+        pixels: shape (views, 3, H, W).
+    """
+    batch = collate([packer.pack(questions)], packer.processor.tokenizer.pad_token_id, model.dtype, model.device)
+    hidden = packed_hidden(model, packer, model.get_image_features(pixels[None]).tokens, batch)
+    wrong = (model.lm_head(hidden).argmax(dim=-1) != batch.labels) & (batch.labels != IGNORED_LABEL)
+    missed = set(batch.blocks[wrong].tolist())
+    return [number not in missed for number in range(1, len(questions) + 1)]

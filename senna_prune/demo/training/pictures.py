@@ -1,12 +1,13 @@
-"""Training pictures: rendered, coded as JPEG and letterboxed exactly as evaluation will see them, kept as 8 bit."""
+"""Training scenes: rendered, coded as JPEG exactly as evaluation will read them, and kept in a cache of shards."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,90 +16,99 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from senna_prune.demo.world.annotation import mirror_things
+from senna_prune.demo.world.furniture import Thing
+from senna_prune.demo.world.layout import Layout
+from senna_prune.demo.world.motion import Motion
 from senna_prune.demo.world.rendering import render
-from senna_prune.demo.world.rig import HEIGHT, WIDTH
 from senna_prune.demo.world.sampling import sample_situation, sample_street
 from senna_prune.demo.world.scenes import furnish, scene_rng
-from senna_prune.demo.world.street import Side, Street
+from senna_prune.demo.world.street import Side, Street, mirror_street
 from senna_prune.demo.world.writing import encode_jpeg
-from senna_prune.model.images import MEAN, PAD_COLOUR, STD, to_pixel_values
+from senna_prune.errors import FileError
+from senna_prune.files import read_bytes, read_json, write_whole
+from senna_prune.model.images import to_pixel_values
 
 SHARD = 512
 """Scenes per file of the cache."""
+_MIRRORED_VIEWS = [0, 2, 1, 4, 3, 5]
+"""FRONT, FRONT RIGHT, FRONT LEFT, BACK RIGHT, BACK LEFT, BACK."""
+_FOREIGN = "remove it, or choose another --work"
 
 
-def content_rows(image_size: int) -> slice:
-    """Rows of a letterboxed square that hold more than the padding colour."""
-    # The bicubic filter reaches a few rows beyond the picture's edge.
-    margin = max(0, (image_size - image_size * HEIGHT // WIDTH) // 2 - 4)
-    return slice(margin, image_size - margin)
+@dataclass(frozen=True)
+class TrainingScene:
+    """What training needs of a scene.
+
+    Attributes:
+        things: what an annotator would box.
+        jpegs: the six coded pictures in the order of the cameras.
+        mirrored: pictures are to be seen in a mirror; street and things already are.
+    """
+
+    street: Street
+    things: tuple[Thing, ...]
+    jpegs: tuple[bytes, ...]
+    mirrored: bool = False
+
+    @classmethod
+    def of(cls, street: Street, layout: Layout) -> TrainingScene:
+        return cls(street, layout.things, tuple(map(encode_jpeg, render(layout.mesh, layout.light))))
+
+    def mirror(self) -> TrainingScene:
+        """Another, equally good scene."""
+        return TrainingScene(mirror_street(self.street), mirror_things(self.things), self.jpegs, not self.mirrored)
+
+    def pixel_values(self, image_size: int) -> Tensor:
+        """What the processor makes of the pictures, shape (6, 3, image_size, image_size), float32."""
+        pictures = [to_pixel_values(Image.open(io.BytesIO(jpeg)), image_size, "pad") for jpeg in self.jpegs]
+        pixels = torch.stack(pictures)
+        return pixels[_MIRRORED_VIEWS].flip(-1) if self.mirrored else pixels
 
 
-def letterbox(jpeg: bytes, image_size: int) -> np.ndarray:
-    """The processor's picture before normalisation, content rows only, shape (rows, image_size, 3), uint8."""
-    pixels = to_pixel_values(Image.open(io.BytesIO(jpeg)), image_size, "pad").numpy().transpose(1, 2, 0)
-    eight_bit = np.rint((pixels * np.array(STD) + np.array(MEAN)) * 255).astype(np.uint8)
-    return eight_bit[content_rows(image_size)]
-
-
-def pixel_values(pictures: np.ndarray, image_size: int) -> Tensor:
-    """Model input of cached pictures (B, 6, rows, image_size, 3): shape (B, 6, 3, image_size, image_size), float32."""
-    full = np.empty((*pictures.shape[:2], image_size, image_size, 3), dtype=np.uint8)
-    full[:] = PAD_COLOUR
-    full[:, :, content_rows(image_size)] = pictures
-    scaled = torch.from_numpy(full).permute(0, 1, 4, 2, 3).float() / 255
-    return (scaled - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
-
-
-class TrainingScenes:
-    """Streets and their pictures, in a cache folder of shards; missing shards are rendered on first use.
+class TrainingScenes(Sequence[TrainingScene]):
+    """Scenes in a cache folder of shards; missing shards are rendered by `prepare`.
 
     Args:
         folder: the cache.
         num_scenes, world_seed: which scenes; scene i is the same whatever their number.
-        image_size: side of the model's input, pixels.
     """
 
-    def __init__(self, folder: Path, num_scenes: int, world_seed: int, image_size: int) -> None:
-        self.folder, self.num_scenes, self.world_seed, self.image_size = folder, num_scenes, world_seed, image_size
-        self._pictures: list[np.ndarray] = []
-        self.streets: list[Street] = []
+    def __init__(self, folder: Path, num_scenes: int, world_seed: int) -> None:
+        self.folder, self.num_scenes, self.world_seed = folder, num_scenes, world_seed
+        self.fingerprint = world_fingerprint(world_seed)
+        self._scenes: list[TrainingScene] = []
 
     def prepare(self, workers: int, report: Callable[[int, int], None]) -> None:
-        """Render what the cache lacks and open it. `report` is told (shards done, shards in all)."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        numbers = range(-(-self.num_scenes // SHARD))
-        missing = [number for number in numbers if not self._path(number).with_suffix(".npy").is_file()]
-        jobs = [(self._path(number), self.world_seed, self._span(number), self.image_size) for number in missing]
-        done = len(numbers) - len(missing)
-        report(done, len(numbers))
+        """Render what the cache lacks and read it. `report` is told (shards done, shards in all).
+
+        Raises:
+            FileError: the cache cannot be read or written, or a shard is none that this code wrote.
+        """
+        shards = [self._path(number) for number in range(-(-self.num_scenes // SHARD))]
+        # the .json is written last: where it stands the shard is whole
+        missing = [number for number, path in enumerate(shards) if not path.with_suffix(".json").exists()]
+        done = len(shards) - len(missing)
+        report(done, len(shards))
         with ProcessPoolExecutor(max_workers=workers) as pool:
+            jobs = [(shards[number], self.world_seed, self._span(number)) for number in missing]
             for _ in pool.map(_render_shard, jobs):
                 done += 1
-                report(done, len(numbers))
-        for number in numbers:
-            self._pictures.append(np.load(self._path(number).with_suffix(".npy"), mmap_mode="r"))
-            records = json.loads(self._path(number).with_suffix(".json").read_text(encoding="utf-8"))
-            self.streets += [street_from_dict(record) for record in records]
+                report(done, len(shards))
+        self._scenes = [scene for path in shards for scene in _read_shard(path)]
 
     def __len__(self) -> int:
         return self.num_scenes
 
-    def pictures(self, numbers: np.ndarray) -> np.ndarray:
-        """Cached pictures of some scenes, shape (B, 6, rows, image_size, 3), uint8."""
-        return np.stack([self._pictures[number // SHARD][number % SHARD] for number in numbers.tolist()])
+    def __getitem__(self, number: Any) -> Any:
+        return self._scenes[number]
 
     def _span(self, shard: int) -> tuple[int, int]:
         return shard * SHARD, min((shard + 1) * SHARD, self.num_scenes)
 
     def _path(self, shard: int) -> Path:
         start, end = self._span(shard)
-        return self.folder / f"world{self.world_seed}-{self.image_size}px-{start}-{end}"
-
-
-def street_from_dict(record: dict[str, Any]) -> Street:
-    sides = {name: Side(**record[name]) for name in ("left", "right")}
-    return Street(**{**record, **sides})
+        return self.folder / f"world{self.world_seed}-{self.fingerprint}-{start}-{end}"
 
 
 def training_streets(world_seed: int, span: tuple[int, int]) -> Iterator[tuple[Street, np.random.Generator]]:
@@ -108,15 +118,53 @@ def training_streets(world_seed: int, span: tuple[int, int]) -> Iterator[tuple[S
         yield (sample_situation(rng).street if number % 2 else sample_street(rng)), rng
 
 
-def _render_shard(job: tuple[Path, int, tuple[int, int], int]) -> None:
-    path, world_seed, span, image_size = job
-    pictures, records = [], []
+def training_scenes(world_seed: int, span: tuple[int, int]) -> Iterator[TrainingScene]:
+    """Training scenes by number, rendered."""
     for street, rng in training_streets(world_seed, span):
-        layout = furnish(street, rng)
-        views = [letterbox(encode_jpeg(picture), image_size) for picture in render(layout.mesh, layout.light)]
-        pictures.append(np.stack(views))
-        records.append(asdict(street))
-    path.with_suffix(".json").write_text(json.dumps(records), encoding="utf-8")
-    draft = path.with_suffix(".part.npy")
-    np.save(draft, np.stack(pictures))
-    draft.replace(path.with_suffix(".npy"))
+        yield TrainingScene.of(street, furnish(street, rng))
+
+
+def world_fingerprint(world_seed: int) -> str:
+    """Eight hex digits that change whenever the code draws other scenes: part of every shard's name."""
+    sha = hashlib.sha256()
+    for scene in training_scenes(world_seed, (0, 4)):
+        sha.update(_record(scene).encode() + b"".join(scene.jpegs))
+    return sha.hexdigest()[:8]
+
+
+def _record(scene: TrainingScene) -> str:
+    sizes = [len(jpeg) for jpeg in scene.jpegs]
+    return json.dumps({"street": asdict(scene.street), "things": list(map(asdict, scene.things)), "sizes": sizes})
+
+
+def _render_shard(job: tuple[Path, int, tuple[int, int]]) -> None:
+    path, world_seed, span = job
+    scenes = list(training_scenes(world_seed, span))
+    write_whole(path.with_suffix(".bin"), b"".join(jpeg for scene in scenes for jpeg in scene.jpegs))
+    write_whole(path.with_suffix(".json"), "[\n" + ",\n".join(map(_record, scenes)) + "\n]\n")
+
+
+def _read_shard(path: Path) -> Iterator[TrainingScene]:
+    records = read_json(path.with_suffix(".json"), kind=list, hint=_FOREIGN)
+    content = read_bytes(path.with_suffix(".bin"), hint=_FOREIGN)
+    start = 0
+    try:
+        for record in records:
+            jpegs = []
+            for size in record["sizes"]:
+                jpegs.append(content[start : start + size])
+                start += size
+            yield TrainingScene(street_from_dict(record["street"]), tuple(map(_thing, record["things"])), tuple(jpegs))
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError("not a shard of training scenes", where=path.with_suffix(".json"), hint=_FOREIGN) from error
+    if start != len(content):
+        raise FileError("does not hold the pictures of its .json", where=path.with_suffix(".bin"), hint=_FOREIGN)
+
+
+def street_from_dict(record: dict[str, Any]) -> Street:
+    """The street that `dataclasses.asdict` took apart."""
+    return Street(**{**record, "left": Side(**record["left"]), "right": Side(**record["right"])})
+
+
+def _thing(record: dict[str, Any]) -> Thing:
+    return Thing(record["category"], tuple(record["centre"]), tuple(record["size"]), Motion(**record["motion"]))

@@ -1,14 +1,18 @@
-"""What the driver is asked in training: plans in long and short words, and what it sees."""
+"""What training asks: plans in long and short words, what is seen, and the converter's questions about objects."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from senna_prune.demo.world.annotation import scene_questions
+from senna_prune.demo.world.furniture import Thing
 from senna_prune.demo.world.sampling import CITY_SPEEDS, HIGHWAY_SPEEDS, sample_question
-from senna_prune.demo.world.street import Ahead, Plan, Street, expert_plan
+from senna_prune.demo.world.street import Ahead, Plan, Signal, Street, expert_plan
+from senna_prune.nuscenes import questions as words
+from senna_prune.nuscenes.behaviour import VIEWS
 from senna_prune.task.labels import PLANS, Command, plan_text
 from senna_prune.task.prompts import IMAGE_PROMPT, planning_question
 
@@ -28,6 +32,8 @@ _AHEAD_WORDS: dict[Ahead, str] = {
     "truck": "truck",
     "barrier": "barrier",
 }
+
+_SIGNAL_WORDS: dict[Signal, str] = {"none": "nowhere", "left": "to the left", "right": "to the right"}
 
 
 def _yes(value: bool) -> str:
@@ -52,6 +58,7 @@ PERCEPTION: tuple[tuple[str, Callable[[Street], str]], ...] = (
     ("Is somebody at the crossing on the right?", lambda street: _yes(street.right.pedestrian)),
     ("Are you in a city or on a highway?", lambda street: street.road),
     ("Which lanes beside you are free?", _free_lanes),
+    ("Where is the car ahead about to go?", lambda street: _SIGNAL_WORDS[street.signal]),
 )
 
 
@@ -60,19 +67,45 @@ def short_planning_question(speed: float, command: str) -> str:
     return f"{IMAGE_PROMPT}Speed {int(speed)} m/s, command '{command}'. Your plan?"
 
 
-def sample_questions(
-    rng: np.random.Generator, street: Street, num_long: int, num_short: int, num_perception: int
-) -> list[Question]:
-    """Different questions about one street; plans with speeds and commands that the street allows."""
-    plans = _sample_plans(rng, street, num_long + num_short)
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """How many questions of each kind are asked about a scene.
+
+    Attributes:
+        long_plans: planning questions as evaluation asks them. short_plans: the same in few words.
+        perception: single facts. road_users, motions: the converter's questions, as far as the scene has them.
+    """
+
+    long_plans: int
+    short_plans: int
+    perception: int
+    road_users: int
+    motions: int
+
+
+def sample_questions(rng: np.random.Generator, street: Street, things: Sequence[Thing], mix: Mix) -> list[Question]:
+    """Different questions about one scene; plans with speeds and commands that the street allows."""
+    num_long = mix.long_plans
+    plans = _sample_plans(rng, street, num_long + mix.short_plans)
     questions = []
     for number, (speed, command, plan) in enumerate(plans):
         ask = planning_question if number < num_long else short_planning_question
         questions.append(Question(ask(speed, command.value), plan_text(*plan)))
-    for number in rng.choice(len(PERCEPTION), size=num_perception, replace=False):
+    for number in rng.choice(len(PERCEPTION), size=mix.perception, replace=False):
         text, answer = PERCEPTION[int(number)]
         questions.append(Question(IMAGE_PROMPT + text, answer(street)))
+    for asked, count in zip(object_questions(things), (mix.road_users, mix.motions), strict=True):
+        chosen = rng.choice(len(asked), size=min(count, len(asked)), replace=False)
+        questions += [asked[int(number)] for number in chosen]
     return questions
+
+
+def object_questions(things: Sequence[Thing]) -> tuple[list[Question], list[Question]]:
+    """The converter's road-user question and motion questions about a scene."""
+    road_users, motions = (
+        [Question(IMAGE_PROMPT + one.question, one.answer) for one in asked] for asked in scene_questions(things)
+    )
+    return road_users, motions
 
 
 def _sample_plans(rng: np.random.Generator, street: Street, count: int) -> list[tuple[float, Command, Plan]]:
@@ -101,3 +134,19 @@ def all_texts() -> Iterator[str]:
     for text, _ in PERCEPTION:
         yield from [text] * 20
     yield from ["red", "green", "none", *_AHEAD_WORDS.values(), "yes", "no", "city", "highway", "left and right"] * 20
+    yield from list(_SIGNAL_WORDS.values()) * 20
+    yield from [words.VRU_QUESTION, words.VRU_NONE] * 20
+    for along in range(40):
+        for aside in (-8.5, -2.5, 0.0, 2.5, 8.5):
+            yield words.vru_answer([("pedestrian", aside, along)] * 2)
+    for view in VIEWS:
+        for number in range(40):
+            objects = [
+                (name, sign * (number % 12 + 0.5), place * (number + 0.5), (number + shift) % 27)
+                for shift, name in enumerate(("car", "truck", "pedestrian", "barrier", "vehicle.emergency.ambulance"))
+                for sign, place in ((1, 1), (-1, -1))
+            ]
+            yield words.motion_question(view, objects)
+    for first in PLANS:
+        for second in PLANS:
+            yield words.motion_answer([first, second, first, second, first])

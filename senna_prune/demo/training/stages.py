@@ -2,80 +2,101 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
+from math import exp
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from senna_prune.demo.training.attributes import AttributeHead, attribute_loss, picture_attributes
+from senna_prune.demo.training.attributes import AttributeHeads, attribute_loss, picture_attributes
+from senna_prune.demo.training.checkpoints import Identity
 from senna_prune.demo.training.loop import Piece, Stage, batch_numbers, run_stage
-from senna_prune.demo.training.mirror import mirror_pictures, mirror_street
 from senna_prune.demo.training.optimizer import Groups, MasterAdamW
 from senna_prune.demo.training.packing import Packer, answer_loss
-from senna_prune.demo.training.pictures import TrainingScenes, pixel_values
+from senna_prune.demo.training.pictures import TrainingScene
 from senna_prune.demo.training.question_pool import sample_questions
 from senna_prune.demo.training.recipe import Recipe
-from senna_prune.demo.world.street import Street
+from senna_prune.demo.training.validation import HeldOut
 from senna_prune.model.modeling import SennaForConditionalGeneration
 
-_PIECE = 4
-"""Scenes that are worked on at once."""
+STAGES = ("attributes", "answers")
+_PIECE = 2
+"""Scenes that are worked on at once: few enough for their tensors to stay in the heap, see `memory`."""
+
+Scenes = Sequence[TrainingScene]
 
 
 def train_attributes(
-    model: SennaForConditionalGeneration, scenes: TrainingScenes, recipe: Recipe, folder: Path, workers: int
+    model: SennaForConditionalGeneration, scenes: Scenes, recipe: Recipe, folder: Path, workers: int, identity: Identity
 ) -> None:
-    """Stage 1: tower, projector and adapter learn what is in each picture, through a head that is thrown away."""
+    """Stage 1: tower, projector and adapter learn what is in each picture, through heads that are thrown away."""
     torch.manual_seed(recipe.seed + 1)
-    head = AttributeHead(recipe.num_view_tokens, recipe.width).to(model.device, model.dtype)
+    heads = AttributeHeads(recipe.num_view_tokens, recipe.width, recipe.vision_width).to(model.device, model.dtype)
     vision = _vision_parameters(model)
     total = round(recipe.attribute_epochs * recipe.num_scenes / recipe.attribute_batch)
 
+    def work(part: Scenes) -> tuple[Tensor, dict[str, float]]:
+        targets = torch.from_numpy(np.concatenate([picture_attributes(scene.street) for scene in part]))
+        pixels = _pixels(part, recipe.image_size, model).flatten(0, 1)
+        found = [attribute_loss(logits, targets.to(model.device)) for logits in heads(model.model, pixels)]
+        return found[0][0] + found[1][0], {"right": found[0][1], "right_class": found[1][1]}
+
     def pieces(step: int) -> list[Piece]:
-        pixels, streets, _ = _batch(scenes, recipe, 1, step, recipe.attribute_batch)
+        chosen, _ = _batch(scenes, recipe, 1, step, recipe.attribute_batch)
+        return [partial(work, part) for part in _parts(chosen)]
 
-        def work(part: slice) -> tuple[Tensor, dict[str, float]]:
-            tokens = model.get_image_features(pixels[part].to(model.device, model.dtype)).tokens.flatten(0, 1)
-            targets = torch.from_numpy(np.concatenate([picture_attributes(street) for street in streets[part]]))
-            value, right = attribute_loss(head(tokens), targets.to(model.device))
-            return value, {"right": right}
-
-        return [partial(work, part) for part in _parts(len(streets))]
-
-    optimizer = _optimizer([([*vision, *head.parameters()], recipe.attribute_lr)], total, recipe)
-    run_stage(Stage("attributes", total, optimizer, pieces, recipe.checkpoint_every), folder, workers)
+    optimizer = _optimizer([([*vision, *heads.parameters()], recipe.attribute_lr)], total, recipe)
+    run_stage(Stage(STAGES[0], total, optimizer, pieces, recipe.checkpoint_every), folder, workers, identity)
 
 
 def train_answers(
     model: SennaForConditionalGeneration,
     packer: Packer,
-    scenes: TrainingScenes,
+    scenes: Scenes,
     recipe: Recipe,
     folder: Path,
     workers: int,
+    identity: Identity,
 ) -> None:
     """Stage 2: the whole model learns to answer, several questions about each scene at once."""
     vision = _vision_parameters(model)
     ours = {id(parameter) for parameter in vision}
     decoder = [parameter for parameter in model.parameters() if id(parameter) not in ours]
     total = round(recipe.answer_epochs * recipe.num_scenes / recipe.answer_batch)
+    held_out = HeldOut(recipe.validation_scenes)
 
     def pieces(step: int) -> list[Piece]:
-        pixels, streets, rng = _batch(scenes, recipe, 2, step, recipe.answer_batch)
+        chosen, rng = _batch(scenes, recipe, 2, step, recipe.answer_batch)
         packs = [
-            packer.pack(sample_questions(rng, street, recipe.long_plans, recipe.short_plans, recipe.perception))
-            for street in streets
+            packer.pack(sample_questions(rng, scene.street, scene.things, recipe.mix), _stretch(rng, recipe))
+            for scene in chosen
         ]
 
-        def work(part: slice) -> tuple[Tensor, dict[str, float]]:
-            return answer_loss(model, packer, pixels[part].to(model.device, model.dtype), packs[part])
+        def work(start: int) -> tuple[Tensor, dict[str, float]]:
+            part = slice(start, start + _PIECE)
+            return answer_loss(model, packer, _pixels(chosen[part], recipe.image_size, model), packs[part])
 
-        return [partial(work, part) for part in _parts(len(streets))]
+        return [partial(work, start) for start in range(0, len(chosen), _PIECE)]
 
-    optimizer = _optimizer([(decoder, recipe.answer_lr), (vision, recipe.vision_lr)], total, recipe)
-    run_stage(Stage("answers", total, optimizer, pieces, recipe.checkpoint_every), folder, workers)
+    stage = Stage(
+        STAGES[1],
+        total,
+        _optimizer([(decoder, recipe.answer_lr), (vision, recipe.vision_lr)], total, recipe),
+        pieces,
+        recipe.checkpoint_every,
+        validate=lambda pool: held_out.measure(model, packer, pool),
+        validate_every=recipe.validate_every,
+    )
+    run_stage(stage, folder, workers, identity)
+
+
+def _stretch(rng: np.random.Generator, recipe: Recipe) -> float:
+    """By how much a visual token advances the position: pruning with renumbered positions must look familiar."""
+    drawn = exp(rng.uniform(recipe.least_stretch, recipe.most_stretch))
+    return drawn if rng.random() < recipe.stretched else 1.0
 
 
 def _optimizer(groups: Groups, total_steps: int, recipe: Recipe) -> MasterAdamW:
@@ -95,20 +116,20 @@ def _vision_parameters(model: SennaForConditionalGeneration) -> list[torch.nn.Pa
     return [parameter for part in parts for parameter in part.parameters()]
 
 
-def _parts(size: int) -> list[slice]:
-    """A batch in pieces small enough for their tensors to stay in the heap, see `memory`."""
-    return [slice(start, start + _PIECE) for start in range(0, size, _PIECE)]
+def _parts(chosen: Scenes) -> list[Scenes]:
+    return [chosen[start : start + _PIECE] for start in range(0, len(chosen), _PIECE)]
+
+
+def _pixels(scenes: Scenes, image_size: int, model: SennaForConditionalGeneration) -> Tensor:
+    """Shape (B, 6, 3, image_size, image_size)."""
+    return torch.stack([scene.pixel_values(image_size) for scene in scenes]).to(model.device, model.dtype)
 
 
 def _batch(
-    scenes: TrainingScenes, recipe: Recipe, stage: int, step: int, size: int
-) -> tuple[Tensor, list[Street], np.random.Generator]:
-    """Pixel values, streets and the randomness of one step; half of the scenes are mirrored."""
+    scenes: Scenes, recipe: Recipe, stage: int, step: int, size: int
+) -> tuple[list[TrainingScene], np.random.Generator]:
+    """Scenes and the randomness of one step; half of the scenes are mirrored."""
     rng = np.random.default_rng((recipe.seed, stage, step))
-    numbers = batch_numbers(recipe.seed + stage, step, size, len(scenes))
-    pictures = scenes.pictures(numbers)
-    streets = [scenes.streets[number] for number in numbers.tolist()]
-    for place in np.flatnonzero(rng.random(size) < 0.5).tolist():
-        pictures[place] = mirror_pictures(pictures[place])
-        streets[place] = mirror_street(streets[place])
-    return pixel_values(pictures, recipe.image_size), streets, rng
+    chosen = [scenes[number] for number in batch_numbers(recipe.seed + stage, step, size, len(scenes)).tolist()]
+    mirrored = rng.random(size) < 0.5
+    return [scene.mirror() if flip else scene for scene, flip in zip(chosen, mirrored, strict=True)], rng

@@ -12,7 +12,7 @@ SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<unk>")
 """Ids 0 to 3."""
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int = 704) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Iterable[str], vocab_size: int = 1024) -> PreTrainedTokenizerFast:
     """Learn pieces from the texts the driver will read and write.
 
     Args:

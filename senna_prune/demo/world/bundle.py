@@ -1,4 +1,4 @@
-"""The validation world of the bundle, and its planning set made by the converter like any other."""
+"""The world of the bundle and its planning set, made by the converter: plans, road users, motions."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def make_bundle_world(
     """Write tables, pictures and `planning_set.jsonl` under `folder`. Returns the number of planning samples."""
     write_world(folder, num_scenes, WORLD_SEED, report)
     settings = ConversionSettings(
-        dataroot=folder, version=VERSION, out=folder / "planning_set.jsonl", split=SPLIT, require_images=True
+        dataroot=folder,
+        version=VERSION,
+        out=folder / "planning_set.jsonl",
+        split=SPLIT,
+        kinds=("plan", "vru", "motion"),
+        require_images=True,
     )
     return convert(settings).samples["plan"]

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from senna_prune.demo.world.mesh import Colour, Mesh
+from senna_prune.demo.world.motion import STANDING, Motion
+from senna_prune.demo.world.street import Signal
 
 BRAKE_LAMP: Colour = (255, 30, 20)
 TAIL_LAMP: Colour = (92, 12, 12)
+SIGNAL_LAMP: Colour = (255, 165, 0)
 _PAINTS: tuple[Colour, ...] = (
     (225, 225, 228),
     (40, 42, 48),
@@ -33,16 +36,20 @@ class Thing:
         category: nuScenes category name.
         centre: x, y, z of its middle, metres.
         size: width, length, height, metres: nuScenes' order.
+        motion: how it moves during the next 3 s.
     """
 
     category: str
     centre: tuple[float, float, float]
     size: tuple[float, float, float]
+    motion: Motion = STANDING
 
 
-def _thing(category: str, position: tuple[float, float], size: tuple[float, float, float]) -> Thing:
+def _thing(
+    category: str, position: tuple[float, float], size: tuple[float, float, float], motion: Motion = STANDING
+) -> Thing:
     length, width, height = size
-    return Thing(category, (*position, height / 2), (width, length, height))
+    return Thing(category, (*position, height / 2), (width, length, height), motion)
 
 
 def _pick(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
@@ -51,9 +58,16 @@ def _pick(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
 
 
 def add_car(
-    mesh: Mesh, position: tuple[float, float], rng: np.random.Generator, name: str, *, braking: bool = False
+    mesh: Mesh,
+    position: tuple[float, float],
+    rng: np.random.Generator,
+    name: str,
+    motion: Motion,
+    *,
+    braking: bool = False,
+    signal: Signal = "none",
 ) -> Thing:
-    """A car that drives our way; `braking` lights three large lamps."""
+    """A car that drives our way; `braking` lights three large lamps, `signal` an orange one on its side."""
     group = mesh.new_group(name)
     size = (float(rng.uniform(4.0, 4.6)), 1.9, float(rng.uniform(1.5, 1.75)))
     (x, y), paint = position, _pick(rng, _PAINTS)
@@ -70,10 +84,15 @@ def add_car(
     if braking:
         window = x - 0.13 - size[0] * 0.275
         mesh.plate(window, (y - 0.5, y + 0.5), (1.22, 1.42), BRAKE_LAMP, group, facing_back=True)
-    return _thing("vehicle.car", position, size)
+    if signal != "none":
+        outer = y + (0.95 if signal == "left" else -0.95)
+        inner = y + (0.4 if signal == "left" else -0.4)
+        lamp = (min(inner, outer), max(inner, outer))
+        mesh.plate(rear - 0.01, lamp, (0.62, 1.2), SIGNAL_LAMP, group, facing_back=True)
+    return _thing("vehicle.car", position, size, motion)
 
 
-def add_truck(mesh: Mesh, position: tuple[float, float], rng: np.random.Generator, name: str) -> Thing:
+def add_truck(mesh: Mesh, position: tuple[float, float], rng: np.random.Generator, name: str, motion: Motion) -> Thing:
     """A slow lorry, seen from behind."""
     group = mesh.new_group(name)
     size = (8.0, 2.6, float(rng.uniform(3.2, 3.7)))
@@ -81,7 +100,7 @@ def add_truck(mesh: Mesh, position: tuple[float, float], rng: np.random.Generato
     mesh.box(position, (8.0, 2.6, size[2] - 0.6), _pick(rng, _TARPAULINS), group, 0.6)
     mesh.plate(rear, (y - 1.3, y + 1.3), (0.35, 0.75), (60, 60, 62), group, facing_back=True)
     mesh.plate(rear - 0.01, (y - 0.05, y + 0.05), (0.8, size[2]), (70, 70, 75), group, facing_back=True)
-    return _thing("vehicle.truck", (x, y), size)
+    return _thing("vehicle.truck", (x, y), size, motion)
 
 
 def add_barrier(mesh: Mesh, position: tuple[float, float], name: str) -> Thing:
@@ -120,7 +139,7 @@ def add_traffic_light(mesh: Mesh, position: tuple[float, float], *, red: bool) -
         mesh.plate(x - 0.22, (y - 0.47, y + 0.47), (bottom, bottom + 0.95), colour, group, facing_back=True)
 
 
-def add_ambulance(mesh: Mesh, position: tuple[float, float], *, lights: bool, name: str) -> Thing:
+def add_ambulance(mesh: Mesh, position: tuple[float, float], name: str, motion: Motion, *, lights: bool) -> Thing:
     """A white van behind us; with `lights` it is an ambulance: blue beacons and a red stripe on its nose."""
     group = mesh.new_group(name)
     size = (5.6, 2.2, 2.5)
@@ -133,7 +152,7 @@ def add_ambulance(mesh: Mesh, position: tuple[float, float], *, lights: bool, na
     if lights:
         mesh.plate(nose, (y - 1.1, y + 1.1), (1.0, 1.35), (225, 30, 30), group, facing_back=False)
         mesh.box((nose - 0.6, y), (0.5, 2.0, 0.55), (20, 60, 255), group, bottom=2.5)
-    return _thing("vehicle.emergency.ambulance" if lights else "vehicle.truck", position, size)
+    return _thing("vehicle.emergency.ambulance" if lights else "vehicle.truck", position, size, motion)
 
 
 def add_house(mesh: Mesh, centre: tuple[float, float], size: tuple[float, float], rng: np.random.Generator) -> None:

@@ -18,6 +18,7 @@ from senna_prune.demo.world.furniture import (
     add_truck,
 )
 from senna_prune.demo.world.mesh import Mesh
+from senna_prune.demo.world.motion import change_lanes, drive_on, turn_off
 from senna_prune.demo.world.rendering import Light
 from senna_prune.demo.world.street import Side, Street
 
@@ -111,11 +112,21 @@ def _furnish_own_lane(
     offset = float(rng.uniform(-0.3, 0.3))
     gap = float(rng.uniform(11.0, 15.0))
     if street.ahead == "truck":
-        things.append(add_truck(mesh, (gap + 4.0, offset), rng, "ahead"))
+        things.append(add_truck(mesh, (gap + 4.0, offset), rng, "ahead", drive_on(rng, "truck")))
     elif street.ahead == "barrier":
         things.append(add_barrier(mesh, (gap, offset), "ahead"))
     else:
-        things.append(add_car(mesh, (gap, offset), rng, "ahead", braking=street.ahead == "braking"))
+        things.append(_add_leader(mesh, street, (gap, offset), rng))
+
+
+def _add_leader(mesh: Mesh, street: Street, position: tuple[float, float], rng: np.random.Generator) -> Thing:
+    """The car ahead: brakes, drives on, or leaves the lane where its orange lamp says."""
+    braking, sign = street.ahead == "braking", {"none": 0, "left": 1, "right": -1}[street.signal]
+    if sign:
+        motion = turn_off(rng, sign) if street.road == "city" else change_lanes(rng, sign, LANE)
+    else:
+        motion = drive_on(rng, street.road, "braking" if braking else "steady")
+    return add_car(mesh, position, rng, "ahead", motion, braking=braking, signal=street.signal)
 
 
 def _furnish_side(
@@ -132,7 +143,8 @@ def _furnish_side(
     if side.vehicle != "none":
         evidence[f"{name}.vehicle"] = f"CAM_{'BACK' if side.vehicle == 'behind' else 'FRONT'}_{name.upper()}"
         along = rng.uniform(-3.6, -1.6) if side.vehicle == "behind" else rng.uniform(4.6, 6.6)
-        things.append(add_car(mesh, (float(along), sign * LANE), rng, f"{name}.vehicle"))
+        position = (float(along), sign * LANE)
+        things.append(add_car(mesh, position, rng, f"{name}.vehicle", drive_on(rng, street.road)))
     if side.pedestrian:
         evidence[f"{name}.pedestrian"] = f"CAM_FRONT_{name.upper()}"
         position = (junction + float(rng.uniform(-2.5, 2.5)), sign * float(rng.uniform(KERB + 0.8, KERB + 2.8)))
@@ -167,11 +179,12 @@ def _furnish_back(
     offset = float(rng.uniform(-0.4, 0.4))
     if street.ambulance:
         evidence["ambulance"] = "CAM_BACK"
-        things.append(add_ambulance(mesh, (distance, offset), lights=True, name="ambulance"))
+        motion = drive_on(rng, street.road, "hurrying")
+        things.append(add_ambulance(mesh, (distance, offset), "ambulance", motion, lights=True))
         return
     choice = rng.random()
     if choice < 0.3:
-        things.append(add_car(mesh, (distance, offset), rng, "follower"))
+        things.append(add_car(mesh, (distance, offset), rng, "follower", drive_on(rng, street.road)))
     elif choice < 0.4:
         # A white van of the same shape: the blue lights decide, not the outline.
-        things.append(add_ambulance(mesh, (distance, offset), lights=False, name="follower"))
+        things.append(add_ambulance(mesh, (distance, offset), "follower", drive_on(rng, street.road), lights=False))

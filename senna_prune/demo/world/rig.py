@@ -13,8 +13,8 @@ import numpy as np
 
 from senna_prune.task.labels import CAMERAS
 
-WIDTH, HEIGHT = 160, 90
-"""Size of every rendered picture, pixels: the 16:9 of nuScenes at a tenth of its size."""
+WIDTH, HEIGHT = 224, 126
+"""Size of every rendered picture, pixels: the 16:9 of nuScenes, and 16 x 9 patches of 14 pixels."""
 
 Quaternion = tuple[float, float, float, float]
 
@@ -54,19 +54,19 @@ class Camera:
 
 
 _MOUNTS: dict[str, tuple[float, tuple[float, float, float], float]] = {
-    "CAM_FRONT": (0.0, (1.7, 0.0, 1.5), 126.6),
-    "CAM_FRONT_LEFT": (55.0, (1.5, 0.5, 1.5), 126.6),
-    "CAM_FRONT_RIGHT": (-55.0, (1.5, -0.5, 1.5), 126.6),
-    "CAM_BACK_LEFT": (110.0, (1.0, 0.5, 1.6), 126.6),
-    "CAM_BACK_RIGHT": (-110.0, (1.0, -0.5, 1.6), 126.6),
-    "CAM_BACK": (180.0, (0.0, 0.0, 1.6), 80.9),
+    "CAM_FRONT": (0.0, (1.7, 0.0, 1.5), 177.2),
+    "CAM_FRONT_LEFT": (55.0, (1.5, 0.5, 1.5), 177.2),
+    "CAM_FRONT_RIGHT": (-55.0, (1.5, -0.5, 1.5), 177.2),
+    "CAM_BACK_LEFT": (110.0, (1.0, 0.5, 1.6), 177.2),
+    "CAM_BACK_RIGHT": (-110.0, (1.0, -0.5, 1.6), 177.2),
+    "CAM_BACK": (180.0, (0.0, 0.0, 1.6), 113.3),
 }
 
 RIG: tuple[Camera, ...] = tuple(
     Camera(channel, math.radians(yaw), translation, focal)
     for channel, (yaw, translation, focal) in ((name, _MOUNTS[name]) for name in CAMERAS)
 )
-"""The cameras in the order of `planning.labels.CAMERAS`."""
+"""The cameras in the order of `task.labels.CAMERAS`."""
 
 LIDAR_TRANSLATION = (0.94, 0.0, 1.84)
 LIDAR_QUATERNION: Quaternion = (math.sqrt(0.5), 0.0, 0.0, -math.sqrt(0.5))

@@ -12,6 +12,7 @@ from senna_prune.demo.world.street import (
     Light,
     Plan,
     Side,
+    Signal,
     Street,
     expert_plan,
 )
@@ -94,15 +95,24 @@ def _within(rng: np.random.Generator, displayed: int) -> float:
 def _sample_city(rng: np.random.Generator) -> Street:
     light: Light = ("none", "red", "green")[int(rng.choice(3, p=[0.5, 0.22, 0.28]))]
     ahead: Ahead = ("nothing", "following", "braking")[int(rng.choice(3, p=[0.4, 0.4, 0.2]))]
+    left, right = _sample_city_side(rng), _sample_city_side(rng)
     return Street(
         road="city",
         light=light,
         ahead=ahead,
+        signal=_sample_signal(rng, ahead, left.street, right.street),
         pedestrian=bool(rng.random() < 0.17),
         ambulance=bool(rng.random() < 0.17),
-        left=_sample_city_side(rng),
-        right=_sample_city_side(rng),
+        left=left,
+        right=right,
     )
+
+
+def _sample_signal(rng: np.random.Generator, ahead: Ahead, to_left: bool, to_right: bool) -> Signal:
+    """Only a car that is followed shows one, and only where the road lets it go there."""
+    signal: Signal = ("none", "left", "right")[int(rng.choice(3, p=[0.4, 0.3, 0.3]))]
+    possible = {"none": True, "left": to_left, "right": to_right}[signal]
+    return signal if ahead == "following" and possible else "none"
 
 
 def _sample_city_side(rng: np.random.Generator) -> Side:
@@ -126,6 +136,7 @@ def _sample_highway(rng: np.random.Generator) -> Street:
     return Street(
         road="highway",
         ahead=ahead,
+        signal=_sample_signal(rng, ahead, to_left=True, to_right=True),
         ambulance=ambulance,
         left=Side(vehicle=vehicles[0]),
         right=Side(vehicle=vehicles[1]),

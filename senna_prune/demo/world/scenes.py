@@ -14,7 +14,7 @@ from senna_prune.demo.world.sampling import Situation, sample_situation
 from senna_prune.demo.world.street import Street
 from senna_prune.task.labels import Command
 
-MIN_EVIDENCE_PIXELS = 60
+MIN_EVIDENCE_PIXELS = 120
 """Pixels of a picture in which every deciding object must show, in the camera it is meant for."""
 
 _OTHER_WORDING = {

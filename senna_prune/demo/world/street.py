@@ -6,7 +6,7 @@ LEFT / FRONT RIGHT, vehicles alongside in BACK LEFT / BACK RIGHT (or the front c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from senna_prune.task.labels import Command, Path, Speed
@@ -15,6 +15,7 @@ Road = Literal["city", "highway"]
 Light = Literal["none", "red", "green"]
 Ahead = Literal["nothing", "following", "braking", "truck", "barrier"]
 Alongside = Literal["none", "behind", "front"]
+Signal = Literal["none", "left", "right"]
 Plan = tuple[Speed, Path]
 
 STANDING_BELOW = 2.0
@@ -44,6 +45,7 @@ class Street:
         road: city streets have lights and side streets, highways have lanes to change to.
         light: traffic light ahead.
         ahead: what stands or drives in the own lane.
+        signal: where the car that is followed is about to go, shown by its orange lamp; it decides nothing for us.
         pedestrian: somebody is on the road ahead.
         ambulance: an ambulance with its lights on follows closely.
         left, right: the two sides.
@@ -52,6 +54,7 @@ class Street:
     road: Road
     light: Light = "none"
     ahead: Ahead = "nothing"
+    signal: Signal = "none"
     pedestrian: bool = False
     ambulance: bool = False
     left: Side = Side()
@@ -114,3 +117,9 @@ def _highway_plan(street: Street, speed: float) -> Plan:
     if street.right.vehicle == "none":
         return pace, Path.RIGHT_CHANGE
     return Speed.DECELERATE, Path.STRAIGHT
+
+
+def mirror_street(street: Street) -> Street:
+    """The street seen in a mirror."""
+    signals: dict[Signal, Signal] = {"none": "none", "left": "right", "right": "left"}
+    return replace(street, left=street.right, right=street.left, signal=signals[street.signal])

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from senna_prune.demo.world.annotation import box_poses, yaw_quaternion
 from senna_prune.demo.world.furniture import Thing
 from senna_prune.demo.world.layout import KERB
 from senna_prune.demo.world.rendering import render
 from senna_prune.demo.world.rig import HEIGHT, LIDAR_QUATERNION, LIDAR_TRANSLATION, RIG, WIDTH, Quaternion
 from senna_prune.demo.world.rollout import KEYFRAMES, RENDERED
 from senna_prune.demo.world.scenes import DemoScene, make_scene, scene_rng
+from senna_prune.files import accessing
 
 VERSION = "v1.0-demo"
 SPLIT = "demo_val"
@@ -56,14 +58,17 @@ def write_world(
 ) -> list[DemoScene]:
     """Make a data root that the stock devkit opens as `VERSION`.
 
-    Only the second keyframe of each scene has pictures and boxes; the others carry poses, for the displayed speed, the
-    labels and the command. The same arguments give the same bytes.
+    Only the second keyframe of each scene has pictures; the others carry poses, for the displayed speed, the labels and
+    the command, and the six after it boxes, for the motion questions. The same arguments give the same bytes.
 
     Args:
         report: told (scenes done, scenes in all).
 
     Returns:
         The scenes written.
+
+    Raises:
+        FileError: a file cannot be written.
     """
     tables = _fixed_tables(num_scenes)
     scenes = []
@@ -72,20 +77,23 @@ def write_world(
         scenes.append(scene)
         _add_scene(tables, scene, number)
         for camera, picture in zip(RIG, render(scene.layout.mesh, scene.layout.light), strict=True):
-            path = dataroot / _picture_name(number, camera.channel)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_jpeg(picture))
+            _write(dataroot / _picture_name(number, camera.channel), encode_jpeg(picture))
         report(number + 1, num_scenes)
-    folder = dataroot / VERSION
-    folder.mkdir(parents=True, exist_ok=True)
     for name, records in tables.items():
         rows = ",\n".join(json.dumps(record, separators=(",", ":")) for record in records)
-        (folder / f"{name}.json").write_text(f"[\n{rows}\n]\n", encoding="utf-8")
+        _write(dataroot / VERSION / f"{name}.json", f"[\n{rows}\n]\n".encode())
     splits = {SPLIT: [_scene_name(number) for number in range(num_scenes)]}
-    (folder / "splits.json").write_text(json.dumps(splits, separators=(",", ":")) + "\n", encoding="utf-8")
+    _write(dataroot / VERSION / "splits.json", (json.dumps(splits, separators=(",", ":")) + "\n").encode())
     _write_map(dataroot / _MAP_FILE)
     _write_lidar(dataroot / _LIDAR_FILE)
     return scenes
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Plain writing: thousands of small files that can be made again need no forced flush to the disk each."""
+    with accessing(path, "written"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _scene_name(number: int) -> str:
@@ -163,7 +171,7 @@ def _add_scene(tables: dict[str, list[Record]], scene: DemoScene, number: int) -
             {
                 "token": token,
                 "timestamp": timestamp,
-                "rotation": _yaw_quaternion(heading),
+                "rotation": yaw_quaternion(heading),
                 "translation": [round(x, 4), round(y, 4), 0.0],
             }
         )
@@ -177,7 +185,7 @@ def _add_scene(tables: dict[str, list[Record]], scene: DemoScene, number: int) -
                 row = _sample_data(name, token, camera.channel, timestamp, {**picture, "filename": filename})
                 tables["sample_data"].append(row)
     for index, thing in enumerate(scene.layout.things):
-        _add_box(tables, f"s{number:04d}b{index:02d}", tokens[RENDERED], thing, poses[RENDERED])
+        _add_boxes(tables, f"s{number:04d}b{index}", tokens[RENDERED:], thing, poses[RENDERED])
 
 
 def _sample_data(token: str, sample: str, channel: str, timestamp: int, rest: Record) -> Record:
@@ -186,39 +194,36 @@ def _sample_data(token: str, sample: str, channel: str, timestamp: int, rest: Re
     return {**shared, "timestamp": timestamp, "is_key_frame": True, **rest}
 
 
-def _add_box(tables: dict[str, list[Record]], token: str, sample: str, thing: Thing, pose: np.ndarray) -> None:
-    x, y, heading = (float(value) for value in pose)
-    ahead, left, up = thing.centre
-    place = (
-        x + ahead * math.cos(heading) - left * math.sin(heading),
-        y + ahead * math.sin(heading) + left * math.cos(heading),
-        up,
-    )
+def _add_boxes(tables: dict[str, list[Record]], name: str, samples: list[str], thing: Thing, ego: np.ndarray) -> None:
+    """One object, boxed at the rendered keyframe and during the 3 s after it."""
+    boxes = box_poses(thing, ego)
+    tokens = [f"{name}k{number}" for number in range(len(boxes))]
     tables["instance"].append(
         {
-            "token": token,
+            "token": name,
             "category_token": thing.category,
-            "nbr_annotations": 1,
-            "first_annotation_token": token,
-            "last_annotation_token": token,
+            "nbr_annotations": len(tokens),
+            "first_annotation_token": tokens[0],
+            "last_annotation_token": tokens[-1],
         }
     )
-    tables["sample_annotation"].append(
-        {
-            "token": token,
-            "sample_token": sample,
-            "instance_token": token,
-            "visibility_token": "4",
-            "attribute_tokens": [],
-            "translation": [round(value, 3) for value in place],
-            "size": [round(value, 3) for value in thing.size],
-            "rotation": _yaw_quaternion(heading),
-            "prev": "",
-            "next": "",
-            "num_lidar_pts": 0,
-            "num_radar_pts": 0,
-        }
-    )
+    for number, (token, (translation, rotation)) in enumerate(zip(tokens, boxes, strict=True)):
+        tables["sample_annotation"].append(
+            {
+                "token": token,
+                "sample_token": samples[number],
+                "instance_token": name,
+                "visibility_token": "4",
+                "attribute_tokens": [],
+                "translation": translation,
+                "size": [round(value, 3) for value in thing.size],
+                "rotation": rotation,
+                "prev": tokens[number - 1] if number else "",
+                "next": tokens[number + 1] if number + 1 < len(tokens) else "",
+                "num_lidar_pts": 0,
+                "num_radar_pts": 0,
+            }
+        )
 
 
 def _global_poses(poses: np.ndarray, number: int) -> np.ndarray:
@@ -230,10 +235,6 @@ def _global_poses(poses: np.ndarray, number: int) -> np.ndarray:
     return np.stack([middle + x * cos - y * sin, middle + x * sin + y * cos, poses[:, 2] + turn], axis=-1)
 
 
-def _yaw_quaternion(heading: float) -> list[float]:
-    return [round(math.cos(heading / 2), 8), 0.0, 0.0, round(math.sin(heading / 2), 8)]
-
-
 def _write_map(path: Path) -> None:
     """The drivable area: two roads that cross; white on black at `_MAP_RESOLUTION`."""
     pixels = round(_MAP_SIZE / _MAP_RESOLUTION)
@@ -241,8 +242,9 @@ def _write_map(path: Path) -> None:
     mask = np.zeros((pixels, pixels), dtype=np.uint8)
     mask[band] = 255
     mask[:, band] = 255
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(mask).save(path, optimize=True)
+    buffer = io.BytesIO()
+    Image.fromarray(mask).save(buffer, "PNG", optimize=True)
+    _write(path, buffer.getvalue())
 
 
 def _write_lidar(path: Path) -> None:
@@ -250,5 +252,4 @@ def _write_lidar(path: Path) -> None:
     x, y = np.meshgrid(np.arange(-20.0, 21.0, 4.0), np.arange(-20.0, 21.0, 4.0))
     points = np.zeros((x.size, 5), dtype="<f4")
     points[:, 0], points[:, 1], points[:, 2] = x.ravel(), y.ravel(), -LIDAR_TRANSLATION[2]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(points.tobytes())
+    _write(path, points.tobytes())

@@ -1,0 +1,57 @@
+"""Unpruned accuracy on held-out scenes during training. No pruning method runs here: the recipe must not know them."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from functools import partial
+
+from senna_prune.demo.training.packing import Packer, right_answers
+from senna_prune.demo.training.pictures import TrainingScene
+from senna_prune.demo.training.question_pool import Question, object_questions
+from senna_prune.demo.world.scenes import make_scene, scene_rng
+from senna_prune.model.modeling import SennaForConditionalGeneration
+from senna_prune.task.labels import plan_text
+from senna_prune.task.prompts import planning_question
+
+VALIDATION_SEED = 2
+"""World seed of these scenes: neither those of training nor the bundle's."""
+
+
+class HeldOut:
+    """Some scenes with the questions that evaluation asks about them; rendered at once.
+
+    Args:
+        num_scenes: their number.
+    """
+
+    def __init__(self, num_scenes: int) -> None:
+        self.scenes: list[tuple[TrainingScene, list[tuple[str, Question]]]] = []
+        for number in range(num_scenes):
+            made = make_scene(scene_rng(VALIDATION_SEED, number))
+            scene = TrainingScene.of(made.situation.street, made.layout)
+            situation = made.situation
+            asked = planning_question(situation.speed, situation.command.value)
+            road_users, motions = object_questions(scene.things)
+            questions = [("plan", Question(asked, plan_text(*situation.plan)))]
+            questions += [("vru", one) for one in road_users] + [("motion", one) for one in motions]
+            self.scenes.append((scene, questions))
+
+    def measure(self, model: SennaForConditionalGeneration, packer: Packer, pool: Executor) -> dict[str, float]:
+        """Share of questions of each kind that greedy decoding answers exactly."""
+        rows = pool.map(partial(_right, model, packer), self.scenes)
+        found: dict[str, list[bool]] = {}
+        for row in rows:
+            for kind, right in row:
+                found.setdefault(kind, []).append(right)
+        return {f"held_out_{kind}": sum(rights) / len(rights) for kind, rights in found.items()}
+
+
+def _right(
+    model: SennaForConditionalGeneration,
+    packer: Packer,
+    job: tuple[TrainingScene, list[tuple[str, Question]]],
+) -> list[tuple[str, bool]]:
+    scene, asked = job
+    pixels = scene.pixel_values(model.config.vision_config.image_size).to(model.device, model.dtype)
+    rights = right_answers(model, packer, pixels, [question for _, question in asked])
+    return [(kind, right) for (kind, _), right in zip(asked, rights, strict=True)]
