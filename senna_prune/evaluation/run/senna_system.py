@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -66,10 +67,8 @@ class SennaSystem:
 
     def resolve(self, condition: Condition, sample: PlanningSample) -> ResolvedSchedule:
         pruner = self._pruner(condition)
-        try:
+        with naming(sample):
             ids = self.checkpoint.processor.encode_prompt(planning_prompt(sample.question))
-        except InputError as error:  # the prompt is too long
-            raise InputError(error.problem, where=f"sample {sample.key}", hint=error.hint) from error
         assumed = TYPICAL_COMPLEXITY if pruner.complexity else None
         resolution = pruner.resolve(self.shape.num_visual, self.shape.layers, assumed)
         tokens = resolution.plan.tokens
@@ -106,7 +105,8 @@ class SennaSystem:
 
     def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> tuple[PlanningSample, LoadedFrame]:
         names = [str(path) for path in picture_paths(sample, Path(self.config.data.image_root))]
-        return sample, self.planner.load(pictures, sample.question, names)
+        with naming(sample):
+            return sample, self.planner.load(pictures, sample.question, names)
 
     def encode(self, prepared: Sequence[tuple[PlanningSample, LoadedFrame]]) -> list[Encoded]:
         frames = self.planner.see([frame for _, frame in prepared])
@@ -126,11 +126,11 @@ class SennaSystem:
     def _decide_together(
         self, frames: Sequence[EncodedFrame], pruner: Pruner, depths: Sequence[bool]
     ) -> list[Decision]:
-        cuda = self.planner.model.device.type == "cuda"
-        if cuda:
-            torch.cuda.reset_peak_memory_stats()
+        device = self.planner.model.device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
         plans = self.planner.decide_batch(frames, pruner)
-        peak = torch.cuda.max_memory_allocated() if cuda else None
+        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
         return [
             Decision(
                 answer=plan.text,
@@ -162,6 +162,15 @@ class SennaSystem:
             **condition.options,
             **seed,
         )
+
+
+@contextmanager
+def naming(sample: PlanningSample) -> Iterator[None]:
+    """Name the sample whose question or pictures are refused."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(error.problem, where=f"sample {sample.key}", hint=error.hint) from error
 
 
 def sample_seed(seed: int, key: str) -> int:
