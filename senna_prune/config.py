@@ -73,7 +73,7 @@ class PruningConfig:
         retentions: shares of the visual tokens entering a layer, on average over layers, in (0, 1].
         accounting: `entering` meets the retention exactly; `published` leaves the counting to each method's own code.
         seeds: one run of every seeded method per seed.
-        options: options by label; `method` in an entry names the method that the label stands for.
+        options: options by label; `method` in an entry names the label's method.
     """
 
     methods: list[str] = field(default_factory=lambda: ["none", "autoprune"])
@@ -162,12 +162,10 @@ class EvaluationConfig:
 
 
 def require_between(key: str, value: int | None, low: int, high: int | None) -> None:
-    """Refuse a number outside its bounds, which belong to the range; None stands for "not set" or "no bound"."""
-    if value is None:
-        return
-    if value < low:
+    """Refuse a number outside its bounds, which are allowed themselves; None means "not set" or "no bound"."""
+    if value is not None and value < low:
         raise ConfigError(f"{value} is less than {low}", where=key)
-    if high is not None and value > high:
+    if value is not None and high is not None and value > high:
         raise ConfigError(f"{value} is more than {high}", where=key)
 
 
@@ -195,7 +193,7 @@ def require_shares(retentions: Iterable[float], key: str) -> None:
 def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> T:
     """Merge defaults, files (left to right) and `key=value` overrides into one checked settings object.
 
-    A single value given for a list stands for a list of one.
+    A single value given for a list becomes a list of one.
 
     Raises:
         ConfigError: a file is absent or no YAML mapping, a key is unknown (the nearest valid one is named), a value
@@ -223,8 +221,7 @@ def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Se
 
 
 _UNREADABLE = (OmegaConfBaseException, YAMLError, ValueError, TypeError, RecursionError)
-"""What OmegaConf raises over a layer of settings: characters that are no text, mixed containers and nesting without end
-reach the caller as built-in errors."""
+"""What OmegaConf raises over settings that are no text, mix containers or are nested without end."""
 
 
 def as_yaml(settings: object) -> str:

@@ -36,10 +36,10 @@ _PATHS = {path: _pattern(path) for path in Path}
 
 
 def parse_answer(text: str) -> Answer:
-    """Read speed and path off an answer such as `KEEP, LEFT_CHANGE`, in any case and among any other words.
+    """Read speed and path from an answer such as `KEEP, LEFT_CHANGE`, in any case and among any other words.
 
-    A class may be repeated. Unlike the reference metric, which takes any mention for a hit, `KEEP, LEFT_TURN, STRAIGHT`
-    names no path: it cannot be driven.
+    A class may be repeated. `KEEP, LEFT_TURN, STRAIGHT` names no path, as no car can drive both; the reference metric
+    counts any mention of the true class as right.
     """
     folded = unicodedata.normalize("NFKC", text).upper()
     return Answer(_only(folded, _SPEEDS), _only(folded, _PATHS))

@@ -10,7 +10,7 @@ from senna_prune.errors import SampleError
 
 CameraOrder = Literal["upstream", "corrected"]
 Readout = Literal["generate", "constrained", "one_pass"]
-"""How a plan is read off the model: free greedy decoding, greedy among the 20 plans, or the most probable of them."""
+"""How a plan is read from the model: free greedy decoding, greedy among the 20 plans, or the most probable of them."""
 
 KINDS = ("vru", "motion", "traffic_light", "description", "plan", "explanation")
 """Kinds of questions, in the order in which a keyframe is asked them."""

@@ -26,8 +26,8 @@ def prefetched(load: Callable[[T], R], groups: Sequence[Sequence[T]]) -> Iterato
     """
     import torch  # scoring and reports know the runner without it
 
-    # A second team of torch's threads would take the cores from the model's own. The limit is this thread's alone, but
-    # becomes the default of threads yet to start.
+    # With torch's default number of threads, this thread would take cores from the model. The limit set here holds for
+    # this thread only, but it also becomes the default of threads that start later: it is reset at the end.
     team = torch.get_num_threads()
     pool = ThreadPoolExecutor(1, "prefetch", initializer=torch.set_num_threads, initargs=(1,))
 

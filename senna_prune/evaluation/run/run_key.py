@@ -70,7 +70,7 @@ def _outside_methods(config: EvaluationConfig) -> dict[str, str]:
 
 
 def device_type(device: str) -> str:
-    """`cpu` or `cuda`: what a setting stands for on this machine."""
+    """`cpu` or `cuda`: what a setting means on this machine."""
     if device != "auto":
         return device.partition(":")[0]
     from senna_prune.devices import find_device  # needs torch; scoring and reports read keys without it

@@ -104,15 +104,14 @@ def run_tasks(
     Raises:
         ImageError: an unusable picture, with `fail_on_error`.
         RunError: a picture changed since a decision saw it, or a decision holds numbers that are not finite.
-        InputError, PruningError: as the system raises them, with the sample and the condition in front.
+        InputError, PruningError: as the system raises them; those of `decide` begin with the samples and the condition.
         FileError: the journal cannot be written.
     """
     spent, began = Spent(), time.perf_counter()
 
     def load(task: Task) -> _Ready:
         contents, digests = pictures.read(task.sample)
-        with _naming(f"sample {task.sample.key}"):
-            return _Ready(task, system.prepare(task.sample, contents), digests)
+        return _Ready(task, system.prepare(task.sample, contents), digests)
 
     with prefetched(load, chunks) as coming:
         for chunk, futures in zip(chunks, coming, strict=True):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from senna_prune.evaluation.run.records import Decision
 
 BACKGROUND = "preprocess"
-"""Stage that runs in the background: what the loop notices of it is waiting."""
+"""Stage that runs in the background: the loop spends no time on it, except when it waits for its end."""
 
 SHARED = (BACKGROUND, "vision", "adapter")
-"""Stages that ran once for all conditions of a sample, though every one of its decisions names them."""
+"""Stages that ran once for all conditions of a sample; the time of each is repeated in every one of its decisions."""
 
 
 @dataclass

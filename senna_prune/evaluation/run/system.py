@@ -67,7 +67,9 @@ class EvaluatedSystem(Protocol):
         ...
 
     def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> Any:
-        """What a sample needs before any model is run; `ImageError` if a picture is unusable.
+        """What a sample needs before any model is run.
+
+        `ImageError` if a picture is unusable; an `InputError` names the sample, whose question is to be changed.
 
         Called in a background thread, one sample at a time, while the model decides others.
 
