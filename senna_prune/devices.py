@@ -24,8 +24,6 @@ def find_device(name: str, where: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise InputError(f"{name!r} is no device", where=where, hint="use auto, cpu, cuda or cuda:0") from error
-    if device.type not in ("cpu", "cuda"):
-        raise InputError(f"{name!r} is no device to run on", where=where, hint="use auto, cpu, cuda or cuda:0")
     if device.type == "cuda" and not cuda:
         raise InputError("there is no CUDA device here", where=where, hint="use cpu or auto")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

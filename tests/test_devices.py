@@ -28,7 +28,6 @@ def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "count", "message"),
     [
         ("gpu", 0, "model.device: 'gpu' is no device. Use auto"),
-        ("meta", 0, "model.device: 'meta' is no device to run on"),
         ("cuda", 0, "model.device: there is no CUDA device here. Use cpu"),
         ("cuda:2", 2, "model.device: there is no cuda:2, only 2 CUDA devices"),
         ("meta", 0, "model.device: meta computes nothing here. Use cpu or auto"),

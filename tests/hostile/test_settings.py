@@ -82,7 +82,7 @@ WORDS: list[tuple[str, str]] = [
     ("data.planning_set={a: b}", "'data.planning_set' takes single values"),
     ("data.planning_set=" + "n" * 300, "nnn"),
     ("data.image_root=" + "n" * 300, "no such image"),
-    ("model.device=meta", "model.device: 'meta' is no device to run on"),
+    ("model.device=meta", "model.device: meta computes nothing here"),
     ("output=" + "n" * 300, "cannot be written (File name too long)"),
 ]
 
