@@ -178,7 +178,7 @@ def random_senna(host: TimedModelConfig, device: torch.device, dtype: torch.dtyp
             "hidden_size": host.vision_hidden,
             "intermediate_size": host.vision_mlp,
             # The feature layer is the one before the last, as in Senna.
-            "num_hidden_layers": host.vision_layers,
+            "num_hidden_layers": max(host.vision_layers, 1),  # with 0, none of them runs: see the feature layer
             "num_attention_heads": host.vision_heads,
             "image_size": host.image_size,
             "patch_size": host.patch,

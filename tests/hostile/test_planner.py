@@ -13,8 +13,8 @@ import torch
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.engine import prune
 from senna_prune.errors import InputError, SennaPruneError
+from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.senna_system import SennaSystem
-from senna_prune.evaluation.run.sweep import planning_samples
 from senna_prune.model import SennaForConditionalGeneration
 from senna_prune.planner.planner import Frame, Planner, pruner_for
 from senna_prune.pruning import Budget, Pruner
@@ -165,8 +165,8 @@ def test_a_question_that_is_too_long_names_its_sample(tmp_path: Path) -> None:
     data = write_planning_set(tmp_path / "data")
     overrides = [f"data.planning_set={data}", f"data.image_root={data.parent}", f"model.path={tmp_path / 'model'}"]
     config = load_config(EvaluationConfig, overrides=overrides)
-    system, sample = SennaSystem(config), planning_samples(config.data)[0]
+    system, sample = SennaSystem(config), planning_set(config.data).samples[0]
     system.load()
     object.__setattr__(sample, "question", sample.question + " why?" * 3000)
     with pytest.raises(InputError, match=rf"sample {sample.key}: the prompt has \d+ tokens"):
-        system.prepare(sample)
+        system.prepare(sample, [b""] * 6)

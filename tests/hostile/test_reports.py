@@ -196,7 +196,7 @@ def test_names_are_shown_and_never_obeyed(work: Path) -> None:
     assert "<b>" not in page
     assert "=[/x]&lt;b&gt;$x^$y 25 %" in page
     report = (work / "run" / "report.md").read_text(encoding="utf-8")
-    assert "<" not in report
+    assert "<" not in report.replace("<br>", "")  # line breaks of our own in table cells
     assert r"| =\[/x\]&lt;b&gt;\$x^\$y 25 % |" in report
     cells = [cell for row in csv.reader((work / "run" / "results.csv").open(encoding="utf-8")) for cell in row]
     assert f"'{LABEL}" in cells
