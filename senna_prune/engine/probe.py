@@ -83,12 +83,17 @@ class Capture:
         projected, head_dim = self.caught["q_proj"][sample, span], self.attention.head_dim
         cos, sin = (moved(t[sample if len(t) > 1 else 0, span], projected.device) for t in self.tables)
         queries = split_heads(take(projected, places), head_dim)
-        if self.cache is not None:
-            keys = self.cache.layers[self.layer].keys[sample, :, span]
-        else:
-            keys = rotate(split_heads(self.caught["k_proj"][sample, span], head_dim), cos, sin)
+        keys = self.keys(sample, span)
         rotated = rotate(queries, take(cos, places), take(sin, places))
         return attention_rows(rotated, keys, self._bias(places, keys, queries.shape[0]), self.attention.scaling)
+
+    def keys(self, sample: int, span: slice) -> Tensor:
+        """Keys of one sample after RoPE, (key_value_heads, n, head_dim); `sample` and `span` as in `rows`."""
+        if self.cache is not None:
+            return self.cache.layers[self.layer].keys[sample, :, span]
+        projected = self.caught["k_proj"][sample, span]
+        cos, sin = (moved(t[sample if len(t) > 1 else 0, span], projected.device) for t in self.tables)
+        return rotate(split_heads(projected, self.attention.head_dim), cos, sin)
 
     def _bias(self, places: Tensor | int, keys: Tensor, heads: int) -> Tensor:
         """-inf at the columns ahead of each row, 0 elsewhere, once for every query head of a key's group."""

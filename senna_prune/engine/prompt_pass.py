@@ -21,6 +21,7 @@ from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import (
     EMBEDDINGS,
+    KEYS,
     LAST_ATTENTION,
     NEXT_ATTENTION,
     ROPE_PRODUCT,
@@ -186,7 +187,7 @@ class PromptPass:
         Where complexity is measured at that boundary, the counts known so far do not tell whether it cuts.
         """
         complexity, boundary, self.capture = self.pruner.complexity, layer + 1, None
-        if boundary == self.decoder.num_layers or not {TEXT_ATTENTION, LAST_ATTENTION} & self.needs:
+        if boundary == self.decoder.num_layers or not {TEXT_ATTENTION, LAST_ATTENTION, KEYS} & self.needs:
             return
         if (complexity is not None and complexity.layer == layer) or any(s.cut_at(boundary) for s in self.samples):
             self.capture = Capture(self.decoder, layer, tables, self.cache, self.biases)
@@ -216,6 +217,7 @@ class PromptPass:
             slots=state.visual_slots,
             sequence=hidden,
             rows=rows,
+            keys=self._keys(number) if layer > 0 and KEYS in needs else None,
             vision=sample.vision,
             text_embeddings=text,
             visual_embeddings=visual,
@@ -225,6 +227,11 @@ class PromptPass:
     def _rows(self, number: int, queries: Tensor | int) -> Tensor:
         assert self.capture is not None
         return self.capture.rows(number, self.samples[number].span, queries)
+
+    def _keys(self, number: int) -> Tensor:
+        assert self.capture is not None
+        sample = self.samples[number]
+        return self.capture.keys(number, sample.span).index_select(1, sample.state.visual_slots)
 
     def _queries(self, state: TokenState) -> Tensor | int:
         """Places of the text queries in the sample's sequence, or how many of its last tokens they are."""

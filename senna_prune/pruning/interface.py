@@ -19,6 +19,8 @@ LAST_ATTENTION = "last_attention"
 """Row of the last prompt token in the layer just run -> `Observation.attention`, shape (heads, 1, n)."""
 NEXT_ATTENTION = "next_attention"
 """Row of the last prompt token under the *next* layer's norm and projections -> `attention`, (heads, 1, n)."""
+KEYS = "keys"
+"""Keys of the layer just run, after RoPE -> `Observation.keys`, shape (key_value_heads, n, head_dim)."""
 VISION = "vision"
 """Evidence from the vision tower -> `Observation.vision`."""
 EMBEDDINGS = "embeddings"
@@ -57,6 +59,8 @@ class Observation:
         sequence: hidden states entering the layer, text and visual, shape (length, d); read through `hidden`, `states`.
         rows: softmax attention over the whole causal row, float32, shape (heads, queries, length), None unless asked
             for; read through `attention`, `mean_attention`.
+        keys: keys of the current visual tokens in layer `layer - 1`, after RoPE, in the model's dtype, shape
+            (key_value_heads, n, head_dim); None at boundary 0.
         vision: evidence over the *original* visual list; index it with `origin` (merged tokens have none).
         text_embeddings, visual_embeddings: decoder inputs, shapes (queries, d) and (num_visual, d).
         rope_product: shape (queries, n), float32.
@@ -70,6 +74,7 @@ class Observation:
     slots: Tensor
     sequence: Tensor
     rows: Tensor | None = None
+    keys: Tensor | None = None
     vision: VisionEvidence | None = None
     text_embeddings: Tensor | None = None
     visual_embeddings: Tensor | None = None

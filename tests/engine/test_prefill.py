@@ -18,7 +18,7 @@ from senna_prune.engine.decoder import find_decoder
 from senna_prune.engine.probe import Capture
 from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, Observation
+from senna_prune.pruning.interface import KEYS, LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, Observation
 from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.engine.policies import ScriptedPruner
 from tests.fakes import tiny_senna, tiny_views
@@ -162,6 +162,26 @@ def test_probe_rows_equal_eager_attention(heads: tuple[int, int], use_cache: boo
             model(**inputs, use_cache=use_cache)
         expected = attentions[layer][0][:, rows][:, :, layout.visual]
         torch.testing.assert_close(pruner.seen[0].attention, expected, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2)])
+def test_keys_are_those_of_the_cache(heads: tuple[int, int], use_cache: bool) -> None:
+    model, processor = tiny_senna(num_heads=heads[0], num_key_value_heads=heads[1])
+    inputs = inputs_for(model, processor, (6.0, 12.0))
+    with torch.no_grad():
+        cache = model(**inputs, use_cache=True).past_key_values
+    pruner = ScriptedPruner(LATE, needs=frozenset({KEYS}))
+    with torch.no_grad(), prune(model, pruner):
+        model(**inputs, use_cache=use_cache)
+    for sample, observation in enumerate(pruner.seen[:2]):
+        visual = (inputs["input_ids"][sample] == model.config.image_token_id).nonzero().flatten()
+        expected = cache.layers[observation.layer - 1].keys[sample].index_select(1, visual)
+        assert observation.keys is not None
+        assert observation.keys.shape[:2] == (heads[1], 48)
+        torch.testing.assert_close(observation.keys, expected, atol=1e-6, rtol=1e-4)
+    last = pruner.seen[-1]
+    assert last.keys is not None and last.keys.shape[1] == last.origin.shape[0] < 48
 
 
 def test_probe_does_not_look_at_padding() -> None:

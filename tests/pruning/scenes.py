@@ -43,4 +43,5 @@ def scene(
         text_embeddings=normal(queries, 16),
         visual_embeddings=normal(count, 16),
         rope_product=2 + normal(queries, count).abs(),
+        keys=normal(2, count, 8),
     )
