@@ -1,4 +1,4 @@
-"""Safe reading and writing: files appear whole or not at all, journals survive a crash, outside JSON is checked.
+"""Safe reading and writing: files appear whole or not at all, and JSON from outside is checked.
 
 Every failure of the file system becomes one typed line that names the path.
 """
@@ -126,7 +126,7 @@ def check_output(path: Path | str) -> None:
     """
     if is_stream(path):
         return
-    target = _target(path)
+    target = ordinary_target(path)
     with accessing(path, "written"):
         target.parent.mkdir(parents=True, exist_ok=True)
         _open_draft(target).close()
@@ -154,7 +154,7 @@ def write_whole(path: Path | str, content: str | bytes | Iterable[str], hint: st
     if is_stream(path):
         return _write_stream(str(path), pieces)
     check_output(path)
-    target = _target(path)
+    target = ordinary_target(path)
     draft, count = _draft(target), 0
     with accessing(path, "written", hint):
         out = _open_draft(target)
@@ -168,7 +168,7 @@ def write_whole(path: Path | str, content: str | bytes | Iterable[str], hint: st
             os.fsync(out.fileno())
             out.close()
             draft.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
     finally:
         with suppress(OSError):
             out.close()
@@ -191,7 +191,7 @@ def _write_stream(path: str, pieces: Iterable[str | bytes]) -> int:
     return count
 
 
-def _target(path: Path | str) -> Path:
+def ordinary_target(path: Path | str) -> Path:
     """The ordinary file behind a path, which need not exist yet."""
     with accessing(path, "written"):
         target = Path(os.path.realpath(path))
@@ -214,7 +214,7 @@ def _open_draft(path: Path) -> IO[bytes]:
     return draft.open("xb")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     # The rename itself must reach the disk.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -271,71 +271,3 @@ def read_json(
 ) -> Any:
     """Read a JSON file that somebody else may have written; raises as `read_bytes` and `decode_json` do."""
     return decode_json(read_bytes(path, limit, hint, error), path, kind, hint, error)
-
-
-# Journals
-
-
-def to_line(record: Any) -> str:
-    """One JSON line. The same record gives the same bytes; they are ASCII, so any text can be written."""
-    return json.dumps(record, separators=(",", ":"), sort_keys=True, allow_nan=False) + "\n"
-
-
-class Journal:
-    """Append-only JSON Lines file; `append` returns once the line is on disk.
-
-    A line that a crash has cut short is removed when the file is opened again.
-
-    Raises:
-        FileError: the file cannot be written, or its first or last line is no beginning of a JSON object: then it is
-            some other file, and nothing of it is changed.
-    """
-
-    def __init__(self, path: Path, hint: str | None = None) -> None:
-        self.path, self.hint = path, hint
-        _target(path)
-        with accessing(path, "written", hint):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream: IO[bytes] = path.open("ab")
-            content = path.read_bytes()
-            whole = _whole_lines(content)
-            torn = content[len(whole) :]
-            if any(part.strip(b"\0") and not part.startswith(b"{") for part in (whole, torn)):
-                self._stream.close()
-                raise FileError("it is no file of JSON lines", where=path, hint="name a file that this program wrote")
-            if torn:
-                os.truncate(path, len(whole))
-            _sync_folder(path.parent)
-
-    def append(self, record: Any) -> None:
-        """Raises FileError when the disk is full or gone."""
-        with accessing(self.path, "written", self.hint):
-            self._stream.write(to_line(record).encode())
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
-
-    def close(self) -> None:
-        with accessing(self.path, "written", self.hint):
-            self._stream.close()
-
-    def __enter__(self) -> Journal:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-
-def read_lines(path: Path, hint: str | None = "delete that line and run again") -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, record) of every whole line of a journal; a torn last line is left out.
-
-    Raises:
-        FileError: a line before the last is not a JSON object, or the file cannot be read.
-    """
-    with open_regular(path) as stream, accessing(path, "read"):
-        content = stream.read()
-    for number, line in enumerate(_whole_lines(content).split(b"\n")[:-1], start=1):
-        yield f"{path}:{number}", decode_json(line, f"{path}:{number}", hint=hint)
-
-
-def _whole_lines(content: bytes) -> bytes:
-    return content[: content.rfind(b"\n") + 1]

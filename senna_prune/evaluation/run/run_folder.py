@@ -31,7 +31,8 @@ from senna_prune.evaluation.run.records import LINE_HINT, SCHEMA_VERSION, Condit
 from senna_prune.evaluation.run.run_key import require_same_run
 from senna_prune.evaluation.run.system import Appearance
 from senna_prune.evaluation.run.typed_json import from_json
-from senna_prune.files import Journal, accessing, read_json, read_lines, to_line, write_json, write_whole
+from senna_prune.files import accessing, read_json, write_json, write_whole
+from senna_prune.journal import Journal, read_lines, to_line
 from senna_prune.task.sample import PlanningSample, iter_samples
 
 Lines = dict[tuple[str, str], tuple[Record, dict[str, Any]]]
