@@ -59,6 +59,8 @@ def test_ctrl_c_while_a_tool_loads_is_one_line(tool: str) -> None:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        # A shell starts background jobs with SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     maps, deadline = Path(f"/proc/{process.pid}/maps"), time.monotonic() + 60
     # numpy or torch is being imported, and nothing of the tool's own work has begun.
