@@ -212,8 +212,8 @@ def test_positions_of_three_axes_are_sliced_and_never_renumbered() -> None:
         kept = trace.samples[0].kept()
         everything = torch.cat([positions, torch.full((3, 1, 1), 22)], dim=2)
         expected = _masked(host, torch.cat([embeds, following], dim=1), everything, layout, kept)
-        torch.testing.assert_close(out.last_hidden_state[0, -1], expected[-2], atol=1e-5, rtol=1e-4)
-        torch.testing.assert_close(step.last_hidden_state[0, -1], expected[-1], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(out.last_hidden_state[0, -1], expected[-2], atol=1e-4, rtol=1e-3)
+        torch.testing.assert_close(step.last_hidden_state[0, -1], expected[-1], atol=1e-4, rtol=1e-3)
     with (
         pytest.raises(PruningError, match=r"option positions: .*M-RoPE"),
         prune(host, ScriptedPruner(LATE, positions="repacked"), layouts=[layout]),

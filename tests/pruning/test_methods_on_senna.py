@@ -83,7 +83,7 @@ def test_a_batch_gives_what_its_samples_give(senna: tuple[Any, Any], name: str, 
     together, trace = answer(model, batch_of(processor, [0, 1]), repeated)
     assert repeated.all_repeated()
     for i, (alone, single) in enumerate(singles):
-        torch.testing.assert_close(together[i], alone[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(together[i], alone[0], atol=1e-4, rtol=1e-3)
         mine, its = trace.samples[i], single.samples[0]
         assert mine.entering == its.entering == mine.counts.tokens[:-1]
         for ours, theirs in zip(mine.origins, its.origins, strict=True):
