@@ -26,8 +26,11 @@ def rows(folder: Path, depth: int) -> Iterator[tuple[str, str]]:
     for file in sorted(folder.glob("*.py")):
         if file.name != "__init__.py":
             yield f"{'  ' * (depth + 1)}{file.name}", summary(file)
-    for inner in sorted(path.parent for path in folder.glob("*/__init__.py")):
-        yield from rows(inner, depth + 1)
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"):
+        if (inner / "__init__.py").exists():
+            yield from rows(inner, depth + 1)
+        elif names := sorted(path.name for path in inner.iterdir() if path.is_file()):
+            yield f"{'  ' * (depth + 1)}{inner.name}/", ", ".join(names)
 
 
 def tree() -> str:

@@ -1,4 +1,4 @@
-"""Repeats a pruned prefill with its selections already made: the difference in time is what deciding costs."""
+"""Repeats a pruned prefill with the selections recorded before: the time saved is the cost of choosing tokens."""
 
 from __future__ import annotations
 

@@ -12,7 +12,9 @@ from rich.console import Console
 from senna_prune.config import EvaluationConfig, ScoringConfig
 from senna_prune.errors import RunError
 from senna_prune.evaluation.report.explain import explain
+from senna_prune.evaluation.report.kept_tokens import write_kept_tokens
 from senna_prune.evaluation.report.show import show_results
+from senna_prune.evaluation.report.text import printable
 from senna_prune.evaluation.run.picture_reader import PictureReader
 from senna_prune.evaluation.run.planning_set import PlanningSet, planning_set, require_images
 from senna_prune.evaluation.run.processes import Processes
@@ -92,6 +94,8 @@ def evaluate(
         if processes.main:
             finish(folder, info, samples, config.scoring)
             show_results(folder, console)
+            if picture := write_kept_tokens(folder, root):
+                console.print(printable(f"Kept tokens: {picture}"), highlight=False, markup=False, soft_wrap=True)
         return folder.path
     finally:
         folder.release()

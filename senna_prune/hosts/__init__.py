@@ -1,1 +1,1 @@
-"""Host models, one file each, named by `config.model_type`: where their visual tokens stand, what their tower saw."""
+"""Adapters to models, one file each, found by `config.model_type`: places of visual tokens, evidence of the tower."""

@@ -1,4 +1,4 @@
-"""Meta-actions of a 3 s trajectory and the view an object is seen in: the reference's labelling rules, on arrays.
+"""The reference's labelling rules, on arrays: meta-action of a 3 s trajectory, and the view that shows an object.
 
 All positions are metres in a lidar-like frame: x right, y forward.
 """

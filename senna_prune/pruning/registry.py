@@ -1,4 +1,4 @@
-"""Methods by name.
+"""Finds a method by its name: the name of its file in `methods/`, so nothing needs to be registered here.
 
 A method is one file in `methods/` that defines one subclass of `Method`; its name is the file's. The same file may also
 be part of another package, see `register_method`.

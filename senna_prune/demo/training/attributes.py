@@ -1,6 +1,6 @@
-"""Stage 1: supervised pre-training of the vision side on what each synthetic picture shows.
+"""Stage 1: trains the vision tower, projector and adapter to name what each synthetic picture shows.
 
-The tower, the projector and the adapter learn to see before the decoder learns to read; the heads are thrown away.
+They learn to see before the decoder learns to read (stage 2); the heads that name things are thrown away.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keeps freed memory with the process: giving it back and faulting it in again took half of a training step."""
+"""Stops the allocator from returning memory to the system, which took half of every training step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small BPE tokenizer with Llama's manners: `<s>` in front, a dummy prefix, bytes for what it has never seen."""
+"""A small BPE tokenizer with Llama's conventions: `<s>` in front, a dummy prefix, bytes for unknown characters."""
 
 from __future__ import annotations
 

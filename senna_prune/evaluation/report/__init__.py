@@ -1,1 +1,1 @@
-"""Numbers -> tables, plots and the HTML page."""
+"""Numbers -> tables, plots and the HTML page, whose sections are laid out in `templates/`."""

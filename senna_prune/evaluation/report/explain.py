@@ -1,4 +1,4 @@
-"""What every condition will do, before anything runs: schedule by layer, both means, FLOPs and cache."""
+"""What every condition will do, before anything runs: tokens by layer and on average, FLOPs and cache."""
 
 from __future__ import annotations
 

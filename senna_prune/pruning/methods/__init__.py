@@ -1,0 +1,1 @@
+"""Pruning methods, one file each, found by the name of the file."""
