@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from senna_prune.pruning.interface import Observation, Selection
+from senna_prune.pruning.scorers import Order
 
 
 class Recorder:
     """A pruner that notes what it measures and selects, or repeats what others have noted.
 
-    Repeating, it still scores and measures, and holds the numbers against the noted ones.
+    Repeating, it still scores and measures, and holds the numbers against the noted ones. Of scores that are an order
+    of tokens, and thus choices themselves, it compares what they are computed from.
 
     Args:
         pruner: the pruner that chooses.
@@ -42,7 +45,10 @@ class Recorder:
         return None if self.pruner.complexity is None else _Measuring(self)
 
     def select(self, observation: Observation, keep_total: int, merged: int) -> Selection:
-        self.settle("score", observation.layer, self.pruner.scorer.score(observation))
+        observation = replace(observation, keep=keep_total - merged)
+        score = self.pruner.scorer.score(observation)
+        compared = observation.hidden if isinstance(self.pruner.scorer, Order) else score
+        self.settle("score", observation.layer, compared)
         if self.given is not None:
             return self.pending["selection", observation.layer].popleft()
         selection = self.pruner.select(observation, keep_total, merged)

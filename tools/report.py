@@ -16,7 +16,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(arguments: Sequence[str] | None) -> None:
     # Imported here, so that Ctrl-C while they load is one line too.
+    from rich.console import Console
+
     from senna_prune.config import PROTOCOLS
+    from senna_prune.evaluation.report.cameras import camera_table
     from senna_prune.evaluation.report.text import printable
     from senna_prune.evaluation.report.write import write_report
 
@@ -30,7 +33,10 @@ def _report(arguments: Sequence[str] | None) -> None:
         type=Path,
         help="folder of the pictures (default: the run's; of that, only what lies below the current folder is shown)",
     )
+    parser.add_argument("--cameras", action="store_true", help="print visual tokens per camera and write nothing")
     options = parser.parse_args(arguments)
+    if vars(options).pop("cameras"):
+        return Console(width=None if sys.stdout.isatty() else 160).print(camera_table(options.path))
     print(printable(str(write_report(**vars(options)))))
 
 

@@ -48,6 +48,17 @@ class Decoder:
         cos, sin = module.rotary_emb(like, position_ids=positions)
         return moved(cos, like.device), moved(sin, like.device)
 
+    def final_norm(self, hidden: Tensor) -> Tensor:
+        """Hidden states (n, d) under the norm behind the last layer.
+
+        Raises:
+            PruningError: the decoder has none.
+        """
+        norm: Any = getattr(self.module, "norm", None)
+        if norm is None:
+            raise PruningError(f"{type(self.module).__name__} has no final norm, which the method asks for")
+        return moved(norm(moved(hidden, next(norm.parameters()).device)), hidden.device)
+
 
 def find_decoder(model: nn.Module) -> Decoder:
     """The Llama-like decoder inside `model` (or `model` itself).

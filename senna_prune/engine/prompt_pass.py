@@ -24,6 +24,7 @@ from senna_prune.pruning.interface import (
     KEYS,
     LAST_ATTENTION,
     NEXT_ATTENTION,
+    NORMED,
     ROPE_PRODUCT,
     TEXT_ATTENTION,
     VISION,
@@ -216,8 +217,10 @@ class PromptPass:
             num_views=state.view_ends.shape[0],
             slots=state.visual_slots,
             sequence=hidden,
+            queries=queries,
             rows=rows,
-            keys=self._keys(number) if layer > 0 and KEYS in needs else None,
+            sequence_keys=self._keys(number) if layer > 0 and KEYS in needs else None,
+            normed=self.decoder.final_norm(hidden) if NORMED in needs else None,
             vision=sample.vision,
             text_embeddings=text,
             visual_embeddings=visual,
@@ -230,8 +233,7 @@ class PromptPass:
 
     def _keys(self, number: int) -> Tensor:
         assert self.capture is not None
-        sample = self.samples[number]
-        return self.capture.keys(number, sample.span).index_select(1, sample.state.visual_slots)
+        return self.capture.keys(number, self.samples[number].span)
 
     def _queries(self, state: TokenState) -> Tensor | int:
         """Places of the text queries in the sample's sequence, or how many of its last tokens they are."""

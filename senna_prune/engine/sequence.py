@@ -99,7 +99,7 @@ class TokenState:
         """Carry out a selection made at boundary `layer`.
 
         Args:
-            selection: indices into the current visual list, and merged tokens.
+            selection: indices into the current visual list, new hidden states of theirs, and merged tokens.
             hidden: the sample's hidden states without padding, shape (length, d).
 
         Returns:
@@ -122,6 +122,8 @@ class TokenState:
         slots = torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=order.device))
         new_hidden = hidden.index_select(0, torch.cat([self.text_slots, visual[_SLOT]])[order])
         visual[_SLOT] = slots[num_text:]
+        if selection.states is not None:
+            new_hidden.index_copy_(0, slots[num_text : num_text + num_kept], selection.states.to(hidden.dtype))
         if merges:
             assert selection.merged is not None
             new_hidden.index_copy_(0, slots[num_text + num_kept :], selection.merged.to(hidden.dtype))

@@ -277,10 +277,15 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
         )
 
     def prepare_inputs_for_generation(  # type: ignore[override]
-        self, input_ids: LongTensor, is_first_iteration: bool = False, **kwargs: Any
+        self,
+        input_ids: LongTensor,
+        inputs_embeds: Tensor | None = None,
+        is_first_iteration: bool = False,
+        **kwargs: Any,
     ) -> dict[str, Any]:
+        # `generate` takes embeddings of a prompt only where this signature names them.
         inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
-            input_ids, is_first_iteration=is_first_iteration, **kwargs
+            input_ids, inputs_embeds=inputs_embeds, is_first_iteration=is_first_iteration, **kwargs
         )
         if not is_first_iteration and kwargs.get("use_cache", True):
             inputs.pop("pixel_values", None)

@@ -31,6 +31,7 @@ from senna_prune.planner.inputs import (
 from senna_prune.planner.plan import EncodedFrame, Frame, LoadedFrame, Plan
 from senna_prune.planner.readouts import generate_plans, plan_trie, score_plans
 from senna_prune.planner.timing import Stopwatch, Timing
+from senna_prune.planner.visual_tokens import VisualTokens, cut_before_decoder
 from senna_prune.pruning import Budget, Pruner, make_pruner
 from senna_prune.pruning.interface import VISION
 from senna_prune.task.labels import CameraOrder, Command, Convention, Readout
@@ -219,6 +220,24 @@ class Planner:
             Plan(**vars(reading), trace=sample, timing=Timing(**own, **shared))
             for reading, sample, own in zip(readings, trace.samples, stages, strict=True)
         ]
+
+    def visual_tokens(self, images: Mapping[str, Picture], question: str) -> VisualTokens:
+        """What is left of a frame's visual tokens, for an engine that takes prompt embeddings.
+
+        Args:
+            images: as for `plan`.
+            question: user turn with one `<image>` marker per view, e.g. `planning_question(speed, command)`.
+
+        Raises:
+            PruningError: the planner's method cuts inside the decoder.
+            InputError, ImageError: as `plan` does.
+        """
+        frame = self.encode(views_in_order(images, self.cameras), question, self.cameras)
+        with self._model_in_use, torch.no_grad():
+            vision = frame.evidence.computed[0][frame.number] if VISION in self.pruner.needs else None
+            embeds = self.model.model.embed(frame.input_ids[None].to(self.device), frame.features.tokens)[0]
+            layout = self._layout(frame.input_ids)
+            return cut_before_decoder(self.model, self.pruner, embeds, layout, vision, self.cameras)
 
     def _layout(self, input_ids: Tensor) -> TokenLayout:
         config = self.model.config

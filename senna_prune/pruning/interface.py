@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 TEXT_ATTENTION = "text_attention"
@@ -21,6 +22,8 @@ NEXT_ATTENTION = "next_attention"
 """Row of the last prompt token under the *next* layer's norm and projections -> `attention`, (heads, 1, n)."""
 KEYS = "keys"
 """Keys of the layer just run, after RoPE -> `Observation.keys`, shape (key_value_heads, n, head_dim)."""
+NORMED = "normed"
+"""Hidden states under the decoder's final norm, text included -> `Observation.normed`, shape (length, d)."""
 VISION = "vision"
 """Evidence from the vision tower -> `Observation.vision`."""
 EMBEDDINGS = "embeddings"
@@ -57,10 +60,14 @@ class Observation:
         num_views: number of views.
         slots: indices of the n tokens among the rows of `sequence` and the columns of `rows`, shape (n,), ascending.
         sequence: hidden states entering the layer, text and visual, shape (length, d); read through `hidden`, `states`.
+        queries: indices of the text queries among the rows of `sequence`, or how many of its last rows they are; read
+            through `text_slots`.
+        keep: how many of the n tokens the score is to choose; `Pruner.select` sets it.
         rows: softmax attention over the whole causal row, float32, shape (heads, queries, length), None unless asked
             for; read through `attention`, `mean_attention`.
-        keys: keys of the current visual tokens in layer `layer - 1`, after RoPE, in the model's dtype, shape
-            (key_value_heads, n, head_dim); None at boundary 0.
+        sequence_keys: keys of the whole sequence in layer `layer - 1`, after RoPE, in the model's dtype, shape
+            (key_value_heads, length, head_dim); None at boundary 0 and unless asked for; read also through `keys`.
+        normed: `sequence` under the decoder's final norm, None unless asked for.
         vision: evidence over the *original* visual list; index it with `origin` (merged tokens have none).
         text_embeddings, visual_embeddings: decoder inputs, shapes (queries, d) and (num_visual, d).
         rope_product: shape (queries, n), float32.
@@ -73,8 +80,11 @@ class Observation:
     num_views: int
     slots: Tensor
     sequence: Tensor
+    queries: Tensor | int = 0
+    keep: int = 0
     rows: Tensor | None = None
-    keys: Tensor | None = None
+    sequence_keys: Tensor | None = None
+    normed: Tensor | None = None
     vision: VisionEvidence | None = None
     text_embeddings: Tensor | None = None
     visual_embeddings: Tensor | None = None
@@ -84,6 +94,20 @@ class Observation:
     def hidden(self) -> Tensor:
         """Hidden states of the current visual tokens, shape (n, d)."""
         return self.sequence.index_select(0, self.slots)
+
+    @cached_property
+    def text_slots(self) -> Tensor:
+        """Indices of the text queries among the rows of `sequence`, shape (queries,)."""
+        if isinstance(self.queries, Tensor):
+            return self.queries
+        length = self.sequence.shape[0]
+        return torch.arange(length - self.queries, length, device=self.sequence.device)
+
+    @cached_property
+    def keys(self) -> Tensor:
+        """Keys of the current visual tokens in layer `layer - 1`, after RoPE, (key_value_heads, n, head_dim)."""
+        assert self.sequence_keys is not None, "the scorer did not ask for keys"
+        return self.sequence_keys.index_select(1, self.slots)
 
     def states(self, tokens: Tensor) -> Tensor:
         """Hidden states of some visual tokens, by their index in the current list, shape (len(tokens), d)."""
@@ -135,11 +159,14 @@ class Selection:
         anchors: for each merged token the index (into the current visual list) of its cluster centre, shape (c,):
             it takes that token's view and, with original positions, its position. The engine puts merged tokens after
             the kept tokens of their view, in the given order.
+        states: hidden states that the kept tokens go on with, shape (k, d), where others were merged into them; None
+            leaves them as they are.
     """
 
     keep: Tensor
     merged: Tensor | None = None
     anchors: Tensor | None = None
+    states: Tensor | None = None
 
 
 class Complexity(Protocol):
@@ -174,8 +201,8 @@ class Scorer(Protocol):
 
 
 class Merger(Protocol):
-    """Turns tokens that are not kept into a few merged ones."""
+    """Lets tokens that are not kept live on: as a few new tokens, or inside the kept ones."""
 
     def merge(self, observation: Observation, score: Tensor, keep: Tensor, count: int) -> Selection:
-        """`keep` as selected by `score`; `count` merged tokens are to be made."""
+        """`keep` as selected by `score`; `count` new tokens are to be made, often 0."""
         ...

@@ -57,6 +57,8 @@ class ClusterDropped:
 
     def merge(self, observation: Observation, score: Tensor, keep: Tensor, count: int) -> Selection:
         """See `interface.Merger`."""
+        if not count:
+            return Selection(keep)
         dropped = score.numel() - keep.numel()
         order = score.scatter(0, keep, -torch.inf).argsort(descending=True, stable=True)
         recycled = order[: recycled_count(dropped)]

@@ -64,6 +64,12 @@ class Method(ABC):
                 f"{shown(getattr(self, option))} is out of range", where=f"option {option}", hint=f"give {rule}"
             )
 
+    @property
+    def ranks_by_view(self) -> bool:
+        """Whether options say what single views get, so that the order of tokens that would be kept without them does
+        not suffice."""
+        return self.scope == "per_view" or self.min_tokens_per_view > 0 or self.view_weights is not None
+
     @abstractmethod
     def schedule(self, host: Host) -> BudgetedSchedule:
         """How many tokens enter each layer."""
@@ -79,3 +85,38 @@ class Method(ABC):
     def merger(self, host: Host) -> Merger | None:
         """What becomes of the others."""
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneCutInside(Method):
+    """A method that cuts once, before a layer inside the decoder.
+
+    Attributes:
+        published_layer: that layer in a decoder of 32.
+        layer: layer before which tokens are cut, counted from 0; by default the published one of 32, in proportion at
+            other depths.
+    """
+
+    tier = "inside, once"
+    published_layer: ClassVar[int]
+    layer: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.layer is None or self.layer >= 1, "layer", "a layer from 1 on")
+
+    def boundary(self, host: Host) -> int:
+        """The layer for this host.
+
+        Raises:
+            PruningError: the decoder has no layer behind another, or not the one asked for.
+        """
+        if host.num_layers == 1:
+            raise PruningError(
+                "a decoder of one layer has none to cut before",
+                where=f"method {type(self).__module__.rpartition('.')[2]}",
+                hint="take a method that cuts before the decoder",
+            )
+        layer = self.layer or max(round(host.num_layers * self.published_layer / 32), 1)
+        self.require(layer < host.num_layers, "layer", f"a layer below {host.num_layers}")
+        return layer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from senna_prune.errors import PruningError
@@ -24,7 +24,7 @@ class Pruner:
         schedule: how many tokens enter each layer.
         scorer: which ones.
         complexity: number per sample the schedule depends on, or None.
-        merger: merges some of the others into new tokens; None drops them all.
+        merger: what becomes of the others; None drops them all.
         positions, text_scope, scope, min_tokens_per_view, view_weights: see `method.Method`.
         num_layers: decoder layers it was built for; None fits any decoder.
     """
@@ -80,16 +80,15 @@ class Pruner:
                 where="option view_weights",
                 hint="give one per view",
             )
+        observation = replace(observation, keep=keep_total - merged)
         score = self.scorer.score(observation)
         keep = select_top(
             score,
             observation.views,
             observation.num_views,
-            keep_total - merged,
+            observation.keep,
             per_view=self.scope == "per_view",
             minimum=self.min_tokens_per_view,
             weights=weights,
         )
-        if merged and self.merger:
-            return self.merger.merge(observation, score, keep, merged)
-        return Selection(keep)
+        return self.merger.merge(observation, score, keep, merged) if self.merger else Selection(keep)

@@ -44,14 +44,14 @@ def select_top(
     order = score.argsort(descending=True, stable=True)
     floor = min(minimum, keep // max(num_views, 1))
     if per_view or floor:
-        rank = _rank_within_view(views, order, num_views)
+        rank = rank_within_view(views, order, num_views)
         tier = (rank + 1) / factor if per_view else torch.ones_like(score)
         tier = tier.masked_fill(rank < floor, 0.0)
         order = order[tier[order].argsort(stable=True)]
     return order[:keep].sort().values
 
 
-def _rank_within_view(views: Tensor, order: Tensor, num_views: int) -> Tensor:
+def rank_within_view(views: Tensor, order: Tensor, num_views: int) -> Tensor:
     """Rank of each token among those of its view, in `order`, shape (n,)."""
     ordered = views[order]
     member = ordered[:, None] == torch.arange(num_views, device=views.device)

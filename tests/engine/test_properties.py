@@ -27,7 +27,9 @@ def host(num_views: int, view_tokens: int) -> tuple[Any, dict[str, Any]]:
     views = "".join(f"<V{i}>:\n<image>\n" for i in range(num_views))
     prompts = [planning_prompt(views + question) for question in ("Which way now?", "Why?")]
     images = [tiny_views(seed=i, num_views=num_views) for i in range(2)]
-    return model, dict(processor(text=prompts, images=images, padding_side="left"))
+    inputs = dict(processor(text=prompts, images=images, padding_side="left"))
+    # Padding must not shift positions: DART reads the L1 norm of rotated keys, which depends on them.
+    return model, inputs | {"position_ids": (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)}
 
 
 @torch.no_grad()
@@ -41,7 +43,7 @@ def single(inputs: dict[str, Any], i: int) -> dict[str, Any]:
     """Sample `i` without its padding."""
     row = {key: value[i : i + 1] for key, value in inputs.items()}
     real = row["attention_mask"][0].bool()
-    return row | {key: row[key][:, real] for key in ("input_ids", "attention_mask")}
+    return row | {key: row[key][:, real] for key in ("input_ids", "attention_mask", "position_ids")}
 
 
 @pytest.mark.parametrize("name", method_names())

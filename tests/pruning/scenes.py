@@ -22,14 +22,14 @@ def pruner(name: str, budget: Budget | float, *, layers: int = 32, heads: int = 
 def scene(
     views: Sequence[int], *, layer: int = 1, layers: int = 32, queries: int = 5, heads: int = 4, seed: int = 0
 ) -> Observation:
-    """Everything a policy can ask for, on views of the given numbers of tokens."""
+    """Everything a policy can ask for, on views of the given numbers of tokens; the question follows them."""
     draw = torch.Generator().manual_seed(seed)
     count = sum(views)
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw)
 
-    attention = (2 * normal(heads, queries, count + 7)).softmax(-1)[..., :count]
+    attention = (2 * normal(heads, queries, count + queries + 2)).softmax(-1)[..., : count + queries]
     return Observation(
         layer=layer,
         num_layers=layers,
@@ -37,11 +37,13 @@ def scene(
         views=torch.repeat_interleave(torch.arange(len(views)), torch.tensor(views)),
         num_views=len(views),
         slots=torch.arange(count),
-        sequence=normal(count, 16),
+        sequence=normal(count + queries, 16),
+        queries=queries,
         rows=attention,
         vision=VisionEvidence(normal(count).softmax(-1), normal(count, 8)),
         text_embeddings=normal(queries, 16),
         visual_embeddings=normal(count, 16),
         rope_product=2 + normal(queries, count).abs(),
-        keys=normal(2, count, 8),
+        sequence_keys=normal(2, count + queries, 8),
+        normed=normal(count + queries, 16),
     )

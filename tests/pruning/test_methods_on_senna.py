@@ -132,7 +132,7 @@ def teacher_forced(model: Any, row: dict[str, Any], tokens: Tensor) -> float:
     return total / len(tokens)
 
 
-@pytest.mark.parametrize("name", ["autoprune", "fastv", "visionzip"])
+@pytest.mark.parametrize("name", ["autoprune", "fastv", "tome", "visionzip"])
 def test_beams_score_what_teacher_forcing_scores(senna: tuple[Any, Any], name: str) -> None:
     model, processor = senna
     policy, inputs = policy_for(model, name, 0.5), batch_of(processor, [0, 1])

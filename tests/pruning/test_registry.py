@@ -100,6 +100,10 @@ def test_a_method_file_must_define_one_method_that_says_where_it_cuts(monkeypatc
         ("fastv", {"layer": 0}, "a layer from 1 on"),
         ("fastv", {"layer": 32}, "a layer below 32"),
         ("fastv", {"count": 0}, "option count"),
+        ("dart", {"image_pivots": 0}, "option image_pivots"),
+        ("dart", {"text_pivots": -1}, "option text_pivots"),
+        ("prune2drive", {"layer": 40}, "a layer below 32"),
+        ("cdpruner", {"relevance": "clip"}, "one of question, uniform"),
         ("visionzip", {"contextual": 1.0}, "option contextual"),
         ("pyramiddrop", {"stages": (4, 2, 8)}, "option stages"),
         ("pyramiddrop", {"ratios": (0.5, 0.25)}, "one ratio per stage"),
@@ -114,9 +118,10 @@ def test_mistakes_are_named(name: str, options: dict[str, Any], message: str) ->
     assert message.lower() in str(caught.value).lower()
 
 
-def test_fastv_needs_a_layer_to_cut_before() -> None:
-    with pytest.raises(PruningError, match="method fastv: a decoder of one layer"):
-        make_pruner("fastv", Budget.retention(0.5), num_layers=1, num_heads=4, num_visual=768)
+@pytest.mark.parametrize("name", [name for name in method_names() if describe(name).tier == "inside, once"])
+def test_a_cut_inside_needs_a_layer_to_cut_before(name: str) -> None:
+    with pytest.raises(PruningError, match=f"method {name}: a decoder of one layer"):
+        make_pruner(name, Budget.retention(0.5), num_layers=1, num_heads=4, num_visual=768)
 
 
 def test_pyramiddrop_takes_any_number_of_stages() -> None:

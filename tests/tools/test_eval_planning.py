@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,12 @@ def test_evaluate_then_report(work: Path, capsys: pytest.CaptureFixture[str]) ->
     assert report.main([str(work / "run"), "--samples", "2", "--protocol", "reference"]) == 0
     assert capsys.readouterr().out.strip() == f"{work}/run/report.html"
     assert "protocol reference" in (work / "run" / "report.html").read_text(encoding="utf-8")
+    assert report.main([str(work / "run"), "--cameras"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = {line.strip().partition("  ")[0]: re.findall(r"[\d.]+ / [\d.]+", line) for line in lines}
+    assert cells["before pruning"] == cells["none"] == ["8.0 / 8.0"] * 6
+    assert cells["blind"] == ["0.0 / 0.0"] * 6
+    assert 10 < sum(float(cell.split(" / ")[0]) for cell in cells["autoprune@0.25"]) < 14, "a quarter of 48"
 
 
 def test_explain_runs_nothing(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,8 @@ class ContextualMerge:
 
     def merge(self, observation: Observation, score: Tensor, keep: Tensor, count: int) -> Selection:
         """See `interface.Merger`."""
+        if not count:
+            return Selection(keep)
         assert observation.vision is not None and observation.vision.keys is not None
         merged, targets = contextual_merge(observation.hidden, observation.vision.keys, keep, count)
         return Selection(keep, merged, targets)

@@ -1,0 +1,30 @@
+"""Prune2Drive, plug-and-play pruning of multi-view tokens for driving models (2025): T-FPS with a ratio per view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from senna_prune.pruning.method import Host, OneCutInside
+from senna_prune.pruning.pruner import Scope
+from senna_prune.pruning.schedules import SingleCut
+from senna_prune.pruning.scorers import FarthestPoint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prune2Drive(OneCutInside):
+    """Farthest-point sampling of the hidden states entering layer 1, each view on its own.
+
+    Six views: as published. The ratios per view are `view_weights`, equal by default as in the released inference
+    script; `examples/search_view_weights.py` searches them on labelled frames. The budget fixes their sum (published:
+    9.5 % of each view, rounded down per view). The tuned ratios were not released. On Senna all tokens of a view may
+    be cut (published: all but a newline token at its end).
+    """
+
+    published_layer = 1
+    scope: Scope = "per_view"
+
+    def schedule(self, host: Host) -> SingleCut:
+        return SingleCut(host.budget, boundary=self.boundary(host))
+
+    def scorer(self, host: Host) -> FarthestPoint:
+        return FarthestPoint(self.ranks_by_view, by_view=self.scope == "per_view")

@@ -1,0 +1,201 @@
+"""DART, CDPruner, DivPrune, Prune2Drive and ToMe: selections of the released code, token by token."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from senna_prune.pruning import Budget, make_pruner
+from senna_prune.pruning.interface import Observation
+from senna_prune.pruning.methods.cdpruner import greedy_map, mean_cosine, scaled
+from senna_prune.pruning.methods.dart import key_norm, strongest, take_turns
+from senna_prune.pruning.methods.tome import destinations, lost, match, mean_of_merged, merge_rounds
+from senna_prune.pruning.scorers import cosines, farthest_points
+from tests.conftest import golden_cases
+
+pytestmark = pytest.mark.golden
+
+
+def cases(method: str) -> Any:
+    return pytest.mark.parametrize("case", golden_cases(f"{method}/*.npz"), ids=lambda path: path.stem)
+
+
+def read(case: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Stored arrays, indices as int64, and the settings."""
+    stored = np.load(case)
+    arrays = {name: torch.from_numpy(stored[name]) for name in stored.files if name != "settings"}
+    arrays = {name: array.long() if array.dtype == torch.int32 else array for name, array in arrays.items()}
+    return arrays, json.loads(str(stored["settings"]))
+
+
+def same_choice(ours: Tensor, theirs: Tensor, group: Tensor | None) -> None:
+    """Equal tokens in equal order; where vectors are duplicated, equally many of each."""
+    if group is None:
+        assert ours.tolist() == theirs.tolist()
+    else:
+        assert len(set(ours.tolist())) == len(ours)
+        assert sorted(group[ours].tolist()) == sorted(group[theirs].tolist())
+
+
+def seen(hidden: Tensor, views: Tensor, layer: int = 0) -> Observation:
+    """What a method sees of these visual tokens alone."""
+    places = torch.arange(len(hidden))
+    return Observation(layer, 32, places, views, int(views.max()) + 1, places, hidden)
+
+
+@cases("divprune")
+def test_divprune(case: Path) -> None:
+    stored, settings = read(case)
+    features, theirs, group = stored["in_features"], stored["out_order"], stored.get("in_group")
+    total = len(features)
+    same_choice(farthest_points(features, len(theirs)), theirs, group)
+    apart = (1 - cosines(features)).fill_diagonal_(torch.inf).amin(1)
+    np.testing.assert_allclose(apart, stored["out_first_scores"], atol=1e-5)
+
+    budget = Budget.retention(settings["subset_ratio"])
+    for options in ({}, {"view_weights": (1.0,)}, {"min_tokens_per_view": 3}):
+        policy = make_pruner("divprune", budget, num_layers=32, num_heads=4, num_visual=total, **options)
+        count = policy.plan(total, 32).tokens[0]
+        assert count == len(theirs) == int(stored["out_unique"])
+        kept = policy.select(seen(features, torch.zeros(total, dtype=torch.long)), count, 0).keep
+        same_choice(kept, stored["out_keep_list"], group)
+
+
+@cases("prune2drive")
+def test_prune2drive(case: Path) -> None:
+    stored, _ = read(case)
+    hidden, counts = stored["in_hidden"], stored["out_counts"].tolist()
+    (num_views, size), flat = hidden.shape[:2], hidden.flatten(0, 1)
+    group = stored.get("in_group")
+    views = torch.arange(num_views).repeat_interleave(size)
+    assert counts == [int(size * ratio) for ratio in stored["in_ratios"].tolist()]
+    order = farthest_points(flat, len(flat), views)
+    for view, theirs in enumerate(stored["out_order"].split(counts)):
+        ours = order[views[order] == view][: counts[view]] - view * size
+        same_choice(ours, theirs, None if group is None else group[view])
+
+    policy = make_pruner(
+        "prune2drive",
+        Budget.retention(0.5),
+        num_layers=32,
+        num_heads=4,
+        num_visual=len(flat),
+        view_weights=stored["in_ratios"].tolist(),
+    )
+    kept = policy.select(seen(flat, views, layer=1), sum(counts), 0).keep
+    assert views[kept].bincount(minlength=num_views).tolist() == counts
+    if group is None:
+        assert kept.tolist() == stored["out_kept"].tolist()
+
+
+@cases("cdpruner")
+def test_cdpruner(case: Path) -> None:
+    stored, settings = read(case)
+    features, embeds, texts = stored["in_features"], stored["in_image_embeds"], stored["in_text_embeds"]
+    group = stored.get("in_group")
+    relevance = scaled(-torch.stack([mean_cosine(image, texts) for image in embeds]))
+    np.testing.assert_allclose(relevance, stored["out_relevance"], atol=1e-5)
+    for image, own in enumerate(relevance):
+        kernel = own[:, None] * cosines(features[image]) * own
+        np.testing.assert_allclose(kernel.diagonal(), stored["out_kernel_diag"][image], atol=1e-5)
+        np.testing.assert_allclose(kernel[0], stored["out_kernel_row0"][image], atol=1e-5)
+        ours = greedy_map(kernel, settings["visual_token_num"])
+        own_group = None if group is None else group.view(-1, group.shape[-1])[min(image, group.dim() - 1)]
+        same_choice(ours, stored["out_order"][image], own_group)
+        same_choice(ours.sort().values, stored["out_kept"][image], own_group)
+
+
+@cases("dart")
+def test_dart(case: Path) -> None:
+    stored, settings = read(case)
+    start, count = settings["image_token_start_index"], settings["image_token_length"]
+    image = torch.arange(start, start + count)
+    text = torch.arange(start + count, settings["seq_length"])
+    norm = key_norm(stored["in_keys"])
+    np.testing.assert_allclose(norm, stored["out_key_l1"], rtol=1e-5)
+    pivots = image[strongest(norm[image], settings["pivot_image_token"])]
+    assert pivots.tolist() == stored["out_pivot_image"].tolist()
+    assert text[strongest(norm[text], settings["pivot_text_token"])].tolist() == stored["out_pivot_text"].tolist()
+
+    states = torch.nn.functional.normalize(stored["in_hidden"], dim=-1)
+    # Their order follows from how CPython lays out a set of integers.
+    turns = stored["out_pivot_order"]
+    similarity = (states[turns] @ states[image].T).index_fill_(1, pivots - start, torch.inf)
+    taken = take_turns(similarity, [settings["token_topk"]] * len(turns))
+    kept = torch.cat([pivots, *(own + start for own in taken)]).sort().values
+    group = stored.get("in_group")
+    if group is None:
+        assert [sorted((own + start).tolist()) for own in taken] == stored["out_picks"].sort(1).values.tolist()
+        assert kept.tolist() == stored["out_kept"].sort().values.tolist()
+        others = torch.cat([torch.arange(start), text])
+        assert torch.cat([others, kept]).sort().values.tolist() == stored["out_position_ids"].tolist()
+    else:
+        same_choice(kept - start, stored["out_kept"] - start, group)
+
+
+@cases("tome")
+def test_tome(case: Path) -> None:
+    stored, settings = read(case)
+    if settings["class_token"]:
+        pytest.skip("the visual tokens behind an adapter have no class token to protect")
+    batch, size = stored["in_metric"].shape[:2]
+    views = torch.arange(batch).repeat_interleave(size)
+    time, into, left = merge_rounds(stored["in_metric"].flatten(0, 1), views, batch, settings["r"])
+    final = stored["out_x"].shape[1]
+    rows = left[: batch * final]
+    assert views[rows].tolist() == torch.arange(batch).repeat_interleave(final).tolist()
+    assert bool(time[rows].isinf().all())
+
+    target = destinations(into, rows)
+    slot = torch.empty_like(target).index_copy_(0, rows, torch.arange(len(rows)) % final)[target]
+    assert slot.view(batch, size).tolist() == stored["out_slot_of_token"].tolist()
+    sizes = (target == rows[:, None]).sum(1).view(batch, final)
+    np.testing.assert_array_equal(sizes, stored["out_size"])
+    mean = mean_of_merged(stored["in_x"].flatten(0, 1), target, rows).view(batch, final, -1)
+    np.testing.assert_allclose(mean, stored["out_x"], atol=1e-5)
+
+
+@cases("tome")
+def test_tome_first_round(case: Path) -> None:
+    stored, settings = read(case)
+    if settings["class_token"]:
+        pytest.skip("the visual tokens behind an adapter have no class token to protect")
+    for metric, source, destination, unmerged in zip(
+        stored["in_metric"], stored["out_src_0"], stored["out_dst_0"], stored["out_unmerged_0"], strict=True
+    ):
+        view = torch.zeros(len(metric), dtype=torch.long)
+        score, partner = match(metric, view, torch.arange(len(metric)), 1)
+        gone = lost(score, view, 1, settings["r"][0])
+        order = score.argsort(descending=True, stable=True)
+        ours = order[gone[order]]
+        assert (ours // 2).tolist() == source.tolist()
+        assert (partner[ours] // 2).tolist() == destination.tolist()
+        rest = order[~gone[order]]
+        assert (rest[rest % 2 == 0] // 2).tolist() == unmerged.tolist()
+
+
+@cases("tome")
+def test_rounds_of_half_stop_anywhere_in_the_released_rounds(case: Path) -> None:
+    """The order in which the method merges contains every shorter run: rounds of half, the last one cut off."""
+    stored, settings = read(case)
+    if settings["class_token"]:
+        pytest.skip("the visual tokens behind an adapter have no class token to protect")
+    size = stored["in_metric"].shape[1]
+    for metric in stored["in_metric"]:
+        view = torch.zeros(size, dtype=torch.long)
+        time, into, _ = merge_rounds(metric, view, 1)
+        for left in (3 * size // 4, size // 3, 7):
+            sizes, limits = size, []
+            while sizes > left:
+                limits.append(min(sizes // 2, sizes - left))
+                sizes -= limits[-1]
+            _, given, rows = merge_rounds(metric, view, 1, limits)
+            keep = rows[:left].sort().values
+            assert time.argsort(descending=True, stable=True)[:left].sort().values.tolist() == keep.tolist()
+            assert destinations(into, keep).tolist() == destinations(given, keep).tolist()
