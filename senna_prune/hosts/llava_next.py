@@ -78,7 +78,7 @@ def pack_spatial(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     grids = [get_anyres_image_grid_shape(size, config.image_grid_pinpoints, side) for size in sizes]
 
     def packed(values: Tensor) -> list[Tensor]:
-        return [_spatial(own, *grid) for own, grid in zip(values.split(tiles), grids, strict=True)]
+        return [spatial_order(own, *grid) for own, grid in zip(values.split(tiles), grids, strict=True)]
 
     outputs.pooler_output = packed(projected[0])
     scores, keys = (torch.cat(packed(part)) for part in (patches[0][..., None], patches[1]))
@@ -101,7 +101,7 @@ def pack_spatial(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _spatial(tiles: Tensor, rows: int, columns: int) -> Tensor:
+def spatial_order(tiles: Tensor, rows: int, columns: int) -> Tensor:
     """The small copy, then the patches of all tiles from left to right and from top to bottom, ((1 + tiles) * P, c).
 
     Args:

@@ -29,7 +29,10 @@ class Qwen25VLHost(Host):
 
     def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionEvidence]:
         tower, caught = self.model.base_model.visual, dict[str, Any]()
-        attention = tower.blocks[max(tower.fullatt_block_indexes)].attn
+        whole = [number for number in tower.fullatt_block_indexes if number < len(tower.blocks)]
+        if not whole:
+            raise PruningError("no block of the vision tower attends to the whole image", where="fullatt_block_indexes")
+        attention = tower.blocks[max(whole)].attn
 
         def catch_arguments(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
             caught.update(kwargs)
