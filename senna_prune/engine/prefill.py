@@ -9,7 +9,7 @@ changes no bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ from senna_prune.engine.decoder import Decoder, find_decoder
 from senna_prune.engine.prompt_pass import PromptPass
 from senna_prune.engine.trace import PruneTrace
 from senna_prune.errors import InputError, PruningError
-from senna_prune.hosts.host import Host, find_host, one_per_prompt
+from senna_prune.hosts.host import EVIDENCE, Host, find_host, one_per_prompt, seen, split_evidence
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import VISION, VisionEvidence
 from senna_prune.pruning.pruner import Pruner
@@ -56,14 +56,17 @@ def prune(
         PruningError: the host is not supported, the pruner does not fit it, or the policy needs evidence that is not
             there.
     """
+    host = find_host(model, required=layouts is None)
     decoder = find_decoder(model)
     if is_pruned(decoder.module):
         raise PruningError("this model is in a prune context already", hint="leave it before entering another")
     _require_fit(pruner, decoder)
-    context = _Context(decoder, pruner, find_host(model, layouts, vision))
+    context = _Context(decoder, pruner, host, layouts, vision)
     with ExitStack() as stack:
         for handle in context.hooks(model):
             stack.callback(handle.remove)
+        if host is not None:
+            stack.enter_context(host.encoding(context.encode))
         yield context.trace
 
 
@@ -92,16 +95,25 @@ def _require_fit(pruner: Any, decoder: Decoder) -> None:
 class _Context:
     """The hooks of one `prune` context. What they remember of a forward pass lives in `running`, and goes with it."""
 
-    def __init__(self, decoder: Decoder, pruner: Pruner, host: Host) -> None:
+    def __init__(
+        self,
+        decoder: Decoder,
+        pruner: Pruner,
+        host: Host | None,
+        layouts: Sequence[TokenLayout] | None,
+        vision: Sequence[VisionEvidence] | None,
+    ) -> None:
         self.decoder, self.pruner, self.host = decoder, pruner, host
+        self.given_layouts, self.given_vision = layouts, vision
         self.trace = PruneTrace()
-        self.seen: tuple[dict[str, Any], list[VisionEvidence] | None] = ({}, None)
+        self.inputs: dict[str, Any] = {}
+        self.pictures: Any = None
         self.running: PromptPass | DecodeStep | None = None
         self.left: PromptCache | None = None
 
     def hooks(self, model: nn.Module) -> Iterator[Any]:
         """Register everything, one at a time; the handles are the caller's to remove."""
-        yield model.register_forward_pre_hook(self._see, with_kwargs=True)
+        yield model.register_forward_pre_hook(self._call, with_kwargs=True)
         for index, layer in enumerate(self.decoder.layers):
             yield layer.register_forward_pre_hook(partial(self._enter, index), with_kwargs=True)
             attention: Any = layer.self_attn
@@ -110,19 +122,22 @@ class _Context:
         yield self.decoder.module.register_forward_pre_hook(self._begin, with_kwargs=True)
         yield self.decoder.module.register_forward_hook(self._end, always_call=True)
 
-    def _see(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The model is called: its host looks at the inputs before they become embeddings."""
-        inputs, self.seen = ({"input_ids": args[0]} if args else {}) | kwargs, ({}, None)
-        evidence = None
-        if VISION in self.pruner.needs:
-            changed, evidence = self.host.see(inputs)
-            kwargs = {name: value for name, value in changed.items() if not (args and name == "input_ids")}
-        self.seen = (inputs, evidence)
-        return args, kwargs
+    def encode(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> Any:
+        """The model encodes images, by `generate` before it is called, or inside the call."""
+        if self.host is not None and VISION in self.pruner.needs and self.given_vision is None:
+            self.pictures = seen(self.host, encode, pictures)
+        else:
+            self.pictures = encode(**pictures)
+        return self.pictures
+
+    def _call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The model is called: remember what tells the layout."""
+        self.inputs = ({"input_ids": args[0]} if args else {}) | kwargs
+        self.pictures = (kwargs.get("mm_encoder_outputs") or {}).get("image")
 
     def _begin(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The decoder is called, with prompts or with tokens that follow them."""
-        (inputs, evidence), self.seen, self.running = self.seen, ({}, None), None
+        inputs, pictures, self.inputs, self.pictures, self.running = self.inputs, self.pictures, {}, None, None
         tree, cache = kwargs.pop("token_tree", None), kwargs.get("past_key_values")
         if cache is not None and getattr(cache, "is_compileable", False):
             raise PruningError("a static cache cannot hold layers of different lengths", hint="use a dynamic cache")
@@ -132,22 +147,52 @@ class _Context:
         self.left, embeds = None, kwargs.get("inputs_embeds")
         if embeds is None:
             embeds = module.get_input_embeddings()(kwargs["input_ids"] if "input_ids" in kwargs else args[0])
-        batch, (lengths, starts) = len(embeds), spans_of(embeds, kwargs.get("attention_mask"))
+        lengths, starts = spans_of(embeds, kwargs.get("attention_mask"))
         ids = inputs.get("input_ids")
         rows = [] if ids is None else [r[s : s + n] for r, s, n in zip(ids.cpu(), starts, lengths, strict=True)]
-        layouts = self.host.layouts(rows, inputs)
-        if not layouts:
-            raise InputError("no input_ids that tell the layout", hint="pass them to the model, or layouts= to prune()")
-        layouts = one_per_prompt(layouts, batch, "layouts")
-        for layout, length in zip(layouts, lengths, strict=True):
-            if layout.length != length:
-                raise InputError(f"a layout of {layout.length} tokens was given for a prompt of {length}")
-        vision = None if evidence is None else one_per_prompt(evidence, batch, "vision")
+        layouts = self._layouts(rows, lengths, pictures)
         self.running = PromptPass(
-            self.decoder, self.pruner, layouts, starts, vision, embeds, kwargs.get("position_ids"), self.host.first_cut
+            self.decoder,
+            self.pruner,
+            layouts,
+            starts,
+            self._vision(layouts, pictures),
+            embeds,
+            kwargs.get("position_ids"),
+            0 if self.host is None else self.host.first_cut,
         )
         self.trace.samples = [sample.trace for sample in self.running.samples]
         return args, kwargs
+
+    def _layouts(self, rows: Sequence[Tensor], lengths: Sequence[int], pictures: Any) -> list[TokenLayout]:
+        """One layout per prompt: those given, or what the host reads off ids and images."""
+        given = self.given_layouts
+        if given is None and not rows:
+            raise InputError("no input_ids that tell the layout", hint="pass them to the model, or layouts= to prune()")
+        if given is None:
+            assert self.host is not None
+            given = self.host.layouts(rows, pictures)
+        layouts = one_per_prompt(given, len(lengths), "layouts")
+        for layout, length in zip(layouts, lengths, strict=True):
+            if layout.length != length:
+                raise InputError(f"a layout of {layout.length} tokens was given for a prompt of {length}")
+        return layouts
+
+    def _vision(self, layouts: Sequence[TokenLayout], pictures: Any) -> list[VisionEvidence] | None:
+        """Evidence per prompt, if the policy needs it and there is any."""
+        if VISION not in self.pruner.needs:
+            return None
+        if self.given_vision is not None:
+            return one_per_prompt(self.given_vision, len(layouts), "vision")
+        if pictures is None:
+            return None
+        if EVIDENCE not in pictures:
+            raise PruningError(
+                f"method {self.pruner.name!r} needs to see the vision tower at work, but the images were encoded "
+                "outside the prune context",
+                hint="call the model with pixel_values inside it, or pass vision= to prune()",
+            )
+        return split_evidence(pictures[EVIDENCE], layouts)
 
     def _enter(self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.running is None:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from senna_prune import hosts
 from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import VisionEvidence
 
+SHARED = ("host", "tower")
+"""Files of this folder that are no host."""
+UNFINISHED = {
+    "qwen3_vl": "its first layers add features of all visual tokens (deepstack), which would have to be pruned too, "
+    "and it normalises queries and keys, which the probe does not repeat",
+    "internvl": "its tower's class-token attention would have to be pooled 2 x 2, as pixel_shuffle does with patches",
+    "llava_onevision": "it resizes the grid of tiles, and vision scores would have to be resized in the same way",
+}
+"""What a file for these models would have to do beyond those that exist, by `model_type`."""
+EVIDENCE = "visual_evidence"
+"""Key under which the result of `get_image_features` carries a `VisionEvidence`."""
+
 
 class Host(ABC):
-    """Reads the inputs of one model; keeps nothing of them, so that one host serves prompts of any number and length.
+    """Reads one model; keeps nothing of its inputs, so that one host serves prompts of any number and length.
 
     A subclass lives in the file named by its model's `config.model_type`.
 
@@ -31,82 +47,133 @@ class Host(ABC):
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model
 
-    @abstractmethod
-    def layouts(self, rows: Sequence[Tensor], inputs: Mapping[str, Any]) -> list[TokenLayout]:
+    @property
+    def full_size(self) -> int | None:
+        """Visual tokens of a full prompt; None where they depend on the images."""
+        return None
+
+    def layouts(self, rows: Sequence[Tensor], pictures: Any) -> list[TokenLayout]:
         """Where the visual tokens of every image stand in each prompt.
 
         Args:
             rows: ids of each prompt without padding, shape (length,), on the CPU.
-            inputs: arguments of the model's `forward` by name: what tells the sizes of images stands there.
+            pictures: what `get_image_features` returned for the images of all prompts, in order; None without images.
 
         Raises:
             InputError: ids and images do not match.
         """
+        lengths = [] if pictures is None else [len(tokens) for tokens in pictures.pooler_output]
+        return layouts_of(rows, self.model.config.image_token_id, lengths)
 
     @abstractmethod
-    def see(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], list[VisionEvidence] | None]:
-        """What the vision tower saw, one per prompt of the batch; None for inputs without pictures.
+    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionEvidence]:
+        """Encode images, and tell what the vision tower saw.
 
-        Returns also the inputs to go on with: encoded pictures in place of pixels, so that the tower runs once.
+        Args:
+            encode: the model's own `get_image_features`.
+            pictures: its arguments by name.
+
+        Returns:
+            What `encode` returned, and the evidence of all its visual tokens in the order in which they are returned.
+
+        Raises:
+            PruningError: the tower has nothing to read evidence from.
         """
 
+    @contextmanager
+    def encoding(self, instead: Callable[[Callable[..., Any], dict[str, Any]], Any]) -> Iterator[None]:
+        """Inside, a call of the model's `get_image_features` is `instead(get_image_features, arguments by name)`.
 
-class Given(Host):
-    """A host whose caller hands over layouts, evidence or both; the host's own file answers for the rest.
+        `generate` encodes images before it calls the model, and hands over features alone: sizes and pixels are gone.
+        """
+        encoder = self.model.base_model
+        encode, before = encoder.get_image_features, vars(encoder).get("get_image_features")
+        names = tuple(inspect.signature(encode).parameters)
 
-    Args:
-        layouts, vision: one per prompt of the batch.
-        own: the model's own host, if there is one.
-    """
+        @functools.wraps(encode)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return instead(encode, dict(zip(names, args, strict=False)) | kwargs)
 
-    def __init__(
-        self,
-        model: nn.Module,
-        layouts: Sequence[TokenLayout] | None,
-        vision: Sequence[VisionEvidence] | None,
-        own: Host | None,
-    ) -> None:
-        super().__init__(model)
-        self.given_layouts, self.given_vision, self.own = layouts, vision, own
-
-    def layouts(self, rows: Sequence[Tensor], inputs: Mapping[str, Any]) -> list[TokenLayout]:
-        if self.given_layouts is not None:
-            return list(self.given_layouts)
-        assert self.own is not None
-        return self.own.layouts(rows, inputs)
-
-    def see(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], list[VisionEvidence] | None]:
-        if self.given_vision is not None or self.own is None:
-            return dict(inputs), None if self.given_vision is None else list(self.given_vision)
-        return self.own.see(inputs)
+        encoder.get_image_features = call
+        try:
+            yield
+        finally:
+            if before is None:
+                del encoder.get_image_features
+            else:
+                encoder.get_image_features = before
 
 
-def find_host(
-    model: nn.Module,
-    layouts: Sequence[TokenLayout] | None = None,
-    vision: Sequence[VisionEvidence] | None = None,
-) -> Host:
-    """The one source of layouts and vision evidence for `model`.
+def seen(host: Host, encode: Callable[..., Any], pictures: dict[str, Any]) -> Any:
+    """The result of `encode`, with the evidence under the key `EVIDENCE`: it can be used for any number of prompts and
+    methods, as `mm_encoder_outputs={"image": result}`."""
+    outputs, evidence = host.look(encode, pictures)
+    if isinstance(outputs, ModelOutput):
+        outputs[EVIDENCE] = evidence
+    return outputs
+
+
+def find_host(model: nn.Module, required: bool = True) -> Host | None:
+    """What reads `model`; None where no file of this folder knows it.
 
     Raises:
-        PruningError: no file of this folder knows the model, and no layouts are given.
+        PruningError: that is so, although the host is `required` and `model` is a model of transformers.
     """
     kind = getattr(getattr(model, "config", None), "model_type", None)
-    known = [info.name for info in pkgutil.iter_modules(hosts.__path__) if info.name != "host"]
-    own: Host | None = None
+    known = [info.name for info in pkgutil.iter_modules(hosts.__path__) if info.name not in SHARED]
     if kind in known:
         module = importlib.import_module(f"{hosts.__name__}.{kind}")
         classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Host)]
-        (own,) = (found(model) for found in classes if found.__module__ == module.__name__)
-    elif layouts is None:
+        (own,) = (found for found in classes if found.__module__ == module.__name__)
+        return own(model)
+    if required and kind is not None:
         raise PruningError(
             f"{type(model).__name__} does not tell where its visual tokens stand: model_type {kind!r} has no file in "
-            f"hosts/, which knows {', '.join(known)}",
+            f"hosts/, which knows {', '.join(known)}" + (f"; {UNFINISHED[kind]}" if kind in UNFINISHED else ""),
             hint="pass layouts= to prune()",
         )
-    if own is not None and layouts is None and vision is None:
-        return own
-    return Given(model, layouts, vision, own)
+    return None
+
+
+def layouts_of(rows: Sequence[Tensor], image_token_id: int, lengths: Sequence[int]) -> list[TokenLayout]:
+    """Layouts of prompts whose images, in order, have `lengths` visual tokens each; views are labelled by number.
+
+    Raises:
+        InputError: an image has no placeholders, a placeholder has no image, or a run of them is cut.
+    """
+    left, layouts = list(reversed(lengths)), []
+    for row in rows:
+        places, views = (row == image_token_id).nonzero().flatten().tolist(), dict[str, range]()
+        while places:
+            if not left:
+                raise InputError(
+                    f"{len(places)} image placeholders have no image", hint="pass pixel_values of every image"
+                )
+            run, places = places[: left[-1]], places[left[-1] :]
+            if run[-1] - run[0] != left.pop() - 1:
+                raise InputError(f"the placeholders of image {len(views)} do not stand in one run of its length")
+            views[str(len(views))] = range(run[0], run[-1] + 1)
+        layouts.append(TokenLayout(len(row), views))
+    if left:
+        raise InputError(f"{len(left)} images have no placeholders", hint="take ids and images from one processor call")
+    return layouts
+
+
+def split_evidence(evidence: VisionEvidence, layouts: Sequence[TokenLayout]) -> list[VisionEvidence]:
+    """Evidence of a whole batch, apart for each prompt. Beam search repeats prompts after their images were encoded.
+
+    Raises:
+        InputError: `evidence` is of another number of tokens.
+    """
+    counts, total = [layout.num_visual for layout in layouts], evidence.score.shape[0]
+    copies = max(sum(counts) // max(total, 1), 1)
+    if sum(counts) != copies * total or sum(counts[::copies]) != total:
+        raise InputError(f"{sum(counts)} visual tokens stand in the prompts, but the vision tower told of {total}")
+    scores = evidence.score.split(counts[::copies])
+    keys = [None] * len(scores) if evidence.keys is None else evidence.keys.split(counts[::copies])
+    return one_per_prompt(
+        [VisionEvidence(*own) for own in zip(scores, keys, strict=True)], len(layouts), "pieces of evidence"
+    )
 
 
 def one_per_prompt(items: Sequence[Any], batch: int, name: str) -> list[Any]:

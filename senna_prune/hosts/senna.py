@@ -7,7 +7,7 @@ normalised to 1. A score on patches becomes A a on tokens; the same A draws toke
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -28,17 +28,20 @@ class SennaHost(Host):
         """`adapter_paths` of the model."""
         return adapter_paths(self.model)
 
-    def layouts(self, rows: Sequence[Tensor], inputs: Mapping[str, Any]) -> list[TokenLayout]:
+    @property
+    def full_size(self) -> int:
+        config = self.model.config
+        return config.num_views * config.num_view_tokens
+
+    def layouts(self, rows: Sequence[Tensor], pictures: Any) -> list[TokenLayout]:
         config = self.model.config
         return [TokenLayout.from_ids(row, config.image_token_id, config.num_view_tokens) for row in rows]
 
-    def see(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], list[VisionEvidence] | None]:
-        pixels = inputs.get("pixel_values")
-        if pixels is None:
-            return dict(inputs), None
-        features = self.model.get_image_features(pixels, output_evidence=True)
-        evidence = senna_evidence(features.cls_attention, features.patch_keys, self.paths)
-        return {**inputs, "pixel_values": None, "image_features": features.tokens}, evidence
+    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionEvidence]:
+        features = encode(**pictures | {"output_evidence": True})
+        frames = senna_evidence(features.cls_attention, features.patch_keys, self.paths)
+        scores, keys = zip(*((frame.score, frame.keys) for frame in frames), strict=True)
+        return features, VisionEvidence(torch.cat(scores), torch.cat(keys))
 
 
 def adapter_paths(model: nn.Module) -> Tensor:

@@ -10,8 +10,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from senna_prune.engine import prune
+from senna_prune.engine.decoder import find_decoder
+from senna_prune.hosts.host import find_host
 from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
@@ -244,30 +247,29 @@ class Planner:
         return TokenLayout.from_ids(input_ids, config.image_token_id, config.num_view_tokens)
 
 
-def pruner_for(
-    model: SennaForConditionalGeneration, method: str, budget: Budget | None = None, **options: Any
-) -> Pruner:
+def pruner_for(model: PreTrainedModel, method: str, budget: Budget | None = None, **options: Any) -> Pruner:
     """A pruning method built for this model.
 
     Args:
-        model: the model it will prune.
+        model: the model it will prune; any that `prune` takes.
         method: a registered method; "none" leaves every bit of the model's output as it is.
         budget: what the method may spend; None is all visual tokens.
-        options: of the method.
+        options: of the method. Where positions follow from the images (M-RoPE), `positions` is "original" by default,
+            whatever the method published.
 
     Raises:
-        PruningError: unknown method or option, or a budget out of reach.
+        PruningError: unknown method or option, a budget out of reach, or a model that is no host.
         InputError: an argument of the wrong type.
     """
-    require(isinstance(model, SennaForConditionalGeneration), "model", model, "a SennaForConditionalGeneration")
+    require(isinstance(model, PreTrainedModel), "model", model, "a model of transformers")
     require(isinstance(method, str), "method", method, "the name of a method")
     require(budget is None or isinstance(budget, Budget), "budget", budget, "a Budget such as Budget.retention(0.25)")
-    config = model.config
+    host, decoder = find_host(model, required=False), find_decoder(model)
     return make_pruner(
         method,
         Budget.retention(1.0) if budget is None else budget,
-        num_layers=config.text_config.num_hidden_layers,
-        num_heads=config.text_config.num_attention_heads,
-        num_visual=config.num_views * config.num_view_tokens,
-        **options,
+        num_layers=decoder.num_layers,
+        num_heads=model.config.get_text_config().num_attention_heads,
+        num_visual=None if host is None else host.full_size,
+        **({"positions": "original"} if decoder.multi_axis else {}) | options,
     )

@@ -44,7 +44,7 @@ def make_method(name: str, /, **options: Any) -> Method:
 
 
 def make_pruner(
-    name: str, budget: Budget, /, *, num_layers: int, num_heads: int, num_visual: int, **options: Any
+    name: str, budget: Budget, /, *, num_layers: int, num_heads: int, num_visual: int | None, **options: Any
 ) -> Pruner:
     """Build a method for one host.
 
@@ -52,7 +52,7 @@ def make_pruner(
         name: one of `method_names()`.
         budget: what it may spend.
         num_layers, num_heads: of the decoder.
-        num_visual: visual tokens of a full sample; others may have fewer.
+        num_visual: visual tokens of a full sample, others may have fewer; None where they depend on the images.
         **options: see `method_options(name)`.
 
     Raises:
@@ -60,10 +60,11 @@ def make_pruner(
     """
     if not isinstance(budget, Budget):
         raise PruningError(f"{shown(budget)} is no budget", where="budget", hint="give e.g. Budget.retention(0.25)")
-    for argument, count in (("num_layers", num_layers), ("num_heads", num_heads), ("num_visual", num_visual)):
+    counts = {"num_layers": num_layers, "num_heads": num_heads}
+    for argument, count in (counts | ({} if num_visual is None else {"num_visual": num_visual})).items():
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise PruningError(f"{shown(count)} is not a count", where=argument, hint="give a whole number above 0")
-    if budget.kind == "tokens" and budget.value > num_visual:
+    if num_visual is not None and budget.kind == "tokens" and budget.value > num_visual:
         raise PruningError(
             f"{budget.value:g} tokens per layer, but a sample has {num_visual}", where="budget.tokens", hint="lower it"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,16 @@ from torch import Tensor
 from senna_prune.pruning import Budget, make_pruner
 from senna_prune.pruning.methods.visionzip import contextual_merge
 from tests.conftest import golden_cases
-from tests.engine.tiny_llava import NUM_PATCHES, Example, Run, example, run, settings
+from tests.engine.tiny_llava import NUM_PATCHES, Example, Run, Runner, example, run, run_llava, settings
 
 pytestmark = pytest.mark.golden
 
 LAYERS, HEADS = 8, 4
 HOST = {"num_layers": LAYERS, "num_heads": HEADS, "num_visual": NUM_PATCHES}
 ANY = Budget.retention(0.5)
+
+
+both = pytest.mark.parametrize("run", [run, run_llava], ids=["decoder", "llava"])
 
 
 def cases(pattern: str) -> Any:
@@ -59,7 +63,8 @@ def origins(recorded: np.ndarray, boundary: int) -> list[int]:
 
 
 @cases("autoprune/e2e_*.npz")
-def test_autoprune(case: Path) -> None:
+@both
+def test_autoprune(case: Path, run: Runner) -> None:
     given, stored = settings(case)
     sample = example(given["sample"], given["pad_mask"])
     budget = Budget.tokens(given["target_token_num"], accounting="published")
@@ -85,7 +90,8 @@ def test_autoprune(case: Path) -> None:
 
 
 @cases("pyramiddrop/e2e_*.npz")
-def test_pyramiddrop(case: Path) -> None:
+@both
+def test_pyramiddrop(case: Path, run: Runner) -> None:
     given, stored = settings(case)
     stages, ratios = tuple(given["layer_list"]), tuple(given["image_token_ratio_list"])
     pruner = make_pruner("pyramiddrop", ANY, **HOST, stages=stages, ratios=ratios)
@@ -99,7 +105,8 @@ def test_pyramiddrop(case: Path) -> None:
 
 
 @cases("sparsevlm/e2e_*.npz")
-def test_sparsevlm(case: Path) -> None:
+@both
+def test_sparsevlm(case: Path, run: Runner) -> None:
     given, stored = settings(case)
     options: dict[str, Any] = {"layers": tuple(given["pruning_loc"]), "counts": tuple(given["sparse_token_list"])}
     first = given["version"].startswith("1")
@@ -118,7 +125,8 @@ def test_sparsevlm(case: Path) -> None:
 
 
 @cases("fastv/e2e_*.npz")
-def test_fastv(case: Path) -> None:
+@both
+def test_fastv(case: Path, run: Runner) -> None:
     given, stored = settings(case)
     sample = example(given["sample"])
     result = run(make_pruner("fastv", ANY, **HOST, layer=given["K"], count=given["kept"]), sample, [])
@@ -130,7 +138,8 @@ def test_fastv(case: Path) -> None:
 
 
 @cases("fastervlm/e2e_*.npz")
-def test_fastervlm(case: Path) -> None:
+@both
+def test_fastervlm(case: Path, run: Runner) -> None:
     given, stored = settings(case)
     sample = example(given["sample"])
     torch.testing.assert_close(sample.vision.score, torch.from_numpy(stored["cls_attention"]), atol=1e-6, rtol=0)
@@ -155,7 +164,7 @@ def test_visionzip_before_the_projector(case: Path) -> None:
     zipped = torch.cat([sample.features[keep], contextual])
     torch.testing.assert_close(zipped, torch.from_numpy(stored["features"]), atol=1e-5, rtol=0)
     # `run` leaves out the first feature, which is the class token everywhere else.
-    shorter = Example(sample.ids, torch.cat([zipped[:1], zipped]), sample.vision)
+    shorter = replace(sample, features=torch.cat([zipped[:1], zipped]))
     result = run(make_pruner("none", ANY, **HOST), shorter, forced_tokens(stored))
     assert_close(result.prefill[-len(stored["prefill_logits"]) :], stored["prefill_logits"])
     assert_decoding(result, stored)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaForCausalLM
 
+from senna_prune.benchmark.replay import Recorder
 from senna_prune.engine import prune
 from senna_prune.engine.decoder import find_decoder
 from senna_prune.engine.probe import Capture
@@ -22,6 +23,7 @@ from senna_prune.pruning.interface import KEYS, LAST_ATTENTION, NEXT_ATTENTION, 
 from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.engine.policies import ScriptedPruner
 from tests.fakes import tiny_senna, tiny_views
+from tests.masking import last_logits_masked
 
 LATE = (1.0, 1.0, 0.5, 0.25)
 EARLY = (0.5, 0.5, 0.25, 0.0)
@@ -56,37 +58,14 @@ def test_keep_all_is_bit_identical(attention: str, speeds: tuple[float, ...]) ->
         assert torch.equal(generate(model, inputs), ids)
 
 
-def hide_dropped(model: Any, inputs: dict[str, Any], kept: list[list[int]]) -> Tensor:
-    """Last-token logits with every token in place, but dropped ones masked out from the layer that drops them."""
-    config = model.config
-    layout = TokenLayout.from_ids(inputs["input_ids"][0], config.image_token_id, config.num_view_tokens)
-    decoder, handles = find_decoder(model), []
-    for index, layer in enumerate(decoder.layers):
-        visible = torch.ones(layout.length, dtype=torch.bool)
-        visible[layout.visual] = False
-        visible[layout.visual[torch.tensor(kept[index], dtype=torch.long)]] = True
-        causal = torch.ones(layout.length, layout.length, dtype=torch.bool).tril()
-        allowed = (causal & visible) | torch.eye(layout.length, dtype=torch.bool)
-
-        def hook(module: Any, args: Any, kwargs: Any, allowed: Tensor = allowed) -> Any:
-            return args, kwargs | {"attention_mask": allowed[None, None]}
-
-        handles.append(layer.register_forward_pre_hook(hook, with_kwargs=True))
-    try:
-        with torch.no_grad():
-            return model(**inputs).logits[0, -1]
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
 @pytest.mark.parametrize("fractions", [LATE, EARLY, (1.0, 0.5, 0.5, 0.5)])
 def test_dropping_equals_masking_with_original_positions(fractions: tuple[float, ...]) -> None:
-    model, processor = tiny_senna()
-    inputs = inputs_for(model, processor)
-    with torch.no_grad(), prune(model, ScriptedPruner(fractions)) as trace:
+    model, processor = tiny_senna(attn_implementation="eager")
+    inputs, recorder = inputs_for(model, processor), Recorder(ScriptedPruner(fractions))
+    with torch.no_grad(), prune(model, recorder):
         pruned = model(**inputs).logits[0, -1]
-    expected = hide_dropped(model, inputs, trace.samples[0].kept())
+    layout = TokenLayout.from_ids(inputs["input_ids"][0], model.config.image_token_id, model.config.num_view_tokens)
+    expected = last_logits_masked(model, inputs, layout, recorder.selections)
     torch.testing.assert_close(pruned, expected, atol=2e-5, rtol=1e-5)
     with torch.no_grad():
         assert not torch.allclose(pruned, model(**inputs).logits[0, -1], atol=1e-3), "nothing was pruned"

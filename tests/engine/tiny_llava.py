@@ -1,8 +1,10 @@
-"""The one-image LLaVA of the goldens, from its weight files: a host that is not Senna."""
+"""The one-image LLaVA of the goldens, from its weight files: as a bare decoder, and as transformers' own class."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +14,14 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import CLIPVisionConfig, CLIPVisionModel, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    CLIPVisionConfig,
+    CLIPVisionModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
 from senna_prune.engine import prune
 from senna_prune.model.token_layout import TokenLayout
@@ -70,6 +79,25 @@ def tiny_llava() -> TinyLlava:
     return TinyLlava(tower.eval(), projector.eval(), decoder.eval())
 
 
+@lru_cache(maxsize=1)
+def llava_model() -> LlavaForConditionalGeneration:
+    """The same weights in transformers' own class. Its placeholder is a word that no prompt holds."""
+    parts, stored = tiny_llava(), np.load(shared_path("goldens", "tiny_llava", "inputs.npz"))
+    used = {token for number in range(2) for token in stored[f"input_ids_{number}"].flatten().tolist()}
+    config = LlavaConfig(
+        vision_config=deepcopy(parts.tower.config),
+        text_config=deepcopy(parts.decoder.config),
+        image_token_id=next(token for token in range(3, 512) if token not in used),
+    )
+    model = LlavaForConditionalGeneration(config).eval()
+    model.model.vision_tower.load_state_dict(parts.tower.state_dict())
+    model.model.language_model.load_state_dict(parts.decoder.model.state_dict())
+    model.lm_head.load_state_dict(parts.decoder.lm_head.state_dict())
+    for ours, theirs in (("linear_1", parts.projector[0]), ("linear_2", parts.projector[2])):
+        getattr(model.model.multi_modal_projector, ours).load_state_dict(theirs.state_dict())
+    return model
+
+
 def _load(module: nn.Module, weights: dict[str, Tensor]) -> None:
     """Strict, under the tower's key names of any transformers version."""
     own = module.state_dict()
@@ -79,11 +107,14 @@ def _load(module: nn.Module, weights: dict[str, Tensor]) -> None:
 
 @dataclass(frozen=True)
 class Example:
-    """One prompt of `inputs.npz`: ids with the image marker, and what the tower sees."""
+    """One prompt of `inputs.npz`: ids with the image marker, pixels (1, 3, H, W), and what the tower sees; `padded`
+    says that its vision score differs from what it saw."""
 
     ids: Tensor
+    pixels: Tensor
     features: Tensor
     vision: VisionEvidence
+    padded: bool = False
 
 
 @lru_cache(maxsize=4)
@@ -95,7 +126,7 @@ def example(number: int, padded: bool = False) -> Example:
     if padded:
         padding = torch.from_numpy(stored["pad_mask"]).flatten().bool()
         vision = VisionEvidence(vision.score.masked_fill(padding, 0.0), vision.keys)
-    return Example(torch.from_numpy(stored[f"input_ids_{number}"])[0], features, vision)
+    return Example(torch.from_numpy(stored[f"input_ids_{number}"])[0], pixels, features, vision, padded)
 
 
 @dataclass(frozen=True)
@@ -115,22 +146,39 @@ class Run:
     cache_lengths: Tensor
 
 
+Runner = Callable[[Pruner, Example, list[int]], Run]
+"""Prefill under a pruner, then feed the recorded tokens one by one."""
+
+
 @torch.no_grad()
 def run(pruner: Pruner, sample: Example, forced: list[int]) -> Run:
-    """Prefill under `pruner`, then feed the recorded tokens one by one."""
+    """On the bare decoder, whose caller embeds the prompt and tells layout and evidence."""
     host = tiny_llava()
     embeds, layout = host.embed(sample.ids, sample.features[1:])
-    layers = host.decoder.config.num_hidden_layers
     with prune(host.decoder, pruner, layouts=[layout], vision=[sample.vision]) as trace:
-        output = host.decoder(inputs_embeds=embeds, use_cache=True)
-        kept = trace.samples[0]
-        steps, lengths = [], []
-        cache = output.past_key_values
+        return _decode(host.decoder, trace, forced, inputs_embeds=embeds)
+
+
+@torch.no_grad()
+def run_llava(pruner: Pruner, sample: Example, forced: list[int]) -> Run:
+    """On `LlavaForConditionalGeneration`, of which its file in `hosts/` tells everything."""
+    model = llava_model()
+    at, mark = int((sample.ids == IMAGE).nonzero()[0, 0]), torch.full((NUM_PATCHES,), model.config.image_token_id)
+    ids = torch.cat([sample.ids[:at], mark, sample.ids[at + 1 :]])[None]
+    with prune(model, pruner, vision=[sample.vision] if sample.padded else None) as trace:
+        return _decode(model, trace, forced, input_ids=ids, pixel_values=sample.pixels)
+
+
+def _decode(model: Any, trace: Any, forced: list[int], **inputs: Tensor) -> Run:
+    layers = model.config.get_text_config().num_hidden_layers
+    output = model(**inputs, use_cache=True)
+    kept, steps, lengths = trace.samples[0], [], []
+    cache = output.past_key_values
+    lengths.append([cache.get_seq_length(layer) for layer in range(layers)])
+    for token in forced:
+        step = model(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True)
+        steps.append(step.logits[0, -1])
         lengths.append([cache.get_seq_length(layer) for layer in range(layers)])
-        for token in forced:
-            step = host.decoder(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True)
-            steps.append(step.logits[0, -1])
-            lengths.append([cache.get_seq_length(layer) for layer in range(layers)])
     decode = torch.stack(steps) if steps else torch.empty(0)
     return Run(kept, output.logits[0], decode, torch.tensor(lengths))
 

@@ -1,0 +1,18 @@
+"""LLaVA-1.5: every image is the patches of its tower, in one run of placeholders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from senna_prune.hosts.host import Host
+from senna_prune.hosts.tower import look_at_patches
+from senna_prune.pruning.interface import VisionEvidence
+
+
+class LlavaHost(Host):
+    """See `Host`."""
+
+    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionEvidence]:
+        outputs, (scores, keys) = look_at_patches(self.model, encode, pictures)
+        return outputs, VisionEvidence(scores.flatten(), keys.flatten(0, 1))

@@ -1,0 +1,112 @@
+"""LLaVA-NeXT: a small copy of each image, then its tiles row by row, as the model packs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, image_size_to_num_patches
+
+from senna_prune.hosts.host import EVIDENCE, Host, layouts_of
+from senna_prune.hosts.tower import look_at_patches
+from senna_prune.pruning.interface import VisionEvidence
+
+
+class LlavaNextHost(Host):
+    """See `Host`. Scores and keys are packed as the features are. An `image_newline`, which ends a row of patches, was
+    seen by no tower: it gets the mean score and the mean key of its row."""
+
+    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionEvidence]:
+        outputs, (scores, keys) = look_at_patches(self.model, encode, pictures)
+        sizes, table = pictures["image_sizes"], torch.cat([scores[..., None], keys.float()], dim=-1)
+        packed = []
+        # The same packing of ones, with zeros for row ends, tells how many rows there are.
+        for values, marks in zip(
+            self._pack(table, sizes), self._pack(torch.ones(*scores.shape, 1), sizes), strict=True
+        ):
+            rows = len(marks) - int(marks.sum())
+            first = 0 if len(marks) <= scores.shape[1] + 1 else scores.shape[1]
+            grid = values[first:].unflatten(0, (rows, -1))
+            grid[:, -1] = grid[:, :-1].mean(dim=1)
+            packed.append(values)
+        found = torch.cat(packed)
+        return outputs, VisionEvidence(found[:, 0], found[:, 1:])
+
+    def tiles(self, sizes: Any) -> list[int]:
+        """Tiles of each image, the small copy included."""
+        config = self.model.config
+        side = config.vision_config.image_size
+        return [image_size_to_num_patches(size, config.image_grid_pinpoints, side) for size in sizes]
+
+    def _pack(self, patches: Tensor, sizes: Any) -> list[Tensor]:
+        """Numbers per patch, (tiles, P, c), packed by the model, with zeros for row ends; (n, c) per image."""
+        strategy, zeros = self.model.config.vision_feature_select_strategy, patches.new_zeros(patches.shape[-1])
+        split = patches.split(self.tiles(sizes))
+        return self.model.base_model.pack_image_features(split, sizes, strategy, image_newline=zeros)[0]
+
+
+def pack_spatial(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs whose images are packed as `spatial`: all tiles in full and no row ends, so 2,880 tokens for four tiles,
+    as the released AutoPrune has it. The model itself packs as `spatial_unpad`.
+
+    Args:
+        model: a `LlavaNextForConditionalGeneration`.
+        inputs: what `LlavaNextProcessor` made: `input_ids`, `attention_mask`, `pixel_values` and `image_sizes`.
+
+    Returns:
+        Ids padded on the left, their mask, and the encoded images with evidence, for `generate` or a forward pass,
+        inside a `prune` context or not; as often as wanted.
+
+    Raises:
+        InputError: ids and images do not match.
+    """
+    host, projected = LlavaNextHost(model), list[Tensor]()
+    sizes, pixels, config = inputs["image_sizes"], inputs["pixel_values"], model.config
+    handle = model.base_model.multi_modal_projector.register_forward_hook(
+        lambda module, args, output: projected.append(output)
+    )
+    try:
+        outputs, patches = look_at_patches(
+            model, model.base_model.get_image_features, {"pixel_values": pixels, "image_sizes": sizes}
+        )
+    finally:
+        handle.remove()
+    side, tiles, unpadded = config.vision_config.image_size, host.tiles(sizes), outputs.pooler_output
+    grids = [get_anyres_image_grid_shape(size, config.image_grid_pinpoints, side) for size in sizes]
+
+    def packed(values: Tensor) -> list[Tensor]:
+        return [spatial_order(own, *grid) for own, grid in zip(values.split(tiles), grids, strict=True)]
+
+    outputs.pooler_output = packed(projected[0])
+    scores, keys = (torch.cat(packed(part)) for part in (patches[0][..., None], patches[1]))
+    outputs[EVIDENCE] = VisionEvidence(scores[:, 0], keys)
+    rows = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
+    layouts = layouts_of([row.cpu() for row in rows], config.image_token_id, [len(image) for image in unpadded])
+    lengths = iter([len(image) for image in outputs.pooler_output])
+    longer = []
+    for row, layout in zip(rows, layouts, strict=True):
+        parts, end = [], 0
+        for span in layout.views.values():
+            parts += [row[end : span.start], row.new_full((next(lengths),), config.image_token_id)]
+            end = span.stop
+        longer.append(torch.cat([*parts, row[end:]]))
+    padding = config.get_text_config().pad_token_id or 0
+    return {
+        "input_ids": pad_sequence(longer, batch_first=True, padding_value=padding, padding_side="left"),
+        "attention_mask": pad_sequence([torch.ones_like(row) for row in longer], True, 0, "left"),
+        "mm_encoder_outputs": {"image": outputs},
+    }
+
+
+def spatial_order(tiles: Tensor, rows: int, columns: int) -> Tensor:
+    """The small copy, then the patches of all tiles from left to right and from top to bottom, ((1 + tiles) * P, c).
+
+    Args:
+        tiles: numbers per patch of one image, the small copy first, (1 + rows * columns, P, c).
+    """
+    side = round(tiles.shape[1] ** 0.5)
+    grid = tiles[1:].unflatten(1, (side, side)).unflatten(0, (rows, columns))
+    return torch.cat([tiles[0], grid.transpose(1, 2).flatten(0, 3)])

@@ -1,0 +1,68 @@
+"""Qwen2.5-VL: images of any size; positions of three axes, which the engine slices and never recomputes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_emb_vision
+from transformers.vision_utils import get_vision_window_index
+
+from senna_prune.errors import PruningError
+from senna_prune.hosts.host import Host
+from senna_prune.hosts.tower import concatenated, received
+from senna_prune.model.token_layout import TokenLayout
+from senna_prune.pruning.interface import VisionEvidence
+
+
+class Qwen25VLHost(Host):
+    """See `Host`. The tower has no class token: a patch scores the mean attention it receives in the last block whose
+    attention covers the whole image, and a visual token the mean of its four patches. Keys are taken before rotation.
+    """
+
+    def layouts(self, rows: Sequence[Tensor], pictures: Any) -> list[TokenLayout]:
+        if any((row == self.model.config.video_token_id).any() for row in rows):
+            raise PruningError("tokens of videos cannot be pruned", hint="give the frames as images")
+        return super().layouts(rows, pictures)
+
+    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionEvidence]:
+        tower, caught = self.model.base_model.visual, dict[str, Any]()
+        whole = [number for number in tower.fullatt_block_indexes if number < len(tower.blocks)]
+        if not whole:
+            raise PruningError("no block of the vision tower attends to the whole image", where="fullatt_block_indexes")
+        attention = tower.blocks[max(whole)].attn
+
+        def catch_arguments(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+            caught.update(kwargs)
+
+        def catch_projections(module: Any, args: Any, output: Tensor) -> None:
+            caught["qkv"] = output
+
+        handles = [
+            attention.register_forward_pre_hook(catch_arguments, with_kwargs=True),
+            attention.qkv.register_forward_hook(catch_projections),
+        ]
+        try:
+            outputs = encode(**pictures)
+        finally:
+            for handle in handles:
+                handle.remove()
+        queries, keys, _ = caught["qkv"].unflatten(-1, (3, attention.num_heads, -1)).unbind(1)
+        turned = apply_rotary_pos_emb_vision(queries, keys, *caught["position_embeddings"])
+        sizes = caught["cu_seqlens"].diff().tolist()
+        images = zip(*(part.transpose(0, 1).split(sizes, dim=1) for part in (*turned, keys)), strict=True)
+        scores, means = concatenated(
+            [(received(q, k, attention.scaling), plain.float().mean(dim=0)) for q, k, plain in images]
+        )
+        # Patches stand window by window, the four of a token side by side.
+        windows, _ = get_vision_window_index(
+            pictures["image_grid_thw"],
+            spatial_merge_size=tower.spatial_merge_size,
+            window_size=tower.window_size,
+            patch_size=tower.patch_size,
+        )
+        order, unit = torch.as_tensor(windows).argsort().to(scores.device), tower.spatial_merge_unit
+        score, key = (part.unflatten(0, (-1, unit)).mean(dim=1)[order] for part in (scores, means))
+        return outputs, VisionEvidence(score, key)

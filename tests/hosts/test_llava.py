@@ -1,0 +1,98 @@
+"""LLaVA-1.5: what its tower saw, with a class token and without; which towers and settings are refused."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlavaConfig, LlavaForConditionalGeneration
+
+from senna_prune import Budget, prune, pruner_for
+from senna_prune.errors import InputError, PruningError
+from senna_prune.hosts.host import find_host, layouts_of
+from senna_prune.hosts.llava import LlavaHost
+from tests.tiny_hosts import CLIP, TEXT, TWO, prompts, tiny_host
+
+
+def look(model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
+    with torch.no_grad():
+        return LlavaHost(model).look(model.get_image_features, {"pixel_values": inputs["pixel_values"]})
+
+
+@pytest.mark.parametrize("feature_layer", [-2, -1, 2, [-3, -1]])
+def test_evidence_is_the_class_tokens_attention_in_the_layer_of_the_features(feature_layer: Any) -> None:
+    model, processor = tiny_host("llava", "eager")
+    inputs = prompts(processor, *TWO)
+    model.config.vision_feature_layer = feature_layer
+    model = LlavaForConditionalGeneration._from_config(model.config, attn_implementation="eager").eval()
+    one = feature_layer if isinstance(feature_layer, int) else max(feature_layer)
+    _, evidence = look(model, inputs)
+    with torch.no_grad():
+        seen = model.model.vision_tower(inputs["pixel_values"], output_attentions=True)
+    expected = seen.attentions[one if one < 0 else one - 1][:, :, 0, 1:].mean(1)
+    torch.testing.assert_close(evidence.score.view(3, 16), expected, atol=1e-6, rtol=1e-5)
+    assert evidence.keys.shape == (48, 8)
+
+
+def test_a_tower_without_a_class_token_scores_by_received_attention() -> None:
+    config = LlavaConfig(
+        vision_config={"model_type": "siglip_vision_model", **CLIP, "vision_use_head": False},
+        text_config={"model_type": "llama", **TEXT},
+        image_token_id=5,
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+    )
+    model = LlavaForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
+    pixels = torch.randn(2, 3, 56, 56)
+    _, evidence = look(model, {"pixel_values": pixels})
+    with torch.no_grad():
+        weights = model.model.vision_tower(pixels, output_attentions=True).attentions[-1]
+    torch.testing.assert_close(evidence.score.view(2, 16), 16 * weights.mean((1, 2)), atol=1e-5, rtol=1e-4)
+    ids = torch.tensor([[7, *[5] * 32, 8, 9]])
+    with torch.no_grad(), prune(model, pruner_for(model, "visionzip", Budget.retention(0.5))) as trace:
+        model(input_ids=ids, pixel_values=pixels)
+    assert trace.samples[0].entering == (16,) * 4
+    assert trace.samples[0].num_views == 2
+
+
+def test_a_class_token_among_the_visual_tokens_is_refused_where_scores_are_needed() -> None:
+    model, processor = tiny_host("llava")
+    model.config.vision_feature_select_strategy = "full"
+    inputs = prompts(processor, [(60, 60)])
+    row, mark = inputs["input_ids"], model.config.image_token_id
+    at = int((row[0] == mark).nonzero()[0])
+    inputs["input_ids"] = torch.cat([row[:, :at], torch.tensor([[mark]]), row[:, at:]], dim=1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    with torch.no_grad(), prune(model, pruner_for(model, "fastv", Budget.retention(0.5))) as trace:
+        model(**inputs)
+    assert trace.samples[0].num_visual == 17
+    policy = pruner_for(model, "fastervlm", Budget.retention(0.5))
+    with torch.no_grad(), prune(model, policy), pytest.raises(PruningError, match="class token is among"):
+        model(**inputs)
+
+
+def test_adjacent_images_are_apart_and_broken_runs_are_refused() -> None:
+    ids = torch.tensor([1, 9, 9, 9, 9, 9, 2])
+    (layout,) = layouts_of([ids], 9, [2, 3])
+    assert list(layout.views.values()) == [range(1, 3), range(3, 6)]
+    read = partial(layouts_of, [ids], 9)
+    with pytest.raises(InputError, match="3 image placeholders have no image"):
+        read([2])
+    with pytest.raises(InputError, match="1 images have no placeholders"):
+        read([2, 3, 4])
+    with pytest.raises(InputError, match="image 0 do not stand in one run"):
+        read([6])
+    with pytest.raises(InputError, match="image 0 do not stand in one run"):
+        layouts_of([torch.tensor([9, 1, 9])], 9, [2])
+
+
+def test_the_bare_model_is_a_host_too() -> None:
+    model, processor = tiny_host("llava")
+    inputs = prompts(processor, *TWO)
+    assert isinstance(find_host(model.model), LlavaHost)
+    policy = pruner_for(model.model, "fastervlm", Budget.retention(0.5))
+    with torch.no_grad(), prune(model.model, policy) as trace:
+        model.model(**inputs)
+    assert [sample.entering[0] for sample in trace.samples] == [16, 8]
