@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from senna_prune.config import EvaluationConfig, ScoringConfig, load_config
 from senna_prune.errors import ConfigError, RunError, SampleError
 from senna_prune.evaluation.evaluate import evaluate
+from senna_prune.evaluation.report.show import show_results
 from senna_prune.evaluation.report.write import write_report
 from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.processes import Processes
@@ -287,6 +289,13 @@ def test_the_report_shows_kinds_circumstances_and_failures(finished: Path) -> No
     assert {row["kind"] for row in rows} == {"plan", "vru", "motion"}
     assert all(np.isfinite(float(row["score"])) for row in rows)
     assert "time of day" in (finished / "breakdowns.csv").read_text(encoding="utf-8")
+
+
+def test_the_terminal_shows_kinds_in_the_order_of_the_report(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_results(RunFolder(finished), Console(width=140))
+    assert re.search(r"method +plan % +plan ratio % +vru % +vru ratio % +motion % ", capsys.readouterr().out)
 
 
 def test_a_run_without_plans_is_reported(scenes: Path, tmp_path: Path) -> None:

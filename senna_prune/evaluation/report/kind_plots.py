@@ -9,6 +9,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from senna_prune.evaluation.report.kind_tables import kinds_of
 from senna_prune.evaluation.report.plots import COLOURS, GREY, MARKERS, STYLE, Plot, line_style, new_figure
 from senna_prune.evaluation.run.records import MAJORITY, UNPRUNED
 
@@ -30,7 +31,7 @@ def kind_plots(group: Mapping[str, Any], num_visual: int) -> list[Plot]:
 @mpl.rc_context(STYLE)
 def score_by_retention(group: Mapping[str, Any], num_visual: int) -> Figure:
     """One panel per kind: score with its 95 % interval against the measured share of tokens entering a layer."""
-    kinds = list(group["kinds"])
+    kinds = kinds_of(group)
     labels: dict[str, list[Mapping[str, Any]]] = {}
     for row in group["rows"]:
         if row["retention"] is not None:
@@ -64,7 +65,7 @@ def score_by_retention(group: Mapping[str, Any], num_visual: int) -> Figure:
 @mpl.rc_context(STYLE)
 def complexity_by_kind(row: Mapping[str, Any]) -> Figure:
     """Mutual information (least, quartiles, most) and tokens in the middle and the last layer, by kind, of one row."""
-    found = {kind: entry["cost"] for kind, entry in row["kinds"].items() if _complexity(entry)}
+    found = {kind: row["kinds"][kind]["cost"] for kind in kinds_of(row) if _complexity(row["kinds"][kind])}
     figure, (left, right) = new_figure(7.5, 3.6, nrows=1, ncols=2)
     boxes = [
         dict(zip(("whislo", "q1", "med", "q3", "whishi"), cost["complexity"], strict=True)) for cost in found.values()

@@ -9,7 +9,7 @@ from typing import Any
 
 from senna_prune.evaluation.report.table import hundredths, markdown_table, with_interval
 from senna_prune.evaluation.report.text import csv_cell
-from senna_prune.evaluation.score.judge import SCORES
+from senna_prune.evaluation.score.judge import KIND_ORDER, SCORES
 
 Rows = list[dict[str, str]]
 
@@ -63,12 +63,17 @@ _MEASURES: dict[str, dict[str, str]] = {
 """Measures of a kind that are shown, with the head of their column."""
 
 
+def kinds_of(group: Mapping[str, Any]) -> list[str]:
+    """The kinds of a group in the order of the tables, which a JSON file does not keep."""
+    return sorted(group["kinds"], key=KIND_ORDER.index)
+
+
 def overview(group: Mapping[str, Any], intervals: bool = True) -> Rows:
     """One row per method: score and ratio of every kind, and the mean ratio; scores with their intervals or without."""
     shown = []
     for row in group["rows"]:
         cells = {"method": _method(row)}
-        for kind in group["kinds"]:
+        for kind in kinds_of(group):
             entry = row["kinds"].get(kind)
             bounds = entry["score_interval"] if entry and intervals else None
             head = f"{kind} % [95 %]" if intervals else f"{kind} %"
@@ -116,7 +121,8 @@ def cameras(group: Mapping[str, Any]) -> Rows:
 def counts(group: Mapping[str, Any]) -> str:
     """`408 plan of 408 scenes (score: ...); ...`."""
     parts = []
-    for kind, of in group["kinds"].items():
+    for kind in kinds_of(group):
+        of = group["kinds"][kind]
         failed = f", {of['failed']} with unusable pictures" if of["failed"] else ""
         parts.append(f"{of['samples']} {kind} of {of['scenes']} scenes{failed} (score: {SCORES[kind]})")
     return "; ".join(parts)
@@ -133,8 +139,9 @@ def kind_markdown(results: Mapping[str, Any]) -> list[str]:
     parts = []
     for group in results.get("kinds", []):
         parts.append(f"## {TITLE}, convention {group['convention']}\n\n{counts(group)}.\n")
-        tables = [overview(group), *(details(group, kind) for kind in group["kinds"])]
-        for title, rows in zip([None, *group["kinds"]], tables, strict=True):
+        kinds = kinds_of(group)
+        tables = [overview(group), *(details(group, kind) for kind in kinds)]
+        for title, rows in zip([None, *kinds], tables, strict=True):
             parts += [f"### {title}\n"] if title else []
             parts.append(markdown_table(rows, tuple(rows[0])))
         if by_camera := cameras(group):

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from senna_prune.evaluation.report import plots
 from senna_prune.evaluation.report.breakdown_tables import NOTE, breakdowns
 from senna_prune.evaluation.report.gallery import Failures, failure_rows
-from senna_prune.evaluation.report.kind_tables import TITLE, cameras, counts, details, notes, overview
+from senna_prune.evaluation.report.kind_tables import TITLE, cameras, counts, details, kinds_of, notes, overview
 
 
 def scene_page(results: Mapping[str, Any], by_kind: Sequence[Sequence[plots.Plot]], lost: Failures) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def scene_page(results: Mapping[str, Any], by_kind: Sequence[Sequence[plots.Plot
                 "title": f"{TITLE}, convention {group['convention']}",
                 "counts": counts(group),
                 "overview": overview(group),
-                "details": [(kind, details(group, kind)) for kind in group["kinds"]],
+                "details": [(kind, details(group, kind)) for kind in kinds_of(group)],
                 "cameras": cameras(group),
                 "notes": notes(group),
                 "plots": [(plot, Markup(plots.to_svg(plot.figure, plot.title))) for plot in figures],
