@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, is_dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -13,8 +14,9 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from senna_prune.errors import ConfigError, nearest_of
-from senna_prune.task.labels import Readout
+from senna_prune.checks import one_of, require_between, require_name, require_shares, shortened
+from senna_prune.errors import ConfigError
+from senna_prune.task.labels import KINDS, PLAN, Readout
 
 ON_ERROR = ("fail", "count_wrong", "skip_reported")
 PROTOCOLS = ("parsed", "reference")
@@ -35,11 +37,13 @@ class DataConfig:
         image_root: folder that the samples' image paths are relative to; no path may lead out of it. Symbolic links
             inside it are followed, so pictures that lie elsewhere can be linked into it.
         camera_orders: evaluate every sample under each of these orders (`corrected`, `upstream`); empty: as converted.
+        kinds: questions that are asked (`task.labels.KINDS`); samples of other kinds are left out, which is said.
     """
 
     planning_set: list[str] = field(default_factory=lambda: ["data/demo/planning_set.jsonl"])
     image_root: str = "data/demo"
     camera_orders: list[str] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=lambda: [PLAN])
 
 
 @dataclass
@@ -85,10 +89,12 @@ class PruningConfig:
 
 @dataclass
 class ReadoutConfig:
-    """How the answer is obtained: `generate`, `constrained` or `one_pass`; `max_new_tokens` bounds generation."""
+    """How the answer is obtained: a plan by `generate`, `constrained` or `one_pass`, any other answer by generation.
+    `max_new_tokens` bounds a plan, `max_text_tokens` any other answer (an object's motion takes about 16 tokens)."""
 
     mode: str = "generate"
     max_new_tokens: int = 16
+    max_text_tokens: int = 512
 
 
 @dataclass
@@ -115,7 +121,7 @@ class EvaluationConfig:
 
     Attributes:
         name: title of tables and reports, and the beginning of the default run folder's name.
-        limit: evaluate only the first so many samples of each planning set.
+        limit: evaluate only the first so many samples of each kind of each planning set.
         batch_size: samples decided together, chosen by the length of their questions (seeded methods take them one by
             one). 1 gives the numbers of `Planner.decide`; others change the last digits of distributions, and with them
             an answer only where two were as good as equal. Times are shares of a batch's, peak memory is the batch's.
@@ -142,10 +148,10 @@ class EvaluationConfig:
         one_of(self.model.dtype, DTYPES, "model.dtype")
         for order in self.data.camera_orders:
             one_of(order, CAMERA_ORDERS, "data.camera_orders")
-        lists = {"data.planning_set": self.data.planning_set, "pruning.methods": self.pruning.methods}
-        lists |= {"pruning.retentions": self.pruning.retentions, "pruning.seeds": self.pruning.seeds}  # type: ignore[dict-item]
-        for key, values in lists.items():
-            if not values:
+        for kind in self.data.kinds:
+            one_of(kind, KINDS, "data.kinds")
+        for key in ("data.planning_set", "data.kinds", "pruning.methods", "pruning.retentions", "pruning.seeds"):
+            if not attrgetter(key)(self):
                 raise ConfigError("the list is empty", where=key, hint="give at least one value")
         require_name(self.name, "name")
         require_shares(self.pruning.retentions, "pruning.retentions")
@@ -153,41 +159,13 @@ class EvaluationConfig:
         require_between("limit", self.limit, 1, None)
         require_between("batch_size", self.batch_size, 1, 1024)
         require_between("readout.max_new_tokens", self.readout.max_new_tokens, 1, 4096)
+        require_between("readout.max_text_tokens", self.readout.max_text_tokens, 1, 4096)
         require_between("scoring.resamples", self.scoring.resamples, 1, 100_000)
         for key, seed in [
             ("scoring.seed", self.scoring.seed),
             *(("pruning.seeds", seed) for seed in self.pruning.seeds),
         ]:
             require_between(key, seed, 0, 2**32 - 1)
-
-
-def require_between(key: str, value: int | None, low: int, high: int | None) -> None:
-    """Refuse a number outside its bounds, which are allowed themselves; None means "not set" or "no bound"."""
-    if value is not None and value < low:
-        raise ConfigError(f"{value} is less than {low}", where=key)
-    if value is not None and high is not None and value > high:
-        raise ConfigError(f"{value} is more than {high}", where=key)
-
-
-def require_name(name: str, key: str) -> None:
-    """Refuse a name that could not be part of a file's name, or would lead to another folder."""
-    if not name or not name.isprintable() or set(name) & {"/", "\\"} or len(os.fsencode(name)) > 200:
-        hint = "use 1 to 200 printable characters without / and \\"
-        raise ConfigError(f"{_shortened(name)!r} cannot name a run", where=key, hint=hint)
-
-
-def one_of(value: str, allowed: Iterable[str], key: str) -> None:
-    """Refuse a value that is not in a closed list, naming the nearest that is."""
-    names = list(allowed)
-    if value not in names:
-        raise ConfigError(f"unknown value {value!r}", where=key, hint=nearest_of(value, names))
-
-
-def require_shares(retentions: Iterable[float], key: str) -> None:
-    """Refuse a retention outside (0, 1]."""
-    for retention in retentions:
-        if not 0 < retention <= 1:
-            raise ConfigError(f"{retention} is no share of tokens", where=key, hint="use (0, 1]")
 
 
 def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> T:
@@ -204,7 +182,7 @@ def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Se
     for file in files:
         merged = _merge(merged, _read_yaml(Path(file)), keys, str(file))
     for override in overrides:
-        where, (key, equals, _) = _shortened(override), override.partition("=")
+        where, (key, equals, _) = shortened(override), override.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"{where!r} is not key=value", where="command line", hint="write e.g. limit=10")
         try:
@@ -260,7 +238,7 @@ def _checked(layer: Mapping[str, Any], keys: Mapping[str, Any], where: str, pref
         elif get_origin(keys[name]) is list:
             value = value if isinstance(value, list) else [value]
             if nested := next((item for item in value if isinstance(item, list | Mapping)), None):
-                problem = f"{name!r} takes single values, not {_shortened(str(nested))!r}"
+                problem = f"{name!r} takes single values, not {shortened(str(nested))!r}"
                 raise ConfigError(problem, where=where, hint="write e.g. [a, b]")
         checked[str(key)] = value
     return checked
@@ -293,7 +271,3 @@ def _reason(error: BaseException) -> str:
         mark = error.problem_mark or error.context_mark
         return f"line {mark.line + 1}: {error.problem}" if mark else error.problem
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:77]}..."

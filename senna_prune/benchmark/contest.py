@@ -23,7 +23,7 @@ from senna_prune.cost import (
     readout_flops,
     vision_flops,
 )
-from senna_prune.planner.planner import pruner_for
+from senna_prune.planner.pruners import pruner_for
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.interface import VISION
 

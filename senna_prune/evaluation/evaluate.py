@@ -24,8 +24,9 @@ from senna_prune.evaluation.run.run_key import run_key, short_digest
 from senna_prune.evaluation.run.runner import Chunk, left_in, plan_of_work, run_tasks
 from senna_prune.evaluation.run.sweep import expand
 from senna_prune.evaluation.run.system import EvaluatedSystem
-from senna_prune.evaluation.score.latency import summarise_timing
-from senna_prune.evaluation.score.scoring import score
+from senna_prune.evaluation.score.latency import summarise_run
+from senna_prune.evaluation.score.results import all_scores
+from senna_prune.evaluation.score.text_metrics import require_text_metrics
 from senna_prune.task.sample import PlanningSample
 
 
@@ -58,6 +59,7 @@ def evaluate(
     """
     # Files and pipes have no width, and tables need more than the 80 columns that rich assumes then.
     console = console or Console(width=None if sys.stdout.isatty() else 120)
+    require_text_metrics(config.data.kinds)
     chosen = planning_set(config.data, config.limit)
     samples, root = chosen.samples, Path(config.data.image_root)
     conditions = expand(config.pruning)
@@ -145,6 +147,6 @@ def finish(folder: RunFolder, info: RunInfo, samples: Sequence[PlanningSample], 
             where=folder.path,
             hint="run the same command again: another process has ended early",
         )
-    results = score((lines[key][0] for key in order), info.conditions, info.shape, scoring, complete=True)
-    timing = summarise_timing({key: lines[key][1] for key in order}, info.conditions)
+    results = all_scores([lines[key][0] for key in order], samples, info, scoring, complete=True)
+    timing = summarise_run({key: lines[key] for key in order}, info.conditions)
     folder.finish(replace(info, status="complete"), decided, order, results, timing)

@@ -53,6 +53,7 @@ class ConversionSettings:
         workers: processes; the result does not depend on their number.
         format: `jsonl`, or `reference` for the released converter's layout.
         caption_cache: file of captions to go on from; None = beside the planning set.
+        descriptions: carry the scene table's description in every sample, for results by time of day and weather.
     """
 
     dataroot: Path
@@ -68,6 +69,7 @@ class ConversionSettings:
     workers: int = 1
     format: Literal["jsonl", "reference"] = "jsonl"
     caption_cache: Path | None = None
+    descriptions: bool = False
 
     def __post_init__(self) -> None:
         for kind in self.kinds or ("",):
@@ -141,6 +143,7 @@ def make_recipe(tables: KeyframeTables, settings: ConversionSettings) -> Recipe:
         speed_source=settings.speed_source,
         sources={kind: box_source if kind in BOX_KINDS else source for kind in settings.kinds},
         image_root=settings.dataroot if settings.require_images else None,
+        descriptions=settings.descriptions,
     )
 
 

@@ -72,6 +72,7 @@ class Scene:
         images: image path relative to the data root by camera channel; channels without a record are absent.
         boxes: annotated boxes, None if they were not read.
         can_speed: longitudinal CAN-bus velocity in m/s nearest in time, shape (N,), None where the scene has none.
+        description: as the scene table gives it; empty where it gives none.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Scene:
     images: tuple[Mapping[str, str], ...]
     boxes: Boxes | None
     can_speed: NDArray[np.float64] | None = None
+    description: str = ""
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -117,6 +119,7 @@ def read_scene(tables: KeyframeTables, record: Mapping[str, Any], boxes: bool) -
             for sample in samples
         ),
         boxes=_boxes(tables, samples) if boxes else None,
+        description=told if isinstance(told := record.get("description"), str) and told.isprintable() else "",
     )
     _check_steps(tables, scene)
     return scene

@@ -48,6 +48,7 @@ class Recipe:
         speed_source: where the shown speed comes from.
         sources: table digest by kind; the samples of `PLAN_KINDS` add where their speed comes from.
         image_root: folder under which all six images of a keyframe must lie; None leaves that unchecked.
+        descriptions: carry the description of the scene in every sample.
     """
 
     kinds: frozenset[str]
@@ -55,6 +56,7 @@ class Recipe:
     speed_source: SpeedSource = "auto"
     sources: Mapping[str, str] = field(default_factory=dict)
     image_root: Path | None = None
+    descriptions: bool = False
 
 
 @dataclass
@@ -108,6 +110,7 @@ def scene_samples(scene: Scene, recipe: Recipe) -> SceneResult:
                 index=one.index,
                 trajectory=tuple((x, y) for x, y in shown[number][:steps_left]),
                 source=sources[kind],
+                description=scene.description if recipe.descriptions else "",
             )
             for kind in kinds
             for one in asked[kind][number]

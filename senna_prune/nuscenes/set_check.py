@@ -17,7 +17,7 @@ from senna_prune.task.answers import Answer, parse_answer
 from senna_prune.task.labels import Command, plan_text
 from senna_prune.task.prompts import IMAGE_PROMPT, planning_question
 from senna_prune.task.sample import PlanningSample
-from senna_prune.task.scene_answers import parse_motions, parse_road_users
+from senna_prune.task.truths import fault_of
 
 SHOWN = 20
 """Faults printed."""
@@ -94,12 +94,8 @@ def _faults(sample: PlanningSample, image_root: Path | None) -> Iterator[str]:
         yield "the question does not begin with the six labelled images (task.prompts.IMAGE_PROMPT)"
     if sample.kind == "plan":
         yield from _plan_faults(sample)
-    if sample.kind == "vru" and not parse_road_users(sample.answer).parsed:
-        yield f"the answer says neither yes nor no: {sample.answer[:60]!r}"
-    if sample.kind == "motion":
-        motions = parse_motions(sample.answer)
-        if not motions.parsed or not all(motion.parsed for motion in motions.objects.values()):
-            yield f"the answer does not name a speed and a path for each object: {sample.answer[:60]!r}"
+    if fault := fault_of(sample.kind, sample.answer):
+        yield f"the answer {fault}: {sample.answer[:60]!r}"
     for name in sample.images.values():
         try:
             path = confined(image_root or "", name)
@@ -110,8 +106,6 @@ def _faults(sample: PlanningSample, image_root: Path | None) -> Iterator[str]:
 
 
 def _plan_faults(sample: PlanningSample) -> Iterator[str]:
-    if not parse_answer(sample.answer).parsed:
-        yield f"the answer names no speed and path: {sample.answer[:60]!r}"
     if sample.speed is None or sample.command is None:
         yield "a plan sample needs a speed and a command"
     elif sample.command not in COMMANDS:

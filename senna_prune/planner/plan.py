@@ -11,7 +11,7 @@ from senna_prune.engine import SampleTrace
 from senna_prune.model.vision import SennaImageFeatures
 from senna_prune.pictures import Picture
 from senna_prune.planner.evidence import Evidence
-from senna_prune.planner.readouts import Reading
+from senna_prune.planner.readouts import Reading, TextReading
 from senna_prune.planner.timing import Timing
 from senna_prune.task.labels import Command
 
@@ -19,6 +19,19 @@ from senna_prune.task.labels import Command
 @dataclass(frozen=True)
 class Plan(Reading):
     """A meta-action for the next three seconds (see `Reading`) and how it came about.
+
+    Attributes:
+        trace: which visual tokens entered which layer.
+        timing: milliseconds per stage.
+    """
+
+    trace: SampleTrace
+    timing: Timing
+
+
+@dataclass(frozen=True)
+class Reply(TextReading):
+    """The answer to a question that does not ask for a plan (see `TextReading`) and how it came about.
 
     Attributes:
         trace: which visual tokens entered which layer.

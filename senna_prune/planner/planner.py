@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
-from senna_prune.engine import prune
-from senna_prune.engine.decoder import find_decoder
-from senna_prune.hosts.host import find_host
+from senna_prune.engine import SampleTrace, prune
 from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
@@ -31,14 +28,17 @@ from senna_prune.planner.inputs import (
     require_pruner,
     views_in_order,
 )
-from senna_prune.planner.plan import EncodedFrame, Frame, LoadedFrame, Plan
-from senna_prune.planner.readouts import generate_plans, plan_trie, score_plans
+from senna_prune.planner.plan import EncodedFrame, Frame, LoadedFrame, Plan, Reply
+from senna_prune.planner.pruners import pruner_for
+from senna_prune.planner.readouts import Reading, TextReading, generate_texts, named_plan, plan_trie, score_plans
 from senna_prune.planner.timing import Stopwatch, Timing
 from senna_prune.planner.visual_tokens import VisualTokens, cut_before_decoder
-from senna_prune.pruning import Budget, Pruner, make_pruner
+from senna_prune.pruning import Pruner
 from senna_prune.pruning.interface import VISION
 from senna_prune.task.labels import CameraOrder, Command, Convention, Readout
-from senna_prune.task.prompts import System, planning_prompt
+from senna_prune.task.prompts import IMAGE_PROMPT, System, planning_prompt
+
+R = TypeVar("R")
 
 
 class Planner:
@@ -115,6 +115,22 @@ class Planner:
         ]
         return self.decide_batch(self.see([self.load(*frame, self.cameras) for frame in checked]))
 
+    def ask(self, images: Mapping[str, Picture], question: str, max_new_tokens: int = 512) -> Reply:
+        """Ask anything else about one frame; the answer is generated text.
+
+        Args:
+            images: as for `plan`.
+            question: what stands behind the six labelled images, e.g. a road-user question of a planning set.
+            max_new_tokens: longest answer.
+
+        Raises:
+            InputError, ImageError: as `plan` does.
+        """
+        require(isinstance(question, str), "question", question, "a question")
+        views = views_in_order(images, self.cameras)
+        encoded = self.encode(views, IMAGE_PROMPT + question, self.cameras)
+        return self.answer_batch([encoded], max_new_tokens=max_new_tokens)[0]
+
     def encode(self, views: Sequence[Picture], question: str, names: Sequence[str] | None = None) -> EncodedFrame:
         """Everything before the decoder.
 
@@ -182,7 +198,6 @@ class Planner:
         """Decide an encoded frame under any pruner; None is the planner's own."""
         return self.decide_batch([encoded], pruner)[0]
 
-    @torch.inference_mode()
     def decide_batch(self, encoded: Sequence[EncodedFrame], pruner: Pruner | None = None) -> list[Plan]:
         """Decide encoded frames in one pass through the decoder; see `decide`.
 
@@ -190,6 +205,46 @@ class Planner:
             InputError: the model's output is not finite.
             PruningError: the pruner does not fit the model.
         """
+
+        def read(inputs: Mapping[str, Tensor], stopwatch: Stopwatch) -> list[Reading]:
+            if self.readout == "generate":
+                texts = generate_texts(self.model, self.processor, inputs, self.max_new_tokens, stopwatch)
+                return [named_plan(text) for text in texts]
+            answers, greedy = self.answers.to(self.device), self.readout == "constrained"
+            return score_plans(self.model, answers, inputs, greedy, stopwatch)
+
+        return [
+            Plan(**vars(reading), trace=trace, timing=timing)
+            for reading, trace, timing in self._read(encoded, pruner, read)
+        ]
+
+    def answer_batch(
+        self, encoded: Sequence[EncodedFrame], pruner: Pruner | None = None, max_new_tokens: int = 512
+    ) -> list[Reply]:
+        """Answer encoded frames whose questions do not ask for a plan, by greedy decoding; raises as `decide_batch`.
+
+        Args:
+            encoded: frames with their questions, see `encode`.
+            pruner: None is the planner's own.
+            max_new_tokens: longest answer.
+        """
+
+        def read(inputs: Mapping[str, Tensor], stopwatch: Stopwatch) -> list[TextReading]:
+            return generate_texts(self.model, self.processor, inputs, max_new_tokens, stopwatch)
+
+        return [
+            Reply(**vars(reading), trace=trace, timing=timing)
+            for reading, trace, timing in self._read(encoded, pruner, read)
+        ]
+
+    @torch.inference_mode()
+    def _read(
+        self,
+        encoded: Sequence[EncodedFrame],
+        pruner: Pruner | None,
+        read: Callable[[Mapping[str, Tensor], Stopwatch], list[R]],
+    ) -> list[tuple[R, SampleTrace, Timing]]:
+        """Encoded frames through the decoder in one pass: what `read` makes of each, its trace and its times."""
         if not encoded:
             return []
         for frame in encoded:
@@ -213,14 +268,10 @@ class Planner:
             }
             layouts = [self._layout(frame.input_ids) for frame in encoded]
             with prune(self.model, pruner, layouts=layouts, vision=vision) as trace:
-                if self.readout == "generate":
-                    readings = generate_plans(self.model, self.processor, inputs, self.max_new_tokens, stopwatch)
-                else:
-                    answers, greedy = self.answers.to(self.device), self.readout == "constrained"
-                    readings = score_plans(self.model, answers, inputs, greedy, stopwatch)
+                readings = read(inputs, stopwatch)
         shared = {stage: spent / len(encoded) for stage, spent in stopwatch.stages.items()}
         return [
-            Plan(**vars(reading), trace=sample, timing=Timing(**own, **shared))
+            (reading, sample, Timing(**own, **shared))
             for reading, sample, own in zip(readings, trace.samples, stages, strict=True)
         ]
 
@@ -245,31 +296,3 @@ class Planner:
     def _layout(self, input_ids: Tensor) -> TokenLayout:
         config = self.model.config
         return TokenLayout.from_ids(input_ids, config.image_token_id, config.num_view_tokens)
-
-
-def pruner_for(model: PreTrainedModel, method: str, budget: Budget | None = None, **options: Any) -> Pruner:
-    """A pruning method built for this model.
-
-    Args:
-        model: the model it will prune; any that `prune` takes.
-        method: a registered method; "none" leaves every bit of the model's output as it is.
-        budget: what the method may spend; None is all visual tokens.
-        options: of the method. Where positions follow from the images (M-RoPE), `positions` is "original" by default,
-            whatever the method published.
-
-    Raises:
-        PruningError: unknown method or option, a budget out of reach, or a model that is no host.
-        InputError: an argument of the wrong type.
-    """
-    require(isinstance(model, PreTrainedModel), "model", model, "a model of transformers")
-    require(isinstance(method, str), "method", method, "the name of a method")
-    require(budget is None or isinstance(budget, Budget), "budget", budget, "a Budget such as Budget.retention(0.25)")
-    host, decoder = find_host(model, required=False), find_decoder(model)
-    return make_pruner(
-        method,
-        Budget.retention(1.0) if budget is None else budget,
-        num_layers=decoder.num_layers,
-        num_heads=model.config.get_text_config().num_attention_heads,
-        num_visual=None if host is None else host.full_size,
-        **({"positions": "original"} if decoder.multi_axis else {}) | options,
-    )

@@ -38,6 +38,19 @@ class Reading:
     readout_positions: int
 
 
+@dataclass(frozen=True)
+class TextReading:
+    """What the model answers to a question that does not ask for a plan.
+
+    Attributes:
+        text: the answer.
+        readout_positions: tokens that ran through the decoder after the prompt.
+    """
+
+    text: str
+    readout_positions: int
+
+
 class _FiniteLogits(LogitsProcessor):
     """Records on the device whether all logits were finite, so that the host waits for it once per answer only."""
 
@@ -50,14 +63,14 @@ class _FiniteLogits(LogitsProcessor):
         return scores
 
 
-def generate_plans(
+def generate_texts(
     model: SennaForConditionalGeneration,
     processor: SennaProcessor,
     inputs: Mapping[str, Tensor],
     max_new_tokens: int,
     stopwatch: Stopwatch,
-) -> list[Reading]:
-    """Greedy decoding, and the plan that the text names.
+) -> list[TextReading]:
+    """Greedy decoding.
 
     Raises:
         InputError: the model's output is not finite.
@@ -78,10 +91,15 @@ def generate_plans(
     for row in ids.tolist():
         own = until_end(row, model.generation_config.eos_token_id)
         text = processor.tokenizer.decode(own, skip_special_tokens=True).strip()
-        answer = parse_answer(text)
         # The last token is the model's output alone: it never runs through the decoder.
-        readings.append(Reading(answer.speed, answer.path, text, None, len(own) - 1))
+        readings.append(TextReading(text, len(own) - 1))
     return readings
+
+
+def named_plan(given: TextReading) -> Reading:
+    """The plan that a generated answer names."""
+    answer = parse_answer(given.text)
+    return Reading(answer.speed, answer.path, given.text, None, given.readout_positions)
 
 
 def until_end(ids: list[int], ends: int | list[int] | None) -> list[int]:

@@ -12,7 +12,10 @@ CameraOrder = Literal["upstream", "corrected"]
 Readout = Literal["generate", "constrained", "one_pass"]
 """How a plan is read from the model: free greedy decoding, greedy among the 20 plans, or the most probable of them."""
 
-KINDS = ("vru", "motion", "traffic_light", "description", "plan", "explanation")
+PLAN = "plan"
+"""The kind of question that asks for a meta-action; all others are answered in words."""
+
+KINDS = ("vru", "motion", "traffic_light", "description", PLAN, "explanation")
 """Kinds of questions, in the order in which a keyframe is asked them."""
 
 CAMERAS: tuple[str, ...] = (

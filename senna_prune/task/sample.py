@@ -36,6 +36,7 @@ class PlanningSample:
         trajectory: future ego positions every 0.5 s, lidar frame at the keyframe (x right, y forward), metres.
         source: digest of the tables the sample was made from. Where a speed is shown `/can_bus`, `/displacement` (which
             looks 0.5 s into the future) or `/past` follows, and where a captioner answered its name.
+        description: of the scene, in any words; results are broken down by `night` and `rain` in it. Empty: not known.
     """
 
     token: str
@@ -51,6 +52,7 @@ class PlanningSample:
     index: int = 0
     trajectory: tuple[tuple[float, float], ...] | None = None
     source: str = ""
+    description: str = ""
 
     @property
     def key(self) -> str:
@@ -65,6 +67,8 @@ class PlanningSample:
         record: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         record["images"] = dict(self.images)
         record["convention"] = self.convention.to_dict()
+        if not self.description:
+            del record["description"]
         return {"schema": SCHEMA_VERSION, **record}
 
     @classmethod
@@ -132,7 +136,7 @@ def _is_trajectory(value: object) -> bool:
 
 
 _TYPES: dict[str, tuple[Callable[[object], bool], str]] = {
-    **dict.fromkeys(("token", "scene", "kind", "question", "answer", "source"), (_is_text, "a text")),
+    **dict.fromkeys(("token", "scene", "kind", "question", "answer", "source", "description"), (_is_text, "a text")),
     **dict.fromkeys(("timestamp", "index"), (_is_whole, "a whole number")),
     "images": (_are_images, "an image path by camera"),
     "speed": (lambda value: value is None or _is_number(value), "a number or null"),

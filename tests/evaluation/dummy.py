@@ -34,6 +34,13 @@ SHAPE = ModelShape(
 QUESTION = "".join(f"<{n}>:\n<image>\n" for n in range(6)) + "what is your plan?"
 
 
+WRONG = {
+    "vru": ("No, I don't see any.", "Yes, I see a bicycle located 3 meters ahead of me.", "Perhaps."),
+    "motion": ("Object 1: KEEP, STRAIGHT\nObject 2: KEEP, STRAIGHT\n", "Object 1: STOP, STRAIGHT\n", "Two cars."),
+}
+"""What the dummy answers to other questions when it is wrong; some of it may be right."""
+
+
 def draw(*parts: object) -> float:
     """A number in [0, 1) that depends on the parts alone."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:6], "big") / 2**48
@@ -109,6 +116,9 @@ class DummySystem:
         entering = self._entering(condition)
         right = {"none": 0.9, "blind": 0.3}.get(condition.method, 0.5 + 0.5 * (condition.retention or 0))
         plan = plan_text(*PLANS[int(20 * draw(sample.key, condition.id, "plan"))])
+        if sample.kind != "plan":
+            guesses = WRONG[sample.kind]
+            plan = guesses[int(len(guesses) * draw(sample.key, condition.id, "guess"))]
         return Decision(
             answer=sample.answer if draw(sample.key, condition.id) < right else plan,
             trace=Trace(

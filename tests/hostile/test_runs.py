@@ -105,7 +105,7 @@ def test_other_kinds_are_counted_not_dropped_silently(capsys: pytest.CaptureFixt
     shutil.rmtree(work / "run")
     capsys.readouterr()
     assert eval_planning.main(arguments(work)) == 0
-    assert "left out: 1 sample of other kinds than plan" in capsys.readouterr().out
+    assert "left out: 1 sample of other kinds than plan (1 vru; see data.kinds)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("policy", ["fail", "count_wrong"])

@@ -142,7 +142,11 @@ def test_bad_settings(work: Path, capsys: pytest.CaptureFixture[str], more: list
 DATA: list[tuple[str, Callable[[Path], object], str]] = [
     ("no lines", lambda d: (d / "set.jsonl").write_text(""), "the planning set is empty"),
     ("not JSON", lambda d: (d / "set.jsonl").write_text("{"), "set.jsonl:1: not JSON"),
-    ("other kind", lambda d: edit_lines(d / "set.jsonl", lambda ls: [{**x, "kind": "vru"} for x in ls]), "no planning"),
+    (
+        "other kind",
+        lambda d: edit_lines(d / "set.jsonl", lambda ls: [{**x, "kind": "vru"} for x in ls]),
+        "no question of kind plan",
+    ),
     ("twice", lambda d: edit_lines(d / "set.jsonl", lambda ls: [*ls, ls[0]]), "is in it twice"),
     (
         "no plan",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ from typing import Any
 from senna_prune.errors import FileError, ImageError
 from senna_prune.evaluation.run.records import UNPRUNED, Condition, Record
 from senna_prune.evaluation.run.run_folder import Lines
-from senna_prune.evaluation.score.metrics import agree, is_correct, read_plan
+from senna_prune.evaluation.score.judge import is_right, say_the_same
+from senna_prune.evaluation.score.metrics import read_plan
 from senna_prune.files import confined
 from senna_prune.pictures import open_picture
-from senna_prune.task.labels import VIEW_LABELS
+from senna_prune.task.labels import PLAN, VIEW_LABELS
 from senna_prune.task.sample import PlanningSample
 
 PICTURE_WIDTH = 400
@@ -51,18 +52,20 @@ class Pictures:
         return {"width": small.width, "height": small.height, "uri": uri}
 
 
-def choose_samples(samples: Sequence[PlanningSample], lines: Lines, limit: int) -> list[PlanningSample]:
-    """At most `limit` samples, in their order: first those whose kept tokens were recorded, then those of which
-    pruning changed the answer, then the rest."""
+def choose_samples(
+    samples: Sequence[PlanningSample], lines: Lines, limit: int, wanted: Container[str] = ()
+) -> list[PlanningSample]:
+    """At most `limit` samples, in their order: first those whose keys are `wanted`, then those whose kept tokens were
+    recorded, then those of which pruning changed the answer, then the rest."""
 
     of_sample: dict[str, list[Record]] = {}
     for (key, _), (record, _) in lines.items():
         of_sample.setdefault(key, []).append(record)
 
-    def rank(sample: PlanningSample) -> tuple[bool, bool]:
+    def rank(sample: PlanningSample) -> tuple[bool, bool, bool]:
         records = of_sample[sample.key]
         recorded = any(record.trace and record.trace.depths for record in records)
-        return not recorded, not _changed(records)
+        return sample.key not in wanted, not recorded, not _changed(records)
 
     candidates = [sample for sample in samples if sample.key in of_sample]
     chosen = {sample.key for sample in sorted(candidates, key=rank)[:limit]}
@@ -84,11 +87,12 @@ def _entry(
     sample: PlanningSample, lines: Lines, conditions: Sequence[Condition], pictures: Pictures, protocol: str
 ) -> dict[str, Any]:
     records = [lines[sample.key, c.id][0] for c in conditions if (sample.key, c.id) in lines]
-    speed, path = read_plan(sample.answer)
+    speed, path = read_plan(sample.answer) if sample.kind == PLAN else ("", "")
     unpruned = next((record.answer for record in records if record.condition == UNPRUNED), None)
     return {
         "key": sample.key,
         "scene": sample.scene,
+        "kind": sample.kind,
         "convention": sample.convention.name,
         "question": sample.question.rpartition("<image>")[2].strip(),
         "truth": sample.answer.strip(),
@@ -111,8 +115,10 @@ def _answer(record: Record, unpruned: str | None, protocol: str) -> dict[str, An
         "condition": record.condition,
         "answer": record.answer,
         "error": record.error["message"] if record.error else None,
-        "correct": is_correct(record.truth, record.answer, protocol),
-        "changed": record.answer is not None and unpruned is not None and not agree(record.answer, unpruned),
+        "correct": is_right(record.kind, record.truth, record.answer, protocol),
+        "changed": record.answer is not None
+        and unpruned is not None
+        and not say_the_same(record.kind, record.answer, unpruned),
         "entering": trace.entering if trace else None,
         "depths": trace.depths if trace else None,
         "complexity": trace.complexity if trace else None,
@@ -122,4 +128,5 @@ def _answer(record: Record, unpruned: str | None, protocol: str) -> dict[str, An
 def _changed(records: Sequence[Record]) -> bool:
     answers = {record.condition: record.answer for record in records if record.answer is not None}
     unpruned = answers.get(UNPRUNED)
-    return unpruned is not None and any(not agree(answer, unpruned) for answer in answers.values())
+    kind = records[0].kind
+    return unpruned is not None and any(not say_the_same(kind, answer, unpruned) for answer in answers.values())

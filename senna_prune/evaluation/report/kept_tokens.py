@@ -17,7 +17,7 @@ from senna_prune.errors import ImageError
 from senna_prune.evaluation.report.plots import STYLE, new_figure, to_png
 from senna_prune.evaluation.run.records import Condition, Record
 from senna_prune.evaluation.run.run_folder import Lines, RunFolder
-from senna_prune.evaluation.score.metrics import is_correct
+from senna_prune.evaluation.score.judge import is_right
 from senna_prune.files import confined, write_whole
 from senna_prune.pictures import open_picture
 from senna_prune.task.labels import VIEW_LABELS
@@ -72,7 +72,7 @@ def choose(
             if record and record.trace and record.trace.depths:
                 drawn.append((sample, record))
         if drawn:
-            right = [pair for pair in drawn if is_correct(pair[1].truth, pair[1].answer, protocol)]
+            right = [(s, r) for s, r in drawn if is_right(s.kind, r.truth, r.answer, protocol)]
             return (right or drawn)[0]
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -43,6 +44,16 @@ STYLE: Any = {
 Rows = Sequence[Mapping[str, Any]]
 
 
+@dataclass(frozen=True)
+class Plot:
+    """One figure: file name without ending, title, the figure, and whether it needs the page's whole width."""
+
+    name: str
+    title: str
+    figure: Figure
+    wide: bool = False
+
+
 @mpl.rc_context(STYLE)
 def to_png(figure: Figure) -> bytes:
     """PNG on white."""
@@ -78,7 +89,9 @@ def accuracy_by_retention(rows: Rows, num_visual: int) -> Figure:
         bounds = np.array([[100 * b for b in row["accuracy_interval"] or (row["accuracy"],) * 2] for row in points])
         # A small offset keeps intervals at the same retention apart.
         shift = 0.25 * (number - len(_by_label(rows)) / 2)
-        axes.errorbar(x + shift, y, np.abs(bounds - y[:, None]).T, capsize=2, elinewidth=0.8, **_line(number, label))
+        axes.errorbar(
+            x + shift, y, np.abs(bounds - y[:, None]).T, capsize=2, elinewidth=0.8, **line_style(number, label)
+        )
     for row in rows:
         if row["retention"] is None:
             style = {UNPRUNED: "-", MAJORITY: ":"}.get(row["label"], "--")
@@ -98,7 +111,7 @@ def accuracy_by_time(rows: Rows, timing: Mapping[str, Any]) -> Figure:
     groups = [*_by_label(timed).items(), *((row["label"], [row]) for row in unbudgeted)]
     for number, (label, points) in enumerate(groups):
         x = [timing["rows"][row["row"]]["p50"]["total"] for row in points]
-        axes.plot(x, [100 * row["accuracy"] for row in points], **_line(number, label))
+        axes.plot(x, [100 * row["accuracy"] for row in points], **line_style(number, label))
         for row, at in zip(points, x, strict=True):
             if row["retention"] is not None:
                 text = f"{100 * row['retention']:g}"
@@ -182,7 +195,8 @@ def _by_label(rows: Rows) -> dict[str, list[Mapping[str, Any]]]:
     return {label: sorted(points, key=lambda row: row["retention"]) for label, points in labels.items()}
 
 
-def _line(number: int, label: str) -> dict[str, Any]:
+def line_style(number: int, label: str) -> dict[str, Any]:
+    """How a method's line is drawn, the same in every plot; controls are grey."""
     colour = GREY if label in (*CONTROLS, UNPRUNED, "blind") else COLOURS[number % len(COLOURS)]
     return {
         "color": colour,

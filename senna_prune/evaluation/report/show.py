@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from senna_prune.evaluation.report.kind_tables import TITLE, counts, notes, overview
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
 from senna_prune.evaluation.report.pivot import CAPTION as PIVOT_CAPTION
 from senna_prune.evaluation.report.pivot import pivot, pivot_terminal
@@ -30,6 +31,13 @@ def show_results(folder: RunFolder, console: Console) -> None:
     """For every convention: methods by retentions, the Pareto front of accuracy and time, and everything row by row;
     where the paper has the same rows, its ratios beside ours."""
     info, results, timing = folder.read_info(), folder.read_json("results.json"), folder.read_json("timing.json")
+    for group in results.get("kinds", []):
+        title = f"{info.name}: {TITLE}, convention {group['convention']}: {counts(group)}"
+        console.print(printable(title), highlight=False, markup=False)
+        rows = overview(group, intervals=False)
+        console.print(terminal_table("By kind of question", rows, tuple(rows[0])))
+        for note in notes(group):
+            console.print(note, highlight=False, markup=False)
     for group in results["groups"]:
         title = printable(f"{info.name}: {describe_group(group, results)}")
         for line in (title, PIVOT_CAPTION, LEGEND):
@@ -45,7 +53,7 @@ def show_results(folder: RunFolder, console: Console) -> None:
         if laid := table3_rows(group, info.shape):
             console.print(terminal_table("Beside the paper", laid, tuple(laid[0])))
             console.print(CAPTION, highlight=False, markup=False)
-    for note in NOTES:
+    for note in NOTES if results["groups"] else ():
         console.print(note, highlight=False, markup=False)
     console.print(printable(f"Files: {folder.path}"), highlight=False, markup=False, soft_wrap=True)
 

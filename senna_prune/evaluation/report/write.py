@@ -6,41 +6,37 @@ import json
 import os
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from senna_prune.config import ScoringConfig
 from senna_prune.errors import ConfigError, RunError
 from senna_prune.evaluation.report import plots
+from senna_prune.evaluation.report.breakdown_tables import breakdown_markdown, breakdowns_csv
 from senna_prune.evaluation.report.browser import Pictures, browser_data, choose_samples
+from senna_prune.evaluation.report.gallery import Failures, failures
+from senna_prune.evaluation.report.kind_plots import kind_plots
+from senna_prune.evaluation.report.kind_tables import kind_markdown, kinds_csv
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
 from senna_prune.evaluation.report.pivot import CAPTION as PIVOT_CAPTION
 from senna_prune.evaluation.report.pivot import LATEX_CAPTION, pivot, pivot_latex, pivot_markdown
+from senna_prune.evaluation.report.plots import Plot
+from senna_prune.evaluation.report.scene_page import scene_page
 from senna_prune.evaluation.report.show import describe_group
 from senna_prune.evaluation.report.table import FULL, NOTES, csv_text, markdown_table, table_rows
 from senna_prune.evaluation.report.text import markdown, printable
 from senna_prune.evaluation.run.records import UNPRUNED, Record
 from senna_prune.evaluation.run.run_folder import Lines, RunFolder, RunInfo
-from senna_prune.evaluation.score.latency import summarise_timing
-from senna_prune.evaluation.score.scoring import score
+from senna_prune.evaluation.score.latency import summarise_run
+from senna_prune.evaluation.score.results import all_scores
 from senna_prune.files import check_output, read_json, write_whole
+from senna_prune.task.labels import PLAN
 
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-@dataclass(frozen=True)
-class Plot:
-    """One figure: file name without ending, title, the figure, and whether it needs the page's whole width."""
-
-    name: str
-    title: str
-    figure: Figure
-    wide: bool = False
 
 
 def write_report(
@@ -88,24 +84,35 @@ def write_report(
     if protocol:
         scoring = replace(scoring, protocol=protocol)
     records = [record for record, _ in lines.values()]
-    results = score(records, info.conditions, info.shape, scoring, complete=info.status == "complete")
-    timing = summarise_timing({key: entry for key, (_, entry) in lines.items()}, info.conditions)
+    samples_of_run = folder.read_samples()
+    results = all_scores(records, samples_of_run, info, scoring, complete=info.status == "complete")
+    timing = summarise_run(lines, info.conditions)
+    lost = failures(samples_of_run, lines, info.conditions, results["protocol"])
     browser = {
         "appearance": read_appearance(folder, info),
         "layers": info.shape.layers,
         "conditions": [condition.id for condition in info.conditions],
         "preferred": _preferred(info, lines),
         "samples": browser_data(
-            choose_samples(folder.read_samples(), lines, samples), lines, info.conditions, pictures, results["protocol"]
+            choose_samples(samples_of_run, lines, samples, {entry["sample"] for entry in lost.shown}),
+            lines,
+            info.conditions,
+            pictures,
+            results["protocol"],
         ),
+        "failures": lost.shown,
     }
     drawn = [draw_plots(group, timing, lines, info) for group in results["groups"]]
-    for plot in (plot for group in drawn for plot in group):
+    by_kind = [kind_plots(group, info.shape.num_visual) for group in results.get("kinds", [])]
+    for plot in (plot for group in (*drawn, *by_kind) for plot in group):
         write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
     write_whole(out / "results.csv", csv_text(results, timing))
     write_whole(out / "results.tex", latex_report(info, results))
-    write_whole(out / "report.md", markdown_report(info, results, timing, drawn))
-    write_whole(out / "report.html", html_report(info, results, timing, drawn, browser))
+    if by_kind:
+        write_whole(out / "kinds.csv", kinds_csv(results))
+    write_whole(out / "breakdowns.csv", breakdowns_csv(results))
+    write_whole(out / "report.md", markdown_report(info, results, timing, drawn, by_kind))
+    write_whole(out / "report.html", html_report(info, results, timing, drawn, browser, by_kind, lost))
     return out / "report.html"
 
 
@@ -115,7 +122,7 @@ def draw_plots(group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines
     by_row: dict[str, list[Record]] = {}
     row_of = {condition.id: condition.row for condition in info.conditions}
     for record, _ in lines.values():
-        if record.trace and record.convention == group["convention"]:
+        if record.trace and record.kind == PLAN and record.convention == group["convention"]:
             by_row.setdefault(row_of[record.condition], []).append(record)
     drawn: list[Plot] = []
     budgeted = [row for row in rows if row["retention"] is not None]
@@ -148,10 +155,15 @@ def _middle(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def markdown_report(
-    info: RunInfo, results: Mapping[str, Any], timing: Mapping[str, Any], drawn: Sequence[Sequence[Plot]]
+    info: RunInfo,
+    results: Mapping[str, Any],
+    timing: Mapping[str, Any],
+    drawn: Sequence[Sequence[Plot]],
+    by_kind: Sequence[Sequence[Plot]] = (),
 ) -> str:
     """The report as Markdown."""
-    parts = [f"# {markdown(info.name)}\n"]
+    parts = [f"# {markdown(info.name)}\n", *kind_markdown(results)]
+    parts += [_figure(plot) for figures in by_kind for plot in figures]
     for group, figures in zip(results["groups"], drawn, strict=True):
         parts.append(f"{describe_group(group, results)}.\n")
         parts += [pivot_markdown(pivot(group)), f"{PIVOT_CAPTION}\n"]
@@ -163,7 +175,7 @@ def markdown_report(
             parts += ["## Beside the paper\n", f"{CAPTION}\n", markdown_table(laid, tuple(laid[0]))]
         parts += [_figure(plot) for plot in figures[1:]]
         parts += ["## As the released script prints it (unpruned)\n", f"```\n{_reference(group)}\n```\n"]
-    return "\n".join(parts)
+    return "\n".join([*parts, *breakdown_markdown(results)])
 
 
 def latex_report(info: RunInfo, results: Mapping[str, Any]) -> str:
@@ -185,6 +197,8 @@ def html_report(
     timing: Mapping[str, Any],
     drawn: Sequence[Sequence[Plot]],
     browser: Mapping[str, Any],
+    by_kind: Sequence[Sequence[Plot]],
+    lost: Failures,
 ) -> str:
     """The report as one page that loads nothing; `browser` is the data of its sample browser."""
     environment = jinja2.Environment(
@@ -210,6 +224,7 @@ def html_report(
             }
             for group, figures in zip(results["groups"], drawn, strict=True)
         ],
+        **scene_page(results, by_kind, lost),
         columns=FULL,
         notes=NOTES,
         caption=CAPTION,

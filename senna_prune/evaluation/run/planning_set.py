@@ -1,8 +1,9 @@
-"""The samples of a run: the planning questions of its sets, and whether their pictures are there."""
+"""The samples of a run: the questions of its sets that are asked, and whether their pictures are there."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +11,8 @@ from senna_prune.config import DataConfig
 from senna_prune.errors import ImageError, SampleError
 from senna_prune.evaluation.run.picture_reader import picture_paths
 from senna_prune.files import confined
-from senna_prune.task.answers import parse_answer
 from senna_prune.task.sample import PlanningSample, read_samples
+from senna_prune.task.truths import fault_of
 
 
 @dataclass(frozen=True)
@@ -19,38 +20,44 @@ class PlanningSet:
     """What a run evaluates.
 
     Attributes:
-        samples: planning questions in the order of the files.
-        left_out: number of samples of other kinds, which are not evaluated.
+        samples: questions of the kinds that are asked, in the order of the files.
+        left_out: number of samples of other kinds, by kind; they are not evaluated.
     """
 
     samples: list[PlanningSample]
-    left_out: int = 0
+    left_out: Counter[str]
 
 
 def planning_set(data: DataConfig, limit: int | None = None) -> PlanningSet:
-    """The planning questions of the sets (the first `limit` of each), under every camera order asked for.
+    """The questions of `data.kinds` (the first `limit` of each kind of each set), under every camera order asked for.
 
     Raises:
-        SampleError: a set is absent or broken, holds no planning question, a truth is no plan, or an image path leads
-            out of the image root.
+        SampleError: a set is absent or broken, holds no question of a kind that is asked, a truth is no answer to its
+            question, or an image path leads out of the image root.
     """
     samples: dict[str, PlanningSample] = {}
-    left_out = 0
+    left_out = Counter[str]()
     for path in data.planning_set:
         read = read_samples(path)
-        asked = [sample for sample in read if sample.kind == "plan"]
-        left_out += len(read) - len(asked)
-        for sample in asked[:limit]:
+        left_out.update(sample.kind for sample in read if sample.kind not in data.kinds)
+        taken = Counter[str]()
+        for sample in read:
+            if sample.kind not in data.kinds or taken[sample.kind] == limit:
+                continue
+            taken[sample.kind] += 1
             where = f"{path}, sample {sample.key}"
-            if not parse_answer(sample.answer).parsed:
-                raise SampleError(f"the answer {sample.answer!r} is no plan", where=where)
+            if fault := fault_of(sample.kind, sample.answer):
+                raise SampleError(f"the answer {sample.answer!r} {fault}", where=where)
             if sample.key in samples:
                 raise SampleError("the sample is in two planning sets", where=where)
             for image in sample.view_paths():
                 confined(data.image_root, image, SampleError)
             samples[sample.key] = sample
-    if not samples:
-        raise SampleError("no planning questions", where=", ".join(data.planning_set), hint="convert with --kinds plan")
+    if missing := [kind for kind in data.kinds if all(sample.kind != kind for sample in samples.values())]:
+        problem = f"no question of kind {missing[0]}"
+        raise SampleError(
+            problem, where=", ".join(data.planning_set), hint=f"convert with --kinds {','.join(data.kinds)}"
+        )
     chosen = list(samples.values())
     if data.camera_orders:
         # Images are stored by camera name, so their order can be chosen now. The command cannot: the question holds it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from senna_prune.evaluation.run.planning_set import PlanningSet
 from senna_prune.evaluation.run.records import Condition
 from senna_prune.evaluation.run.runner import Chunk, left_in
+from senna_prune.task.labels import PLAN
 
 
 def announce(
@@ -36,8 +38,12 @@ def announce(
         f"to do: {counted(left, 'decision')} ({total - left} done before) in {processes} process(es)",
         f"run folder: {folder}",
     ]
-    if chosen.left_out:
-        lines.insert(1, f"left out: {counted(chosen.left_out, 'sample')} of other kinds than plan")
+    kinds = Counter(sample.kind for sample in samples)
+    if set(kinds) != {PLAN}:
+        lines.insert(1, f"kinds: {listed(kinds)}")
+    if left_out := chosen.left_out:
+        others = f"{counted(left_out.total(), 'sample')} of other kinds than {', '.join(kinds)}"
+        lines.insert(1, f"left out: {others} ({listed(left_out)}; see data.kinds)")
     for line in lines:
         console.print(line, highlight=False, markup=False)
 
@@ -81,6 +87,11 @@ class Meter:
 def counted(number: int, noun: str) -> str:
     """`1 sample`, `2 samples`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def listed(counts: Counter[str]) -> str:
+    """`408 plan, 408 vru`."""
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def duration(seconds: float) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from senna_prune.errors import RunError
 from senna_prune.evaluation.run.typed_json import from_json
+from senna_prune.task.labels import KINDS, PLAN
 
 SCHEMA_VERSION = 1
 
@@ -101,6 +102,7 @@ class Record:
         sample: key of the planning sample. scene, convention, truth: of that sample.
         condition: id of the condition.
         error: type and message of what made the sample unusable.
+        kind: of the question, one of `KINDS`. The line of a plan leaves it out, as it always has.
     """
 
     sample: str
@@ -113,6 +115,7 @@ class Record:
     trace: Trace | None = None
     readout_positions: int = 0
     distribution: tuple[float, ...] | None = None
+    kind: str = PLAN
 
     @property
     def key(self) -> tuple[str, str]:
@@ -120,7 +123,10 @@ class Record:
 
     def to_dict(self) -> dict[str, Any]:
         # Not `asdict`, which copies every one of a trace's numbers.
-        return {"schema": SCHEMA_VERSION, **vars(self), "trace": vars(self.trace) if self.trace else None}
+        line = {"schema": SCHEMA_VERSION, **vars(self), "trace": vars(self.trace) if self.trace else None}
+        if self.kind == PLAN:
+            del line["kind"]
+        return line
 
     @classmethod
     def from_dict(cls, record: Any, where: str) -> Record:
@@ -129,6 +135,8 @@ class Record:
         if isinstance(values, dict) and (schema := values.pop("schema", None)) != SCHEMA_VERSION:
             raise RunError(f"schema version {schema!r}, expected {SCHEMA_VERSION}", where=where, hint=LINE_HINT)
         read = from_json(cls, values, where, LINE_HINT)
+        if read.kind not in KINDS:
+            raise RunError(f"unknown kind of question {read.kind[:40]!r}", where=where, hint=LINE_HINT)
         if (read.answer is None) == (read.error is None):
             raise RunError("a decision has either an answer or an error", where=where, hint=LINE_HINT)
         trace = read.trace

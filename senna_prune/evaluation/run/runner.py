@@ -64,11 +64,19 @@ def plan_of_work(
     for sample in samples:
         left = tuple(c for c in conditions if (line := done.get((sample.key, c.id))) is None or line[0].error)
         tasks.append(Task(sample, left, sample.token in recorded))
-    if batch_size > 1:
-        # Questions of similar length need the least padding. Their characters are close enough, and need no tokenizer.
-        tasks.sort(key=lambda task: len(task.sample.question))
-    chunks = [tuple(tasks[start : start + batch_size]) for start in range(0, len(tasks), batch_size)]
+    chunks: list[Chunk] = [(task,) for task in tasks] if batch_size == 1 else _batches(tasks, batch_size)
     return [chunk for chunk in chunks if left_in(chunk)]
+
+
+def _batches(tasks: list[Task], size: int) -> list[Chunk]:
+    """Chunks of one kind of question each, because each kind is read out in its own way.
+
+    Questions of similar length need the least padding. Their characters are close enough, and need no tokenizer.
+    """
+    of_kind: dict[str, list[Task]] = {}
+    for task in sorted(tasks, key=lambda task: len(task.sample.question)):
+        of_kind.setdefault(task.sample.kind, []).append(task)
+    return [tuple(group[start : start + size]) for group in of_kind.values() for start in range(0, len(group), size)]
 
 
 def left_in(chunk: Chunk) -> int:
@@ -212,6 +220,7 @@ def _record(
         trace=decision.trace if decision else None,
         readout_positions=decision.readout_positions if decision else 0,
         distribution=decision.distribution if decision else None,
+        kind=sample.kind,
     )
 
 

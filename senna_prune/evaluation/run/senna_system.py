@@ -23,12 +23,12 @@ from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
 from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.checkpoint import Checkpoint, checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.configuration import model_shape
-from senna_prune.planner.plan import EncodedFrame, LoadedFrame
+from senna_prune.planner.plan import EncodedFrame, LoadedFrame, Plan, Reply
 from senna_prune.planner.planner import Planner
 from senna_prune.pruning.budget import Accounting, Budget
 from senna_prune.pruning.pruner import Pruner
 from senna_prune.pruning.registry import make_pruner
-from senna_prune.task.labels import Readout
+from senna_prune.task.labels import PLAN, Readout
 from senna_prune.task.prompts import planning_prompt
 from senna_prune.task.sample import PlanningSample
 
@@ -114,33 +114,35 @@ class SennaSystem:
 
     def decide(self, encoded: Sequence[Encoded], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
         if condition.seed is None:
-            frames = [frame for _, frame in encoded]
-            return self._decide_together(frames, self._pruner(condition), depths)
+            return self._decide_together(encoded, self._pruner(condition), depths)
         # Every sample draws by its own seed, so each needs its own pruner.
         return [
             decision
-            for (sample, frame), wanted in zip(encoded, depths, strict=True)
-            for decision in self._decide_together([frame], self._pruner(condition, sample), [wanted])
+            for one, wanted in zip(encoded, depths, strict=True)
+            for decision in self._decide_together([one], self._pruner(condition, one[0]), [wanted])
         ]
 
-    def _decide_together(
-        self, frames: Sequence[EncodedFrame], pruner: Pruner, depths: Sequence[bool]
-    ) -> list[Decision]:
+    def _decide_together(self, encoded: Sequence[Encoded], pruner: Pruner, depths: Sequence[bool]) -> list[Decision]:
         device = self.planner.model.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        plans = self.planner.decide_batch(frames, pruner)
+        frames = [frame for _, frame in encoded]
+        answers = list[Plan | Reply]()
+        if encoded[0][0].kind == PLAN:  # those decided together are of one kind
+            answers += self.planner.decide_batch(frames, pruner)
+        else:
+            answers += self.planner.answer_batch(frames, pruner, self.config.readout.max_text_tokens)
         peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
         return [
             Decision(
-                answer=plan.text,
-                trace=plain_trace(plan.trace, wanted),
-                readout_positions=plan.readout_positions,
-                distribution=tuple(rounded(p) for p in plan.distribution.values()) if plan.distribution else None,
-                milliseconds=asdict(plan.timing),
+                answer=answer.text,
+                trace=plain_trace(answer.trace, wanted),
+                readout_positions=answer.readout_positions,
+                distribution=_distribution(answer),
+                milliseconds=asdict(answer.timing),
                 peak_bytes=peak,
             )
-            for plan, wanted in zip(plans, depths, strict=True)
+            for answer, wanted in zip(answers, depths, strict=True)
         ]
 
     def _pruner(self, condition: Condition, sample: PlanningSample | None = None) -> Pruner:
@@ -171,6 +173,12 @@ def naming(sample: PlanningSample) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(error.problem, where=f"sample {sample.key}", hint=error.hint) from error
+
+
+def _distribution(answer: Plan | Reply) -> tuple[float, ...] | None:
+    if isinstance(answer, Plan) and answer.distribution:
+        return tuple(rounded(p) for p in answer.distribution.values())
+    return None
 
 
 def sample_seed(seed: int, key: str) -> int:

@@ -8,8 +8,8 @@ from itertools import product
 from senna_prune.cost import ModelShape
 from senna_prune.errors import RunError
 from senna_prune.evaluation.run.records import UNPRUNED, Condition, Record, Trace
-from senna_prune.task.answers import parse_answer
 from senna_prune.task.labels import Convention
+from senna_prune.task.truths import fault_of
 
 CONVENTIONS = {Convention(*halves).name for halves in product(("corrected", "upstream"), repeat=2)}  # type: ignore[arg-type]
 HINT = "that line is damaged: delete it and run the same evaluation again"
@@ -40,8 +40,8 @@ def require_consistent(records: Iterable[Record], conditions: Sequence[Condition
 def _problem_of(record: Record, shape: ModelShape) -> str | None:
     if record.convention not in CONVENTIONS:
         return f"{record.convention!r} is no convention"
-    if not parse_answer(record.truth).parsed:
-        return f"the truth {record.truth!r} is no plan"
+    if fault := fault_of(record.kind, record.truth):
+        return f"the truth {record.truth!r} {fault}"
     if record.error is not None and "message" not in record.error:
         return "the error has no message"
     if record.readout_positions < 0:

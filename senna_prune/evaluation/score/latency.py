@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from senna_prune.evaluation.run.records import SCHEMA_VERSION, Condition
+from senna_prune.evaluation.run.records import SCHEMA_VERSION, Condition, Record
+from senna_prune.task.labels import PLAN
 
 
 def summarise_timing(
@@ -25,6 +26,23 @@ def summarise_timing(
         if entry.get("milliseconds"):
             rows.setdefault(row_of[condition], []).append(entry)
     return {"schema": SCHEMA_VERSION, "rows": {row: _summary(rows[row]) for row in row_of.values() if row in rows}}
+
+
+def summarise_run(
+    lines: Mapping[tuple[str, str], tuple[Record, Mapping[str, Any]]], conditions: Sequence[Condition]
+) -> dict[str, Any]:
+    """`timing.json`: the times of plans by row, and where other questions were asked too theirs by kind and row.
+
+    Args:
+        lines: record and timing by (sample key, condition id).
+        conditions: of the run.
+    """
+    of_kind: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {PLAN: {}}
+    for key, (record, entry) in lines.items():
+        of_kind.setdefault(record.kind, {})[key] = entry
+    plans = summarise_timing(of_kind.pop(PLAN), conditions)
+    others = {kind: summarise_timing(of_kind[kind], conditions)["rows"] for kind in sorted(of_kind)}
+    return {**plans, "kinds": others} if others else plans
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:

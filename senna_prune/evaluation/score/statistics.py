@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,11 +79,14 @@ class SceneBootstrap:
         scenes: scene of each sample key.
         resamples: number of bootstrap resamples.
         seed: of the resampling; the same seed gives the same intervals.
+        among: scenes to draw from, where other samples have more of them. With the same ones, the draws are the same.
     """
 
-    def __init__(self, scenes: Mapping[str, str], resamples: int, seed: int = 0) -> None:
+    def __init__(
+        self, scenes: Mapping[str, str], resamples: int, seed: int = 0, among: Iterable[str] | None = None
+    ) -> None:
         self.keys = sorted(scenes)
-        names = sorted(set(scenes.values()))
+        names = sorted(set(scenes.values() if among is None else among))
         number = {name: index for index, name in enumerate(names)}
         self._scene = np.array([number[scenes[key]] for key in self.keys])
         self._num_scenes = len(names)
@@ -92,26 +95,29 @@ class SceneBootstrap:
         self._weights = np.stack([np.bincount(row, minlength=len(names)) for row in draws]).astype(np.float64)
         self._sizes = self._weights @ np.bincount(self._scene, minlength=len(names))
 
-    def _resampled(self, values: Mapping[str, float]) -> NDArray[np.float64]:
+    def resampled(self, values: Mapping[str, float]) -> NDArray[np.float64]:
+        """Mean over samples in every resample, NaN where it holds none of them."""
         require_same_samples(values, dict.fromkeys(self.keys))
         sums = np.bincount(self._scene, weights=[values[key] for key in self.keys], minlength=self._num_scenes)
-        return np.asarray(self._weights @ sums / self._sizes)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(self._weights @ sums / self._sizes)
 
     def mean(self, values: Mapping[str, float]) -> Interval | None:
         """Interval of the mean over samples; None with fewer than two scenes, where nothing can be resampled."""
-        return self._percentiles(self._resampled(values))
+        return self.percentiles(self.resampled(values))
 
     def difference(self, first: Mapping[str, float], second: Mapping[str, float]) -> Interval | None:
         """Interval of mean(first) - mean(second)."""
-        return self._percentiles(self._resampled(first) - self._resampled(second))
+        return self.percentiles(self.resampled(first) - self.resampled(second))
 
     def ratio(self, first: Mapping[str, float], second: Mapping[str, float]) -> Interval | None:
         """Interval of mean(first) / mean(second); None where a resample leaves the denominator at 0."""
-        below = self._resampled(second)
-        return self._percentiles(self._resampled(first) / below) if below.all() else None
+        below = self.resampled(second)
+        return self.percentiles(self.resampled(first) / below) if below.all() else None
 
-    def _percentiles(self, resampled: NDArray[np.float64]) -> Interval | None:
-        if self._num_scenes < 2:
+    def percentiles(self, resampled: NDArray[np.float64]) -> Interval | None:
+        """Interval of what was computed from resamples, without those that are NaN; None with fewer than two scenes."""
+        if len(np.unique(self._scene)) < 2:
             return None
-        low, high = np.quantile(resampled, [ALPHA / 2, 1 - ALPHA / 2])
+        low, high = np.quantile(resampled[~np.isnan(resampled)], [ALPHA / 2, 1 - ALPHA / 2])
         return Interval(float(low), float(high))

@@ -13,7 +13,11 @@ function option(value, text) {
 }
 
 function unique(name) {
-  return [...new Set(data.samples.map((sample) => sample[name]))].sort();
+  return [...new Set(data.samples.map((sample) => sample[name]))].filter((value) => value).sort();
+}
+
+function brief(text) {
+  return text.length > 60 ? `${text.slice(0, 57)}...` : text;
 }
 
 // --- which samples -------------------------------------------------------------------------------------------------
@@ -22,10 +26,11 @@ function filter() {
   const before = at("sample").value;
   shown = data.samples.filter((sample) =>
     (!at("only-changed").checked || sample.changed) &&
-    (!at("only-wrong").checked || sample.answers.some((answer) => !answer.correct)) &&
+    (!at("only-wrong").checked || sample.answers.some((answer) => answer.correct === false)) &&
+    (!at("kind").value || sample.kind === at("kind").value) &&
     (!at("speed").value || sample.speed === at("speed").value) &&
     (!at("path").value || sample.path === at("path").value));
-  at("sample").replaceChildren(...shown.map((sample) => option(sample.key, `${sample.scene}  ${sample.truth}`)));
+  at("sample").replaceChildren(...shown.map((sample) => option(sample.key, `${sample.scene}  ${brief(sample.truth)}`)));
   if (shown.some((sample) => sample.key === before)) at("sample").value = before;
   at("count").textContent = `${shown.length} of ${data.samples.length} samples`;
   show();
@@ -65,7 +70,7 @@ function answerRow(answer) {
   const cells = [
     answer.condition,
     answer.error ?? answer.answer,
-    answer.correct ? "yes" : "no",
+    answer.correct === null ? "-" : answer.correct ? "yes" : "no",
     answer.changed ? "yes" : "no",
     mean === null ? "-" : mean.toFixed(1),
     answer.complexity === null ? "-" : answer.complexity.toPrecision(3),
@@ -73,7 +78,7 @@ function answerRow(answer) {
   cells.forEach((text, number) => {
     const cell = document.createElement(number ? "td" : "th");
     cell.textContent = text;
-    if (number === 2) cell.className = answer.correct ? "right" : "wrong";
+    if (number === 2 && answer.correct !== null) cell.className = answer.correct ? "right" : "wrong";
     row.append(cell);
   });
   return row;
@@ -111,12 +116,16 @@ function drawViews(sample) {
     : data.appearance
       ? "Which tokens were kept was not recorded for this sample (see kept_samples)."
       : "Kept tokens cannot be drawn: appearance.json is absent. Run the same evaluation again to write it.";
-  const order = [...sample.views.keys()].sort(
-    (a, b) => VIEW_ORDER.indexOf(sample.views[a].label) - VIEW_ORDER.indexOf(sample.views[b].label));
-  at("views").replaceChildren(...order.map((view) => figureOf(sample.views[view], depths && shares(depths, view, layer), turn)));
+  at("views").replaceChildren(...figuresOf(sample, depths, layer, () => turn === drawing));
 }
 
-function figureOf(view, share, turn) {
+function figuresOf(sample, depths, layer, wanted) {
+  const order = [...sample.views.keys()].sort(
+    (a, b) => VIEW_ORDER.indexOf(sample.views[a].label) - VIEW_ORDER.indexOf(sample.views[b].label));
+  return order.map((view) => figureOf(sample.views[view], depths && shares(depths, view, layer), wanted));
+}
+
+function figureOf(view, share, wanted) {
   const figure = document.createElement("figure");
   const caption = document.createElement("figcaption");
   caption.textContent = `${view.label} (${view.camera})`;
@@ -133,7 +142,7 @@ function figureOf(view, share, turn) {
   figure.append(canvas);
   const picture = new Image();
   picture.onload = () => {
-    if (turn !== drawing) return;
+    if (!wanted()) return;
     const context = canvas.getContext("2d");
     context.drawImage(picture, 0, 0);
     if (share) shade(context, share, width, height);
@@ -156,15 +165,49 @@ function shade(context, share, width, height) {
   });
 }
 
+// --- failures, each drawn when it is opened ----------------------------------------------------------------------------
+
+function failureOf(failure) {
+  const details = document.createElement("details");
+  const summary = document.createElement("summary");
+  summary.textContent = `${failure.condition}, ${failure.kind}, ${failure.scene}`;
+  details.append(summary);
+  for (const [name, text] of [["truth", failure.truth], ["unpruned", failure.unpruned], [failure.condition, failure.answer]]) {
+    const line = document.createElement("p");
+    line.textContent = `${name}: ${text}`;
+    if (name === failure.condition) line.className = "wrong";
+    details.append(line);
+  }
+  const views = document.createElement("div");
+  views.className = "views";
+  details.append(views);
+  details.addEventListener("toggle", () => {
+    if (!details.open || views.childElementCount) return;
+    const sample = data.samples.find((one) => one.key === failure.sample);
+    if (!sample) return views.append("Its pictures are not in this page (see --samples).");
+    const answer = sample.answers.find((one) => one.condition === failure.condition);
+    const depths = data.appearance && answer ? answer.depths : null;
+    views.append(...figuresOf(sample, depths, Math.floor(data.layers / 2), () => true));
+    if (!depths) details.append("Which tokens were kept was not recorded for this sample (see kept_samples).");
+  });
+  return details;
+}
+
+if (at("failure-list")) {
+  at("failure-list").append(...data.failures.map(failureOf));
+  if (data.failures.length) at("failure-list").firstElementChild.open = true;
+}
+
 // --- controls --------------------------------------------------------------------------------------------------------
 
+at("kind").append(...unique("kind").map((name) => option(name)));
 at("speed").append(...unique("speed").map((name) => option(name)));
 at("path").append(...unique("path").map((name) => option(name)));
 at("condition").append(...data.conditions.map((name) => option(name)));
 at("condition").value = data.preferred;
 at("layer").max = data.layers - 1;
 at("layer").value = 1;
-for (const id of ["only-changed", "only-wrong", "speed", "path"]) at(id).addEventListener("change", filter);
+for (const id of ["only-changed", "only-wrong", "kind", "speed", "path"]) at(id).addEventListener("change", filter);
 for (const id of ["sample", "condition"]) at(id).addEventListener("change", show);
 at("layer").addEventListener("input", show);
 at("previous").addEventListener("click", () => move(-1));
