@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
     from senna_prune.task.labels import Command, Path, Speed
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Budget": "senna_prune.pruning",

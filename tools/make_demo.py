@@ -1,64 +1,6 @@
-"""Make the bundled demo: `world` (pictures, tables, planning set), `train` (the driver), or `all`.
+"""Make the bundled demo: `senna-prune make-demo`."""
 
-    tools/make_demo.py all                        # reproduces data/demo: some three hours on two cores
-    tools/make_demo.py train --set num_scenes=2048 --work /elsewhere --out /somewhere/else
-
-A run that was cut off goes on from its last checkpoint when the same command is given again.
-"""
-
-from __future__ import annotations
-
-import argparse
-import os
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-
-from senna_prune.cli import guarded
-
-ROOT = Path(__file__).resolve().parents[1]
-MAX_THREADS = 1024
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("world", "train", "all"))
-    parser.add_argument("--out", type=Path, default=ROOT / "data" / "demo", help="the bundle")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "demo", help="pictures, checkpoints, log.jsonl")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of training and of rendering")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--set", action="append", default=[], metavar="key=value", help="a number of the recipe")
-    options = parser.parse_args(arguments)
-    if not 1 <= options.threads <= MAX_THREADS:
-        parser.error(f"argument --threads: {options.threads} is not between 1 and {MAX_THREADS}")
-
-    def make() -> None:
-        # Imported here, so that Ctrl-C while torch loads is one line too.
-        import torch
-
-        from senna_prune.demo.training.driver import RECORD, run_identity, save_driver, train_driver
-        from senna_prune.demo.training.loop import progress_bar
-        from senna_prune.demo.training.memory import keep_freed_memory
-        from senna_prune.demo.training.recipe import Recipe
-        from senna_prune.demo.world.bundle import make_bundle_world
-        from senna_prune.devices import find_device
-        from senna_prune.files import check_output
-
-        recipe = Recipe.with_overrides(options.set)
-        device = find_device(options.device, "--device")
-        if options.what in ("world", "all"):
-            with progress_bar() as progress:
-                task = progress.add_task("world", total=None, note="")
-                make_bundle_world(options.out, lambda done, all_: progress.update(task, completed=done, total=all_))
-        if options.what in ("train", "all"):
-            check_output(options.out / "model" / RECORD)
-            keep_freed_memory()
-            torch.set_num_threads(1)
-            model, processor = train_driver(recipe, options.work, options.threads, str(device))
-            save_driver(model, processor, options.out / "model", run_identity(recipe))
-
-    return guarded(make, "the same command goes on from the last checkpoint")
-
+from senna_prune.commands.make_demo import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

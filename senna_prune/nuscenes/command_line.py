@@ -29,7 +29,7 @@ TABLE_WIDTH = 105
 
 
 def parser() -> argparse.ArgumentParser:
-    result = argparse.ArgumentParser(prog="convert_nuscenes", description="Write the planning set of a nuScenes split.")
+    result = argparse.ArgumentParser(description="Write the planning set of a nuScenes split.")
     add = result.add_argument
     add("--dataroot", type=Path, help="folder that holds samples/ and the folder of tables")
     add("--version", help="folder of tables: v1.0-mini, v1.0-trainval, v1.0-test, ...")
@@ -89,7 +89,7 @@ def print_check(path: Path, image_root: Path | None) -> None:
 def _demand(options: Mapping[str, object], *names: str) -> None:
     for name in names:
         if options[name] is None:
-            raise ConfigError(f"--{name} is missing", where="convert_nuscenes", hint=f"pass --{name}")
+            raise ConfigError(f"--{name} is missing", where="convert", hint=f"pass --{name}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

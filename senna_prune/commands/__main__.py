@@ -1,0 +1,57 @@
+"""`senna-prune COMMAND ...`: the tools as subcommands; `python -m senna_prune.commands` is the same."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from senna_prune import __version__
+from senna_prune.cli import guarded
+from senna_prune.errors import ConfigError, nearest_of
+
+COMMANDS = {
+    "demo": ("evaluate", "evaluate the bundled demo: `eval` without arguments"),
+    "eval": ("evaluate", "evaluate pruned planning on a planning set"),
+    "convert": ("convert", "convert nuScenes tables to a planning set, or check one"),
+    "report": ("report", "write the report of a run: HTML, Markdown, CSV, LaTeX, plots"),
+    "rerun": ("rerun_export", "export a run for the Rerun viewer"),
+    "benchmark": ("benchmark", "time planning stage by stage"),
+    "import": ("import_checkpoint", "convert a released Senna checkpoint to this project's format"),
+    "make-demo": ("make_demo", "make the demo: render its world, train its driver"),
+}
+"""Module of this package and summary, by subcommand. A module is imported only when its command runs."""
+
+
+def usage() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: senna-prune COMMAND ...", "", *lines, "", "senna-prune COMMAND --help lists its options."]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns its exit status, 2 for an unknown one."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if words[0] == "--version":
+        print(f"senna-prune {__version__}")
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        return guarded(lambda: _unknown(name))
+    # argparse takes a command's name in its messages from here.
+    sys.argv = [f"senna-prune {name}", *rest]
+    tool = importlib.import_module(f"senna_prune.commands.{COMMANDS[name][0]}")
+    return int(tool.main())
+
+
+def _unknown(name: str) -> None:
+    raise ConfigError(f"unknown command {name!r}", where="senna-prune", hint=nearest_of(name, COMMANDS))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

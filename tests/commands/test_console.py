@@ -1,0 +1,107 @@
+"""The console command: it finds its subcommands, refuses others in one line, and works outside a checkout."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from senna_prune import __version__
+from senna_prune.commands.__main__ import COMMANDS, main
+from senna_prune.commands.bundled import PACKAGE, bundled
+from tests.conftest import ROOT
+
+
+def test_usage_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    for name, (module, summary) in COMMANDS.items():
+        assert f"  {name} " in shown and summary in shown
+        assert callable(importlib.import_module(f"senna_prune.commands.{module}").main)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"senna-prune {__version__}\n"
+
+
+def test_an_unknown_subcommand_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evall"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: senna-prune: unknown command 'evall'. Did you mean 'eval'?")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_the_subcommand(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["senna-prune"])
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--help"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: senna-prune {name} ")
+
+
+@pytest.mark.parametrize("tool", sorted(path.stem for path in (ROOT / "tools").glob("[a-z]*.py")))
+def test_every_tool_shares_its_code_with_a_subcommand(tool: str) -> None:
+    shared = importlib.import_module(f"tools.{tool}").main.__module__
+    assert shared.startswith("senna_prune.commands.")
+    assert shared.rpartition(".")[2] in {module for module, _ in COMMANDS.values()}
+
+
+def test_bundled_files_stand_in_for_missing_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert bundled("configs/demo.yaml") == PACKAGE / "configs" / "demo.yaml"
+    assert bundled("data/demo/model").is_dir()
+    assert bundled("data/absent") == Path("data/absent")
+    assert bundled("model") == Path("model"), "a user's own folder was taken for a part of the package"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "demo.yaml").touch()
+    assert bundled("configs/demo.yaml") == Path("configs/demo.yaml")
+
+
+def test_the_demo_runs_in_an_empty_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["senna-prune"])
+    assert main(["demo", "limit=1", "scoring.resamples=10", "output=run"]) == 0
+    assert "1 sample" in capsys.readouterr().out
+    assert (tmp_path / "run" / "decisions.jsonl").is_file()
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_configurations_and_demo_but_no_tools(tmp_path: Path) -> None:
+    """Built without isolation and without an index from a copy of the tracked files."""
+    pytest.importorskip("setuptools", minversion="68")
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode:
+        pytest.skip("no git checkout to list the files of")
+    source = tmp_path / "source"
+    for name in filter(None, listed.stdout.split("\0")):
+        if name.startswith("tests/") or not (ROOT / name).exists():
+            continue
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_symlink():
+            (source / name).symlink_to((ROOT / name).readlink())
+        elif (ROOT / name).is_file():
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", tmp_path]
+    done = subprocess.run([*command, source], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {name.split("/")[0] for name in names} == {"senna_prune", f"senna_prune-{__version__}.dist-info"}
+    assert "senna_prune/configs/demo.yaml" in names
+    assert "senna_prune/configs/benchmark/cpu_decoder.yaml" in names
+    assert "senna_prune/data/demo/model/model.safetensors" in names
+    assert "senna_prune/data/demo/planning_set.jsonl" in names
+    assert sum(name.endswith(".jpg") for name in names) >= 6
+    assert not any("v1.0-demo" in name for name in names), "conversion alone needs the tables"
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "senna_prune").rglob("*.py")}
+    assert modules <= names
