@@ -11,7 +11,7 @@ from rich.console import Console
 
 from senna_prune.config import EvaluationConfig, ScoringConfig
 from senna_prune.errors import RunError
-from senna_prune.evaluation.report.explain import explain
+from senna_prune.evaluation.report.explain import explain, explain_power
 from senna_prune.evaluation.report.show import show_results
 from senna_prune.evaluation.run.picture_reader import PictureReader
 from senna_prune.evaluation.run.planning_set import PlanningSet, planning_set, require_images
@@ -61,7 +61,9 @@ def evaluate(
     conditions = expand(config.pruning)
     schedules = {condition.id: system.resolve(condition, samples[0]) for condition in conditions}
     if explain_only:
-        explain(conditions, schedules, system.shape, console)
+        explain(conditions, schedules, system.shape, console, set(config.pruning.methods))
+        scenes = len({sample.scene for sample in samples})
+        explain_power(config.scoring.difference, len(samples), scenes, console)
         return None
     if config.scoring.on_error == "fail":
         require_images(samples, root)

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from senna_prune.evaluation.report import comparisons
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
 from senna_prune.evaluation.report.pivot import CAPTION as PIVOT_CAPTION
 from senna_prune.evaluation.report.pivot import pivot, pivot_terminal
@@ -42,6 +43,9 @@ def show_results(folder: RunFolder, console: Console) -> None:
             console.print(terminal_table("Fastest for their accuracy (Pareto front)", front, FRONT))
         columns = WIDE if console.width >= WIDE_COLUMNS else NARROW
         console.print(terminal_table("Every row", rows, columns))
+        if compared := comparisons.comparison_rows(group):
+            console.print(terminal_table("Every comparison", compared, comparisons.NARROW))
+            console.print(comparisons.CAPTION, highlight=False, markup=False)
         if laid := table3_rows(group, info.shape):
             console.print(terminal_table("Beside the paper", laid, tuple(laid[0])))
             console.print(CAPTION, highlight=False, markup=False)

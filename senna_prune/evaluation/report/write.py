@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from senna_prune.config import ScoringConfig
 from senna_prune.errors import ConfigError, RunError
-from senna_prune.evaluation.report import plots
+from senna_prune.evaluation.report import comparisons, plots
 from senna_prune.evaluation.report.browser import Pictures, browser_data, choose_samples
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
 from senna_prune.evaluation.report.pivot import CAPTION as PIVOT_CAPTION
@@ -159,6 +159,8 @@ def markdown_report(
             parts.append(_figure(plot))
         parts += ["## Every row\n", markdown_table(table_rows(group, timing), FULL)]
         parts += [f"{note}\n" for note in NOTES]
+        if compared := comparisons.comparison_rows(group):
+            parts += ["## Every comparison\n", f"{comparisons.CAPTION}\n", markdown_table(compared, comparisons.FULL)]
         if laid := table3_rows(group, info.shape):
             parts += ["## Beside the paper\n", f"{CAPTION}\n", markdown_table(laid, tuple(laid[0]))]
         parts += [_figure(plot) for plot in figures[1:]]
@@ -201,7 +203,7 @@ def html_report(
                 "table": table_rows(group, timing),
                 "paper": table3_rows(group, info.shape),
                 "classes": [(row["row"], row["classes"]) for row in group["rows"]],
-                "comparisons": [(row["row"], c) for row in group["rows"] for c in row["comparisons"]],
+                "comparisons": comparisons.comparison_rows(group),
                 "plots": [(plot, Markup(plots.to_svg(plot.figure, plot.title))) for plot in figures],
                 "reference": _reference(group),
                 "stages": [
@@ -211,6 +213,8 @@ def html_report(
             for group, figures in zip(results["groups"], drawn, strict=True)
         ],
         columns=FULL,
+        comparison_columns=comparisons.FULL,
+        comparison_caption=comparisons.CAPTION,
         notes=NOTES,
         caption=CAPTION,
         pivot_caption=PIVOT_CAPTION,

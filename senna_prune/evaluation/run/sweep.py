@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from senna_prune.config import PruningConfig, one_of
@@ -16,7 +17,8 @@ CONTROLS = (*UNBUDGETED, RANDOM, "uniform")
 
 
 def expand(pruning: PruningConfig) -> tuple[Condition, ...]:
-    """Methods x retentions x seeds, in the order given. `none` is always there, first: every ratio is to it.
+    """Methods x retentions x seeds, in the order given, then the controls that were not listed (`pruning.controls`).
+    `none` is always there, first: every ratio is to it.
 
     Raises:
         ConfigError: a condition is listed twice, a label cannot be shown, or options are given for a label without a
@@ -37,13 +39,35 @@ def expand(pruning: PruningConfig) -> tuple[Condition, ...]:
             one_of(label, sorted(known), "pruning.options")
     conditions: list[Condition] = []
     for label in [UNPRUNED, *(label for label in pruning.methods if label != UNPRUNED)]:
-        options: dict[str, Any] = dict(pruning.options.get(label, {}))
-        method = options.pop("method", label)
-        make_method(method, **options)  # refuses what it does not take before any work is done
-        seeds = pruning.seeds if "seed" in method_options(method) and "seed" not in options else [None]
-        retentions = [None] if method in UNBUDGETED else pruning.retentions
-        conditions += [Condition(label, method, r, seed, options) for r in retentions for seed in seeds]
+        conditions += _of_label(label, pruning.options.get(label, {}), pruning)
+    if pruning.controls:
+        conditions += _missing_controls(conditions, pruning)
     ids = [condition.id for condition in conditions]
     if twice := next((name for name in ids if ids.count(name) > 1), None):
         raise ConfigError(f"{twice!r} is listed twice", where="pruning", hint="list methods, retentions and seeds once")
     return tuple(conditions)
+
+
+def _of_label(label: str, given: Mapping[str, Any], pruning: PruningConfig) -> Iterator[Condition]:
+    options = dict(given)
+    method = options.pop("method", label)
+    resolved = vars(make_method(method, **options))  # refuses what it does not take before any work is done
+    seeds = pruning.seeds if "seed" in method_options(method) and "seed" not in options else [None]
+    for retention in [None] if method in UNBUDGETED else pruning.retentions:
+        for seed in seeds:
+            drawn = {} if seed is None else {"seed": seed}
+            yield Condition(label, method, retention, seed, options, resolved | drawn)
+
+
+def _missing_controls(conditions: Sequence[Condition], pruning: PruningConfig) -> Iterator[Condition]:
+    """`random` at every kind of positions that a listed method has and no listed `random` has."""
+    there = {condition.positions for condition in conditions if condition.is_random_control}
+    own = method_options(RANDOM)["positions"]
+    for positions in dict.fromkeys(c.positions for c in conditions if c.positions and c.method != RANDOM):
+        if positions in there:
+            continue
+        label = RANDOM if positions == own else f"{RANDOM}-{positions}"
+        if label in pruning.methods:
+            problem = f"{label!r} is the name of the control with {positions} positions"
+            raise ConfigError(problem, where="pruning", hint="choose another label, or set pruning.controls=false")
+        yield from _of_label(label, {"method": RANDOM, "positions": positions}, pruning)

@@ -89,15 +89,14 @@ def _score_group(
     # Wrong in every row alike, also in those that decided the sample before its picture failed.
     rows = _rows({key: _unanswered(group[key]) if key in failed else group[key] for key in keys}, conditions)
     outcomes = {row.name: row.outcomes(scoring.protocol) for row in rows}
-    bootstrap = SceneBootstrap(
-        {key: next(iter(group[key].values())).scene for key in keys}, scoring.resamples, scoring.seed
-    )
-    compared = compare(outcomes, {row.name: row.conditions for row in rows}, bootstrap)
+    scenes = {key: next(iter(group[key].values())).scene for key in keys}
+    bootstrap = SceneBootstrap(scenes, scoring.resamples, scoring.seed)
+    compared = compare(outcomes, {row.name: row.conditions for row in rows}, bootstrap, scenes)
     unpruned = next(row for row in rows if row.name == UNPRUNED)
     return {
         "samples": len(keys),
-        "scenes": len({next(iter(group[key].values())).scene for key in keys}),
-        "nuscenes_val": all(in_nuscenes_val(next(iter(group[key].values())).scene) for key in keys),
+        "scenes": len(set(scenes.values())),
+        "nuscenes_val": all(map(in_nuscenes_val, scenes.values())),
         "failed": len(failed),
         "first_failure": next((r.error for r in group[failed[0]].values() if r.error), None) if failed else None,
         "rows": [
@@ -153,6 +152,7 @@ def _score_row(
         "label": row.conditions[0].label if row.conditions else MAJORITY,
         "method": row.conditions[0].method if row.conditions else MAJORITY,
         "retention": row.conditions[0].retention if row.conditions else None,
+        "positions": row.conditions[0].positions if row.conditions else None,
         "seeds": seeds or None,
         "accuracy": accuracy,
         "accuracy_interval": _bounds(bootstrap.mean(own)),
