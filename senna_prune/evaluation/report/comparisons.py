@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from senna_prune.evaluation.report.table import hundredths
+from senna_prune.evaluation.report.table import hundredths, markdown_table
 from senna_prune.evaluation.score.power import POWER
 
 NARROW = ("method", "against", "difference [95 %]", "could detect", "supported")
@@ -34,6 +34,12 @@ def comparison_rows(group: Mapping[str, Any]) -> list[dict[str, str]]:
         for row in group["rows"]
         for comparison in row["comparisons"]
     ]
+
+
+def comparison_markdown(group: Mapping[str, Any]) -> list[str]:
+    """The table; nothing where nothing is compared."""
+    rows = comparison_rows(group)
+    return ["## Every comparison\n", f"{CAPTION}\n", markdown_table(rows, FULL)] if rows else []
 
 
 def signed_with_interval(comparison: Mapping[str, Any]) -> str:

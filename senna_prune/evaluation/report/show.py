@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from senna_prune.evaluation.report import comparisons
+from senna_prune.evaluation.report import adaptation, comparisons
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
 from senna_prune.evaluation.report.pivot import CAPTION as PIVOT_CAPTION
 from senna_prune.evaluation.report.pivot import pivot, pivot_terminal
@@ -36,6 +36,10 @@ def show_results(folder: RunFolder, console: Console) -> None:
         for line in (title, PIVOT_CAPTION, LEGEND):
             console.print(line, highlight=False, markup=False)
         console.print(pivot_terminal(pivot(group)))
+        if adapting := adaptation.adaptation_rows(group):
+            console.print(terminal_table(adaptation.TITLE, adapting, adaptation.COLUMNS))
+            for line in (adaptation.CAPTION, *map(printable, adaptation.warnings(group))):
+                console.print(line, highlight=False, markup=False)
         rows = table_rows(group, timing)
         measured = accuracy_and_time(group["rows"], timing)
         by_name = dict(zip((row["row"] for row in group["rows"]), rows, strict=True))

@@ -25,7 +25,7 @@ FULL = (
     *("speed % [95 %]", "path % [95 %]", "balanced %", "unparsed %", "loyalty %", "seeds"),
 )
 FRONT = ("method", "positions", "ms", "accuracy % [95 %]", "ratio %", "marks")
-NAMES = ("method", "against", "positions")
+NAMES = ("method", "against", "positions", "measure")
 """Columns of words; all others hold numbers, and only these may hold what a configuration made up."""
 WIDE_COLUMNS = 110
 """Terminal width from which `WIDE` fits."""
@@ -38,10 +38,16 @@ NOTES = (
     "Tokens in: visual tokens entering a layer, mean over layers; tokens after: the published habit. "
     "TFLOP: real FLOPs (two per multiply-accumulate) of a whole decision.",
 )
-OPPONENTS = {UNPRUNED: ("n", "unpruned"), RANDOM: ("r", RANDOM)}
+OPPONENTS = {
+    UNPRUNED: ("n", "unpruned"),
+    RANDOM: ("r", RANDOM),
+    "shuffled": ("s", "with shuffled complexity"),
+    "static": ("c", "with constant complexity"),
+}
 """Letter and words of every kind of row that a row is compared with."""
 LEGEND = (
-    f"Marks: n- worse than unpruned, n+ better; r- worse than {RANDOM} at the same retention and positions, r+ better."
+    f"Marks: n- worse than unpruned, n+ better; r- worse than {RANDOM} at the same retention and positions, r+ better; "
+    "s, c: than itself with another sample's complexity, with a constant one."
 )
 """Of the letters in the tables of the terminal, which have no room for words."""
 

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from senna_prune.config import ScoringConfig
 from senna_prune.errors import ConfigError, RunError
-from senna_prune.evaluation.report import comparisons, plots
+from senna_prune.evaluation.report import adaptation, comparisons, plots
 from senna_prune.evaluation.report.browser import Pictures, browser_data, choose_samples
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
 from senna_prune.evaluation.report.pivot import CAPTION as PIVOT_CAPTION
@@ -29,6 +29,7 @@ from senna_prune.evaluation.run.run_folder import Lines, RunFolder, RunInfo
 from senna_prune.evaluation.score.latency import summarise_timing
 from senna_prune.evaluation.score.scoring import score
 from senna_prune.files import check_output, read_json, write_whole
+from senna_prune.task.sample import PlanningSample
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -99,7 +100,8 @@ def write_report(
             choose_samples(folder.read_samples(), lines, samples), lines, info.conditions, pictures, results["protocol"]
         ),
     }
-    drawn = [draw_plots(group, timing, lines, info) for group in results["groups"]]
+    of_run = {sample.key: sample for sample in folder.read_samples()}
+    drawn = [draw_plots(group, timing, lines, info, of_run, results["protocol"]) for group in results["groups"]]
     for plot in (plot for group in drawn for plot in group):
         write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
     write_whole(out / "results.csv", csv_text(results, timing))
@@ -109,7 +111,14 @@ def write_report(
     return out / "report.html"
 
 
-def draw_plots(group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines, info: RunInfo) -> list[Plot]:
+def draw_plots(
+    group: Mapping[str, Any],
+    timing: Mapping[str, Any],
+    lines: Lines,
+    info: RunInfo,
+    samples: Mapping[str, PlanningSample],
+    protocol: str,
+) -> list[Plot]:
     """The plots of one convention, the most important first; those without data are left out."""
     rows, suffix = group["rows"], group["convention"].replace("=", "-").replace(",", "-")
     by_row: dict[str, list[Record]] = {}
@@ -124,11 +133,14 @@ def draw_plots(group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines
     if budgeted:
         figure = plots.accuracy_by_retention(rows, info.shape.num_visual)
         drawn.append(Plot("accuracy_by_retention", "Accuracy against retention", figure))
-    adaptive = [row for row in budgeted if row["cost"] and row["cost"]["complexity"]]
+    adaptive = [row for row in budgeted if row["adaptation"]]
     if adaptive:
         name = _middle(adaptive)["row"]
         curves = plots.retention_curves(by_row[name], info.shape.num_visual)
         drawn.append(Plot("retention_curves", f"Retention curves of {name}, one per sample", curves))
+        measure = _middle(adaptive)["adaptation"]["measure"]
+        complexity = adaptation.complexity_plots(by_row[name], samples, protocol, measure)
+        drawn.append(Plot("complexity", f"Complexity of the samples under {name}", complexity, wide=True))
     shown = [row["row"] for row in _one_retention(budgeted) if row["row"] in by_row]
     if shown:
         cameras = plots.tokens_per_camera({name: by_row[name] for name in shown}, info.shape.view_tokens)
@@ -157,10 +169,10 @@ def markdown_report(
         parts += [pivot_markdown(pivot(group)), f"{PIVOT_CAPTION}\n"]
         for plot in figures[:1]:
             parts.append(_figure(plot))
+        parts += adaptation.adaptation_markdown(group)
         parts += ["## Every row\n", markdown_table(table_rows(group, timing), FULL)]
         parts += [f"{note}\n" for note in NOTES]
-        if compared := comparisons.comparison_rows(group):
-            parts += ["## Every comparison\n", f"{comparisons.CAPTION}\n", markdown_table(compared, comparisons.FULL)]
+        parts += comparisons.comparison_markdown(group)
         if laid := table3_rows(group, info.shape):
             parts += ["## Beside the paper\n", f"{CAPTION}\n", markdown_table(laid, tuple(laid[0]))]
         parts += [_figure(plot) for plot in figures[1:]]
@@ -203,6 +215,8 @@ def html_report(
                 "table": table_rows(group, timing),
                 "paper": table3_rows(group, info.shape),
                 "classes": [(row["row"], row["classes"]) for row in group["rows"]],
+                "adaptation": adaptation.adaptation_rows(group),
+                "warnings": adaptation.warnings(group),
                 "comparisons": comparisons.comparison_rows(group),
                 "plots": [(plot, Markup(plots.to_svg(plot.figure, plot.title))) for plot in figures],
                 "reference": _reference(group),
@@ -213,6 +227,7 @@ def html_report(
             for group, figures in zip(results["groups"], drawn, strict=True)
         ],
         columns=FULL,
+        adaptation=adaptation,
         comparison_columns=comparisons.FULL,
         comparison_caption=comparisons.CAPTION,
         notes=NOTES,

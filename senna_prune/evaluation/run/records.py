@@ -45,7 +45,8 @@ class Condition:
     @property
     def positions(self) -> str | None:
         """What positions kept tokens have; None without a budget, where nothing is chosen, and where it is unknown."""
-        return None if self.retention is None else self.resolved.get("positions")
+        known = self.resolved.get("positions") if self.retention is not None else None
+        return known if known in ("original", "repacked") else None
 
     @property
     def is_random_control(self) -> bool:

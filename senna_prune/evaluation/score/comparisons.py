@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from senna_prune.evaluation.run.borrowed import control_of, lender_of
 from senna_prune.evaluation.run.records import RANDOM, UNPRUNED, Condition
 from senna_prune.evaluation.score.power import detectable
 from senna_prune.evaluation.score.statistics import ALPHA, McNemar, SceneBootstrap, holm, mcnemar, mean_outcome
@@ -18,7 +19,8 @@ def compare(
 ) -> dict[str, list[dict[str, Any]]]:
     """Every row against the unpruned model, and every method against random keeping at its own retention and kept
     positions: one family. Renumbering the kept tokens can cost as much as losing them, so rows of different positions
-    are never compared; the accounting is one for all rows of a run.
+    are never compared; the accounting is one for all rows of a run. A method whose schedule follows the sample is also
+    compared with its controls of adaptation.
 
     A difference counts as supported if its Holm-adjusted exact p-value is below 5 % *and* its scene-clustered interval
     leaves out 0: McNemar's test alone takes frames of one scene for independent. A row with several seeds is compared
@@ -70,7 +72,12 @@ def _opponents(row: str, conditions: Mapping[str, Sequence[Condition]]) -> list[
         for name, other in firsts.items()
         if other.is_random_control and (other.retention, other.positions) == (own.retention, own.positions)
     ]
-    return opponents + [(RANDOM, name) for name in alike[:1]]
+    opponents += [(RANDOM, name) for name in alike[:1]]
+    for name, other in firsts.items():
+        control = control_of(other)
+        if control is not None and lender_of(other, [own]):
+            opponents.append((control, name))
+    return opponents
 
 
 def _least_favourable(first: Sequence[Mapping[str, bool]], second: Sequence[Mapping[str, bool]]) -> McNemar:

@@ -10,6 +10,7 @@ from senna_prune.config import ScoringConfig
 from senna_prune.cost import ModelShape, decision_flops, kv_bytes
 from senna_prune.errors import RunError
 from senna_prune.evaluation.run.records import MAJORITY, SCHEMA_VERSION, UNPRUNED, Condition, Record
+from senna_prune.evaluation.score.adaptation import adaptation
 from senna_prune.evaluation.score.comparisons import compare
 from senna_prune.evaluation.score.consistency import require_consistent
 from senna_prune.evaluation.score.metrics import agree, is_correct, majority_answer, planning_metrics, read_plan
@@ -173,6 +174,7 @@ def _score_row(
             "summary": reference.summary(),
         },
         "cost": _cost(records, shape),
+        "adaptation": adaptation(row.conditions[0], [r.trace for r in records if r.trace]) if row.conditions else None,
     }
 
 
