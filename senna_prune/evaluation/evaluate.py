@@ -13,7 +13,7 @@ from senna_prune.config import EvaluationConfig, ScoringConfig
 from senna_prune.errors import RunError
 from senna_prune.evaluation.report.explain import explain, explain_power
 from senna_prune.evaluation.report.show import show_results
-from senna_prune.evaluation.run.borrowed import borrowed, stages
+from senna_prune.evaluation.run.borrowed import borrowed, stages, without_outdated
 from senna_prune.evaluation.run.picture_reader import PictureReader
 from senna_prune.evaluation.run.planning_set import planning_set, require_images
 from senna_prune.evaluation.run.processes import Processes
@@ -84,7 +84,8 @@ def evaluate(
             folder.claim(info, samples)
         processes.wait()
         decided = folder.read()
-        chunks = plan_of_work(samples, conditions, decided.lines, config.kept_samples, config.batch_size)
+        lines = without_outdated(decided.lines, borrowed(conditions, samples, decided.lines))
+        chunks = plan_of_work(samples, conditions, lines, config.kept_samples, config.batch_size)
         if processes.main:
             PictureReader(root, decided.pictures).require_unchanged(samples)
         # Nobody may write before everybody has read: the processes share out the work that they find left.
@@ -119,8 +120,10 @@ def _run(
 ) -> None:
     """Decide what is left of one stage, and wait until every process has."""
     decided = folder.read()
-    system.borrow(borrowed(info.conditions, samples, decided.lines))
-    chunks = plan_of_work(samples, stage, decided.lines, config.kept_samples, config.batch_size)
+    taken = borrowed(info.conditions, samples, decided.lines)
+    system.borrow(taken)
+    lines = without_outdated(decided.lines, taken)
+    chunks = plan_of_work(samples, stage, lines, config.kept_samples, config.batch_size)
     pictures = PictureReader(Path(config.data.image_root), decided.pictures)
     processes.wait()
     share = processes.share(chunks)

@@ -106,7 +106,7 @@ def terminal_table(title: str, rows: Sequence[Mapping[str, str]], columns: Seque
     """For the terminal."""
     table = Table(title=terminal(title), title_justify="left", box=SIMPLE, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="left" if column in NAMES or column == "marks" else "right")
+        table.add_column(column, overflow="fold", justify="left" if column in NAMES or column == "marks" else "right")
     for row in rows:
         table.add_row(*(terminal(row[column]) for column in columns))
     return table
@@ -161,6 +161,11 @@ def _numbers(group: Mapping[str, Any], row: Mapping[str, Any], timing: Mapping[s
     if cost := row["cost"]:
         numbers |= {name: cost[name] for name in ("tokens_entering", "tokens_after", "kv_bytes")}
         numbers |= {f"flops_{stage}": value for stage, value in cost["flops"].items()}
+    if found := row["adaptation"]:
+        names = ("min", "q1", "median", "q3", "max")
+        numbers |= {f"complexity_{name}": value for name, value in zip(names, found["complexity"], strict=True)}
+        low, high = found["slope"] or (None, None)
+        numbers |= {"slope_low": low, "slope_high": high, "clamped": found["clamped"], "spread": found["spread"]}
     for comparison in row["comparisons"]:
         other = comparison["kind"]
         low, high = comparison["difference_interval"] or (None, None)

@@ -134,11 +134,12 @@ def draw_plots(
         figure = plots.accuracy_by_retention(rows, info.shape.num_visual)
         drawn.append(Plot("accuracy_by_retention", "Accuracy against retention", figure))
     adaptive = [row for row in budgeted if row["adaptation"]]
+    adaptive = [row for row in adaptive if "mutual" in row["adaptation"]["measure"]] or adaptive
     if adaptive:
         name = _middle(adaptive)["row"]
-        curves = plots.retention_curves(by_row[name], info.shape.num_visual)
-        drawn.append(Plot("retention_curves", f"Retention curves of {name}, one per sample", curves))
         measure = _middle(adaptive)["adaptation"]["measure"]
+        curves = plots.retention_curves(by_row[name], info.shape.num_visual, measure)
+        drawn.append(Plot("retention_curves", f"Retention curves of {name}, one per sample", curves))
         complexity = adaptation.complexity_plots(by_row[name], samples, protocol, measure)
         drawn.append(Plot("complexity", f"Complexity of the samples under {name}", complexity, wide=True))
     shown = [row["row"] for row in _one_retention(budgeted) if row["row"] in by_row]

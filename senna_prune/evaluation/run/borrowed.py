@@ -87,6 +87,18 @@ def borrowed(
     return found
 
 
+def without_outdated(
+    lines: Mapping[tuple[str, str], tuple[Record, Any]], taken: Borrowed
+) -> dict[tuple[str, str], tuple[Record, Any]]:
+    """Lines but those decided with another complexity than the condition takes now: an unusable picture was repaired
+    since, and its sample has become one of the others."""
+    return {
+        key: (record, timing)
+        for key, (record, timing) in lines.items()
+        if record.trace is None or record.trace.complexity == taken.get(key, record.trace.complexity)
+    }
+
+
 def _complexity(lines: Mapping[tuple[str, str], tuple[Record, Any]], key: str, condition: str) -> float | None:
     record, _ = lines.get((key, condition), (None, None))
     return record.trace.complexity if record and record.trace else None

@@ -173,7 +173,7 @@ class SennaSystem:
             num_layers=self.shape.layers,
             num_heads=self.checkpoint.config.text_config.num_attention_heads,
             num_visual=self.shape.num_visual,
-            **condition.options | own,
+            **{**condition.options, **own},
         )
 
 

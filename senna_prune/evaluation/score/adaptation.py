@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def adaptation(condition: Condition, traces: Sequence[Trace]) -> dict[str, Any] 
     }
     k0, gamma, mode = (condition.resolved.get(name) for name in ("k0", "gamma", "slope"))
     if isinstance(k0, int | float) and isinstance(gamma, int | float) and mode in get_args(Slope):
-        slopes = [dynamic_slope(value, k0, gamma, mode) for value in values]
+        slopes = [dynamic_slope(value, k0, gamma, cast(Slope, mode)) for value in values]
         found |= {"slope": [min(slopes), max(slopes)], "clamped": sum(slope == 0 for slope in slopes) / len(slopes)}
         if found["clamped"] > MOST_CLAMPED:
             found["warning"] = (

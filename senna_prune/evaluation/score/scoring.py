@@ -188,13 +188,11 @@ def _cost(records: Sequence[Record], shape: ModelShape) -> dict[str, Any] | None
     if not traced:
         return None
     flops = [decision_flops(shape, trace.entering, trace.text, positions) for trace, positions in traced]
-    known = [trace.complexity for trace, _ in traced if trace.complexity is not None]
     return {
         "tokens_entering": _mean([sum(trace.entering) / len(trace.entering) for trace, _ in traced]),
         "tokens_after": _mean([sum(trace.after) / len(trace.after) for trace, _ in traced]),
         "flops": {stage: _mean([getattr(f, stage) for f in flops]) for stage in (*asdict(flops[0]), "total")},
         "kv_bytes": _mean([kv_bytes(shape, trace.entering, trace.text) for trace, _ in traced]),
-        "complexity": {"mean": _mean(known), "least": min(known), "most": max(known)} if known else None,
     }
 
 
