@@ -38,8 +38,12 @@ def adaptation_rows(group: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def warnings(group: Mapping[str, Any]) -> list[str]:
-    """What to say of rows that do not adapt."""
-    return [row["adaptation"]["warning"] for row in group["rows"] if row["adaptation"] and row["adaptation"]["warning"]]
+    """What to say of rows that do not adapt, once for all rows with the same reason."""
+    rows: dict[str, list[str]] = {}
+    for row in group["rows"]:
+        if row["adaptation"] and (reason := row["adaptation"]["warning"]):
+            rows.setdefault(reason, []).append(row["row"])
+    return [f"AutoPrune does not adapt here ({', '.join(names)}): {reason}" for reason, names in rows.items()]
 
 
 def adaptation_markdown(group: Mapping[str, Any]) -> list[str]:
@@ -116,8 +120,9 @@ def objects_near(samples: Any) -> Counter[str]:
 def _boxes(axes: Any, values: Mapping[str, Sequence[Any]], label: str) -> None:
     """A box per name, with every sample as a point beside its middle."""
     shown = {name: numbers for name, numbers in values.items() if numbers}
-    style = {"color": COLOURS[0]}
-    axes.boxplot(list(shown.values()), showfliers=False, medianprops=style, boxprops={"color": GREY})
+    grey = {"color": GREY}
+    lines: Any = {"boxprops": grey, "whiskerprops": grey, "capprops": grey, "medianprops": {"color": COLOURS[0]}}
+    axes.boxplot(list(shown.values()), showfliers=False, **lines)
     for place, numbers in enumerate(shown.values(), start=1):
         beside = place + 0.16 * np.cos(np.arange(len(numbers)) * 2.4)
         axes.scatter(beside, numbers, s=6, alpha=0.4, color=GREY)

@@ -141,7 +141,9 @@ def draw_plots(
         curves = plots.retention_curves(by_row[name], info.shape.num_visual, measure)
         drawn.append(Plot("retention_curves", f"Retention curves of {name}, one per sample", curves))
         complexity = adaptation.complexity_plots(by_row[name], samples, protocol, measure)
-        drawn.append(Plot("complexity", f"Complexity of the samples under {name}", complexity, wide=True))
+        drawn.append(
+            Plot("complexity", f"Complexity of the samples under {name}", complexity, wide=len(complexity.axes) > 1)
+        )
     shown = [row["row"] for row in _one_retention(budgeted) if row["row"] in by_row]
     if shown:
         cameras = plots.tokens_per_camera({name: by_row[name] for name in shown}, info.shape.view_tokens)

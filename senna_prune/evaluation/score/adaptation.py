@@ -48,9 +48,9 @@ def adaptation(condition: Condition, traces: Sequence[Trace]) -> dict[str, Any] 
         found |= {"slope": [min(slopes), max(slopes)], "clamped": sum(slope == 0 for slope in slopes) / len(slopes)}
         if found["clamped"] > MOST_CLAMPED:
             found["warning"] = (
-                f"AutoPrune does not adapt here: {100 * found['clamped']:.0f} % of the samples of {condition.row} have "
-                f"the same flat curve, because their {found['measure']} (median {found['complexity'][2]:.3g}) makes "
-                f"the slope {k0:g} - {gamma:g} I negative, and it is clamped to 0"
+                f"{100 * found['clamped']:.0f} % of the samples have the same flat curve, because their "
+                f"{found['measure']} (median {found['complexity'][2]:.3g}) makes the slope {k0:g} - {gamma:g} I "
+                "negative, and it is clamped to 0"
             )
     return found
 
