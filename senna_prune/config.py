@@ -78,6 +78,8 @@ class PruningConfig:
         accounting: `entering` meets the retention exactly; `published` leaves the counting to each method's own code.
         seeds: one run of every seeded method per seed.
         options: options by label; `method` in an entry names the label's method.
+        controls: add `random` at the kept positions of every method where it is not listed, so that like is compared
+            with like. Without it such a method is not compared with `random` at all.
     """
 
     methods: list[str] = field(default_factory=lambda: ["none", "autoprune"])
@@ -85,6 +87,7 @@ class PruningConfig:
     accounting: str = "entering"
     seeds: list[int] = field(default_factory=lambda: [0])
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
+    controls: bool = True
 
 
 @dataclass
@@ -107,12 +110,14 @@ class ScoringConfig:
             (`count_wrong`), or is left out for every method and reported (`skip_reported`).
         resamples: bootstrap resamples of scenes.
         seed: of the bootstrap.
+        difference: share of samples, e.g. 0.05; `--explain` says how many samples show a difference of that size.
     """
 
     protocol: str = "parsed"
     on_error: str = "fail"
     resamples: int = 2000
     seed: int = 0
+    difference: float = 0.05
 
 
 @dataclass
@@ -155,6 +160,9 @@ class EvaluationConfig:
                 raise ConfigError("the list is empty", where=key, hint="give at least one value")
         require_name(self.name, "name")
         require_shares(self.pruning.retentions, "pruning.retentions")
+        if not 0 < self.scoring.difference <= 1:
+            problem = f"{self.scoring.difference} is no difference of shares"
+            raise ConfigError(problem, where="scoring.difference", hint="use (0, 1]; 0.05 is 5 points")
         require_between("kept_samples", self.kept_samples, 0, None)
         require_between("limit", self.limit, 1, None)
         require_between("batch_size", self.batch_size, 1, 1024)

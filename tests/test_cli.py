@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 
 SLOW_IMPORTS = {
     "benchmark": [],
+    "calibrate": ["--out", "profile.json"],
     "eval_planning": [],
     "import_checkpoint": ["source", "destination"],
     "make_demo": ["train"],

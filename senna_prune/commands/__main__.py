@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": ("evaluate", "evaluate the bundled demo: `eval` without arguments"),
     "eval": ("evaluate", "evaluate pruned planning on a planning set"),
     "convert": ("convert", "convert nuScenes tables to a planning set, or check one"),
+    "calibrate": ("calibrate", "measure AutoPrune's complexity on unlabelled samples, write a profile"),
     "report": ("report", "write the report of a run: HTML, Markdown, CSV, LaTeX, plots"),
     "rerun": ("rerun_export", "export a run for the Rerun viewer"),
     "benchmark": ("benchmark", "time planning stage by stage"),

@@ -13,9 +13,13 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from senna_prune.cli import guarded
 from senna_prune.commands.bundled import bundled
+
+if TYPE_CHECKING:
+    from senna_prune.config import EvaluationConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,9 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(lambda: _evaluate(options))
 
 
+def load_evaluation(files: Sequence[Path] | None, overrides: Sequence[str]) -> EvaluationConfig:
+    """Settings of an evaluation; the demo's where no file is named. What is not here is taken from the package."""
+    from senna_prune.config import EvaluationConfig, load_config
+
+    config = load_config(EvaluationConfig, [bundled(file) for file in files or ["configs/demo.yaml"]], overrides)
+    sets, root = [str(bundled(path)) for path in config.data.planning_set], str(bundled(config.data.image_root))
+    config.data = replace(config.data, planning_set=sets, image_root=root)
+    config.model = replace(config.model, path=str(bundled(config.model.path)))
+    return config
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     # Imported here, so that Ctrl-C while they load is one line too.
-    from senna_prune.config import EvaluationConfig, as_yaml, load_config
+    from senna_prune.config import as_yaml
     from senna_prune.evaluation.evaluate import evaluate
     from senna_prune.evaluation.report.methods import show_methods
     from senna_prune.evaluation.run.senna_system import SennaSystem
@@ -46,11 +61,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     flags = {"pruning.methods": options.methods and f"[{options.methods}]", "limit": options.limit}
     flags |= {"output": options.output}
     overrides = [*options.overrides, *(f"{key}={value}" for key, value in flags.items() if value is not None)]
-    files = [bundled(file) for file in options.config or ["configs/demo.yaml"]]
-    config = load_config(EvaluationConfig, files, overrides)
-    sets, root = [str(bundled(path)) for path in config.data.planning_set], str(bundled(config.data.image_root))
-    config.data = replace(config.data, planning_set=sets, image_root=root)
-    config.model = replace(config.model, path=str(bundled(config.model.path)))
+    config = load_evaluation(options.config, overrides)
     if options.show_config:
         return print(as_yaml(config), end="")
     evaluate(config, SennaSystem(config), explain_only=options.explain, dry_run=options.dry_run)

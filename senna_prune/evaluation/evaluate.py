@@ -11,17 +11,19 @@ from rich.console import Console
 
 from senna_prune.config import EvaluationConfig, ScoringConfig
 from senna_prune.errors import RunError
-from senna_prune.evaluation.report.explain import explain
+from senna_prune.evaluation.report.explain import explain, explain_power
 from senna_prune.evaluation.report.kept_tokens import write_kept_tokens
 from senna_prune.evaluation.report.show import show_results
 from senna_prune.evaluation.report.text import printable
+from senna_prune.evaluation.run.borrowed import borrowed, stages, without_outdated
 from senna_prune.evaluation.run.picture_reader import PictureReader
-from senna_prune.evaluation.run.planning_set import PlanningSet, planning_set, require_images
+from senna_prune.evaluation.run.planning_set import planning_set, require_images
 from senna_prune.evaluation.run.processes import Processes
 from senna_prune.evaluation.run.progress import Meter, announce
+from senna_prune.evaluation.run.records import Condition
 from senna_prune.evaluation.run.run_folder import RunFolder, RunInfo
 from senna_prune.evaluation.run.run_key import run_key, short_digest
-from senna_prune.evaluation.run.runner import Chunk, left_in, plan_of_work, run_tasks
+from senna_prune.evaluation.run.runner import left_in, plan_of_work, run_tasks
 from senna_prune.evaluation.run.sweep import expand
 from senna_prune.evaluation.run.system import EvaluatedSystem
 from senna_prune.evaluation.score.latency import summarise_run
@@ -65,7 +67,9 @@ def evaluate(
     conditions = expand(config.pruning)
     schedules = {condition.id: system.resolve(condition, samples[0]) for condition in conditions}
     if explain_only:
-        explain(conditions, schedules, system.shape, console)
+        explain(conditions, schedules, system.shape, console, set(config.pruning.methods))
+        scenes = len({sample.scene for sample in samples})
+        explain_power(config.scoring.difference, len(samples), scenes, console)
         return None
     if config.scoring.on_error == "fail":
         require_images(samples, root)
@@ -84,14 +88,21 @@ def evaluate(
             folder.claim(info, samples)
         processes.wait()
         decided = folder.read()
-        chunks = plan_of_work(samples, conditions, decided.lines, config.kept_samples, config.batch_size)
-        pictures = PictureReader(root, decided.pictures)
+        lines = without_outdated(decided.lines, borrowed(conditions, samples, decided.lines))
+        chunks = plan_of_work(samples, conditions, lines, config.kept_samples, config.batch_size)
         if processes.main:
-            pictures.require_unchanged(samples)
+            PictureReader(root, decided.pictures).require_unchanged(samples)
         # Nobody may write before everybody has read: the processes share out the work that they find left.
         processes.wait()
         if chunks or folder.lacks_appearance():
-            _run(config, system, folder, info, chunks, processes, console, chosen, pictures)
+            if processes.main:
+                folder.write_info(info)
+                announce(console, chosen, conditions, chunks, processes.count, folder.path)
+            system.load()
+            if processes.main:
+                folder.write_appearance(system.appearance())
+            for stage in stages(conditions):
+                _run(config, system, folder, info, stage, samples, processes, console)
         processes.wait()
         if processes.main:
             finish(folder, info, samples, config.scoring)
@@ -108,18 +119,19 @@ def _run(
     system: EvaluatedSystem,
     folder: RunFolder,
     info: RunInfo,
-    chunks: Sequence[Chunk],
+    stage: Sequence[Condition],
+    samples: Sequence[PlanningSample],
     processes: Processes,
     console: Console,
-    chosen: PlanningSet,
-    pictures: PictureReader,
 ) -> None:
-    if processes.main:
-        folder.write_info(info)
-        announce(console, chosen, info.conditions, chunks, processes.count, folder.path)
-    system.load()
-    if processes.main:
-        folder.write_appearance(system.appearance())
+    """Decide what is left of one stage, and wait until every process has."""
+    decided = folder.read()
+    taken = borrowed(info.conditions, samples, decided.lines)
+    system.borrow(taken)
+    lines = without_outdated(decided.lines, taken)
+    chunks = plan_of_work(samples, stage, lines, config.kept_samples, config.batch_size)
+    pictures = PictureReader(Path(config.data.image_root), decided.pictures)
+    processes.wait()
     share = processes.share(chunks)
     counts = [left_in(chunk) for chunk in share]
     with (
@@ -130,6 +142,7 @@ def _run(
         spent = run_tasks(share, system, journal, pictures, fail_on_error=fail, advance=meter.advance)
     if processes.main:
         console.print(str(spent), highlight=False, markup=False)
+    processes.wait()
 
 
 def finish(folder: RunFolder, info: RunInfo, samples: Sequence[PlanningSample], scoring: ScoringConfig) -> None:

@@ -1,4 +1,5 @@
-"""Falling curves over depth in four shapes (AutoPrune, Table 4b), and the areas under them."""
+"""AutoPrune's numbers without torch: the slope that a complexity gives, falling curves over depth in four shapes (Table
+4b), and the areas under them."""
 
 from __future__ import annotations
 
@@ -6,9 +7,19 @@ import math
 from typing import Literal
 
 Shape = Literal["logistic", "tanh", "linear", "exponential"]
+Slope = Literal["linear", "linear_discrete", "logistic"]
 
 REFERENCE_LAYERS = 32
 """Depth that published parameters belong to; the linear curve is defined by its ends there."""
+
+
+def dynamic_slope(complexity: float, k0: float, gamma: float, mode: Slope = "linear") -> float:
+    """Eq. 8, k = k0 - gamma I, not below 0 as released; or the released alternatives: rounded to 0.05, or a rising
+    logistic of I that ignores k0 and gamma."""
+    if mode == "logistic":
+        return logistic(-1.35 * (complexity - 0.77))
+    slope = max(k0 - gamma * complexity, 0.0)
+    return round(slope / 0.05) * 0.05 if mode == "linear_discrete" else slope
 
 
 def curve(shape: Shape, depth: float, k: float, x0: float) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from senna_prune.config import EvaluationConfig
 from senna_prune.cost import ModelShape
 from senna_prune.errors import ImageError
+from senna_prune.evaluation.run.borrowed import borrows
 from senna_prune.evaluation.run.records import Condition, Decision, Trace
 from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
 from senna_prune.task.labels import CAMERAS, PLANS, plan_text
@@ -94,6 +95,9 @@ class DummySystem:
         paths = [[1 / 4 if patch // 4 == token else 0.0 for patch in range(16)] for token in range(4)]
         return Appearance(paths, padded=True)
 
+    def borrow(self, complexities: Mapping[tuple[str, str], float]) -> None:
+        self.borrowed = complexities
+
     def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> PlanningSample:
         self.prepared.append(sample.key)
         for path, picture in zip(sample.view_paths(), pictures, strict=True):
@@ -126,7 +130,7 @@ class DummySystem:
                 after=(*entering[1:], entering[-1]),
                 text=11,
                 per_view=tuple(tuple(n // 6 + (view < n % 6) for view in range(6)) for n in entering),
-                complexity=round(draw(sample.key), 6) if condition.method == "autoprune" else None,
+                complexity=self._complexity(sample, condition),
                 depths=tuple(sum(n > token for n in entering) for token in range(24)) if depths else None,
             ),
             readout_positions=5,
@@ -134,6 +138,11 @@ class DummySystem:
             distribution=tuple(round(0.05 + 1e-6 * draw(company, plan), 12) for plan in range(20)) if company else None,
             milliseconds={"preprocess": 1.0, "vision": 2.0, "prefill": 4.0 * draw(time.time()), "readout": 1.0},
         )
+
+    def _complexity(self, sample: PlanningSample, condition: Condition) -> float | None:
+        if borrows(condition):
+            return self.borrowed[sample.key, condition.id]
+        return round(draw(sample.key), 6) if condition.method == "autoprune" else None
 
     def _entering(self, condition: Condition) -> tuple[int, ...]:
         if condition.method in ("none", "blind"):

@@ -33,7 +33,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"data.image_root={work}/data",
         f"output={work}/run",
         "name=a report <of> sorts",
-        "pruning.methods=[autoprune,random,blind]",
+        "pruning.methods=[autoprune,random,blind,shuffled,static]",
+        "pruning.options.shuffled={method: autoprune, indicator: shuffled}",
+        "pruning.options.static={method: autoprune, indicator: static}",
         "pruning.retentions=[0.2,0.4]",
         "pruning.seeds=[0,1]",
         "scoring.resamples=50",
@@ -55,7 +57,14 @@ def page(run: Path) -> str:
 def test_files_are_there(run: Path) -> None:
     names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     assert {"report.html", "report.md", "results.csv", "results.tex"} <= names
-    plots = {"accuracy_by_retention", "accuracy_by_time", "retention_curves", "tokens_per_camera", "confusion"}
+    plots = {
+        "accuracy_by_retention",
+        "accuracy_by_time",
+        "retention_curves",
+        "tokens_per_camera",
+        "confusion",
+        "complexity",
+    }
     assert {f"plots/{name}_corrected.png" for name in plots} <= names
     for name in plots:
         with Image.open(run / "plots" / f"{name}_corrected.png") as picture:
@@ -82,8 +91,10 @@ def test_page_loads_nothing(run: Path) -> None:
 
 def test_page_holds_every_row_and_escapes_names(run: Path) -> None:
     text = page(run)
-    for label in ("majority", "none", "blind", "autoprune 20 %", "random 40 %"):
+    for label in ("majority", "none", "blind"):
         assert f'<th scope="row">{label}</th>' in text
+    for label in ("autoprune 20 %", "random 40 %"):
+        assert f'<th scope="row">{label}<small>repacked</small></th>' in text
     assert "a report &lt;of&gt; sorts" in text
     assert "<of>" not in text
 
@@ -92,6 +103,9 @@ def test_the_page_leads_with_methods_by_retentions(run: Path) -> None:
     text = page(run)
     assert text.index('class="pivot"') < text.index("Accuracy against measured time") < text.index('class="flat"')
     assert "worse than unpruned" in text
+    assert '<th scope="row">autoprune<small>repacked</small></th>' in text
+    for words in ("Does the retention curve follow the sample?", "gain over shuffled [95 %]", "could detect"):
+        assert words in text
     report = (run / "report.md").read_text(encoding="utf-8")
     assert report.index("| method | no retention | 20 % | 40 % |") < report.index("accuracy_by_time")
     assert (run / "results.tex").read_text(encoding="utf-8").count("toprule") == 1
@@ -135,7 +149,7 @@ def test_partial_run_says_so(run: Path, tmp_path: Path) -> None:
     )
     with pytest.raises(RunError, match="nothing is decided yet"):
         write_report(copy)
-    journal = [f'{{"record":{line}}}\n' for line in (run / "decisions.jsonl").read_text("utf-8").splitlines()[:40]]
+    journal = [f'{{"record":{line}}}\n' for line in (run / "decisions.jsonl").read_text("utf-8").splitlines()[:60]]
     (copy / "journal" / "process-000.jsonl").write_text("".join(journal) + '{"record":{"torn', encoding="utf-8")
     write_report(copy)
     assert "Partial run" in page(copy)
@@ -168,7 +182,7 @@ def browse(run: Path, tmp_path: Path, script: str, *flags: str) -> tuple[str, st
 
 
 MEASURE = """
-  const wide = [...document.querySelectorAll(".pivot, .flat")].map((table) => table.parentElement);
+  const wide = [...document.querySelectorAll(".pivot, .flat, .words")].map((table) => table.parentElement);
   document.body.dataset.over = document.documentElement.scrollWidth - innerWidth;
   document.body.dataset.cut = wide.filter((element) => element.scrollWidth > element.clientWidth).length;
   location.hash = "#classes-1";

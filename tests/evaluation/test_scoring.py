@@ -13,6 +13,7 @@ import pytest
 from senna_prune.config import ScoringConfig
 from senna_prune.cost import ModelShape, decision_flops, kv_bytes
 from senna_prune.errors import RunError
+from senna_prune.evaluation.report.comparisons import comparison_rows
 from senna_prune.evaluation.report.paper import TABLE3, table3_rows
 from senna_prune.evaluation.report.pivot import Cell, pivot, pivot_latex, pivot_markdown
 from senna_prune.evaluation.report.table import FULL, csv_text, markdown_table, table_rows
@@ -25,8 +26,8 @@ from senna_prune.evaluation.score.scoring import score
 from tests.evaluation.dummy import SHAPE
 
 NONE = Condition("none", "none")
-AUTO = Condition("autoprune", "autoprune", 0.25)
-RANDOM = [Condition("random", "random", 0.25, seed) for seed in (0, 1)]
+AUTO = Condition("autoprune", "autoprune", 0.25, resolved={"positions": "repacked"})
+RANDOM = [Condition("random", "random", 0.25, seed, resolved={"positions": "repacked"}) for seed in (0, 1)]
 CONDITIONS = [NONE, AUTO, *RANDOM]
 RIGHT, WRONG = "KEEP, STRAIGHT", "STOP, STRAIGHT"
 SCORING = ScoringConfig(resamples=200)
@@ -126,6 +127,45 @@ def test_clear_difference_is_marked_and_a_small_one_is_not() -> None:
     assert (table["none"]["marks"], table["none"]["supported"]) == ("", "")
 
 
+def test_a_method_is_compared_with_random_at_its_own_positions_alone() -> None:
+    """Against `random` at other positions the method looks far better; at its own it is as good."""
+    original = {"positions": "original"}
+    conditions = [
+        *CONDITIONS,
+        Condition("mine", "uniform", 0.25, options=original, resolved=original),
+        Condition("random-original", "random", 0.25, 0, original, original),
+    ]
+    answers = {
+        **{"none": "1" * 60, "autoprune@0.25": "1" * 60, "random@0.25#0": "0" * 60, "random@0.25#1": "0" * 60},
+        **{"mine@0.25": "1" * 40 + "0" * 20, "random-original@0.25#0": "0" + "1" * 40 + "0" * 19},
+    }
+    scored = score(records(answers), conditions, SHAPE, SCORING, complete=True)["groups"][0]
+    compared = {row["row"]: [c["to"] for c in row["comparisons"]] for row in scored["rows"]}
+    assert compared["mine@0.25"] == ["none", "random-original@0.25"]
+    assert compared["autoprune@0.25"] == ["none", "random@0.25"]
+    assert compared["random-original@0.25"] == ["none"]
+    table = {row["method"]: row for row in table_rows(scored, {"rows": {}})}
+    assert (table["mine 25 %"]["positions"], table["mine 25 %"]["marks"]) == ("original", "n-")
+    assert (table["autoprune 25 %"]["positions"], table["autoprune 25 %"]["marks"]) == ("repacked", "r+")
+    # Without its control, or where an older run does not say the positions, there is nothing to compare with.
+    alone = score(records({k: v for k, v in answers.items() if "-" not in k}), conditions[:-1], SHAPE, SCORING, True)
+    compared = {row["row"]: [c["to"] for c in row["comparisons"]] for row in alone["groups"][0]["rows"]}
+    assert compared["mine@0.25"] == ["none"]
+    old = [replace(condition, resolved={}) for condition in conditions]
+    scored = score(records(answers), old, SHAPE, SCORING, complete=True)["groups"][0]
+    assert all(c["to"] == "none" for row in scored["rows"] for c in row["comparisons"])
+
+
+def test_every_comparison_says_what_it_could_have_detected() -> None:
+    (to_none, _) = rows(LINES)["autoprune@0.25"]["comparisons"]
+    # Ten samples, each a scene, with one 1 and two -1: variance (3 - 10 * 0.1^2) / 9, but never below six of ten.
+    assert 2.8016 * (2.9 / 9 / 10) ** 0.5 < 0.6
+    assert to_none["detectable"] == 0.6
+    (row, *_) = [r for r in comparison_rows(group(LINES)) if r["method"] == "autoprune@0.25"]
+    assert (row["against"], row["could detect"], row["supported"]) == ("none", "60.0", "no")
+    assert row["difference [95 %]"].startswith("-10.0 [")
+
+
 def test_one_scene_supports_nothing() -> None:
     lines = [replace(record, scene="the only one") for record in LINES]
     table = rows(lines)
@@ -215,6 +255,8 @@ def test_published_ratios_stand_beside_ours() -> None:
     assert [row["method"] for row in laid] == ["autoprune"]
     assert laid[0]["ratio % published"] == "111.23"
     assert laid[0]["ratio % here [95 %]"].startswith("87.5 [")
+    # 3 of 10 samples change between right and wrong here: 2.80 * sqrt(0.3 / 178).
+    assert laid[0]["published could detect"] == "11.5"
     # Ratios of counts so small that each lies beside a multiple of 1/178.
     for published in (ratio for ratios in TABLE3.values() for ratio in ratios.values()):
         assert abs(published * 178 - round(published * 178)) < 0.05
@@ -242,10 +284,11 @@ def test_pivot_by_hand() -> None:
     table = pivot(group(LINES))
     assert table.columns == ("no retention", "25 %")
     assert list(table.rows) == ["majority", "none", "autoprune", "random"]
+    assert table.positions == {"majority": "", "none": "", "autoprune": "repacked", "random": "repacked"}
     assert table.rows["none"] == (Cell("80.0", "100.0", "", ""), None)
     assert table.rows["autoprune"] == (None, Cell("70.0", "87.5", "", ""))
-    assert "| autoprune |  | 70.0<br>87.5 |" in pivot_markdown(table)
-    assert "autoprune &  & 70.0 (87.5) \\\\" in pivot_latex(table, "a_b")
+    assert "| autoprune<br>repacked |  | 70.0<br>87.5 |" in pivot_markdown(table)
+    assert "autoprune (repacked) &  & 70.0 (87.5) \\\\" in pivot_latex(table, "a_b")
     assert "\\caption{a\\_b}" in pivot_latex(table, "a_b")
 
 
@@ -278,7 +321,7 @@ def test_csv_and_markdown_hold_every_row() -> None:
     assert low < difference < high
     text = markdown_table(table_rows(group(LINES), timing), FULL)
     assert text.count("\n") == 2 + 4
-    assert "| autoprune 25 % | 70.0 [" in text
+    assert "| autoprune 25 % | repacked | 70.0 [" in text
 
 
 def test_timing_percentiles_by_hand() -> None:

@@ -175,6 +175,20 @@ def test_corrupt_image_stops_the_run_by_default(data: Path, tmp_path: Path) -> N
     assert RunFolder(tmp_path / "run").read_info().status == "partial"
 
 
+def test_a_repaired_picture_changes_what_others_borrow(data: Path, tmp_path: Path) -> None:
+    """Its sample joins the mean, and another sample takes its complexity: both are decided anew."""
+    borrowing = ["pruning.methods=[autoprune,shuffled,static]", "scoring.on_error=count_wrong"]
+    borrowing += [f"pruning.options.{name}={{method: autoprune, indicator: {name}}}" for name in ("shuffled", "static")]
+    run(data, tmp_path / "whole", *borrowing)
+    (data / "images" / "token0002_CAM_FRONT.jpg").write_bytes(b"junk")
+    run(data, tmp_path / "run", *borrowing)
+    (data / "images" / "token0002_CAM_FRONT.jpg").write_bytes(b"picture")
+    system = run(data, tmp_path / "run", *borrowing)
+    # Six decisions of the sample itself, one shuffled and eleven static ones of others.
+    assert len(system.decided) == 6 + 1 + 11
+    assert result_files(tmp_path / "run") == result_files(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("policy", ["count_wrong", "skip_reported"])
 def test_error_rows_follow_the_policy_and_are_tried_again(data: Path, tmp_path: Path, policy: str) -> None:
     run(data, tmp_path / "whole", f"scoring.on_error={policy}")
@@ -206,11 +220,20 @@ def test_number_of_processes_may_change_between_tries(data: Path, tmp_path: Path
 
 
 def test_two_processes_give_the_files_of_one(data: Path, tmp_path: Path) -> None:
-    run(data, tmp_path / "one")
+    # `shuffled` takes what the other process measured: it must wait for it.
+    borrowing = ["pruning.methods=[shuffled,autoprune,random]"]
+    borrowing += ["pruning.options.shuffled={method: autoprune, indicator: shuffled}"]
+    run(data, tmp_path / "one", *borrowing)
     # `--multi_gpu` is accelerate's name for several processes; without CUDA they run on the CPU.
     launch = "-m accelerate.commands.launch --multi_gpu --num_processes 2 --num_machines 1 --mixed_precision no"
     command = [sys.executable, *launch.split(), "--dynamo_backend", "no", "-m", "tests.evaluation.run_dummy"]
-    given = [f"data.planning_set={data}/set.jsonl", f"data.image_root={data}", f"output={tmp_path / 'two'}", *METHODS]
+    given = [
+        f"data.planning_set={data}/set.jsonl",
+        f"data.image_root={data}",
+        f"output={tmp_path / 'two'}",
+        *METHODS,
+        *borrowing,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [*command, *given],

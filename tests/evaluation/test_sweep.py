@@ -42,6 +42,43 @@ def test_sweep_refuses_nonsense() -> None:
 
 
 @pytest.mark.parametrize(
+    ("methods", "added"),
+    [
+        (["autoprune"], ["random@0.25"]),  # repacked, as random's own default
+        (["fastv"], ["random-original@0.25"]),
+        (["fastv", "autoprune", "sparsevlm_v2"], ["random-original@0.25", "random@0.25"]),
+        (["random", "fastervlm"], []),
+        (["none", "blind"], []),
+        (["random", "uniform-original"], ["random-original@0.25"]),
+    ],
+)
+def test_random_is_added_at_the_positions_of_every_method(methods: list[str], added: list[str]) -> None:
+    options = {"uniform-original": {"method": "uniform", "positions": "original"}}
+    pruning = PruningConfig(methods=methods, seeds=[3, 4], options=options)
+    bare = expand(replace(pruning, controls=False))
+    conditions = expand(pruning)
+    assert conditions[: len(bare)] == bare
+    extra = conditions[len(bare) :]
+    assert [condition.id for condition in extra] == [f"{name}#{seed}" for name in added for seed in (3, 4)]
+    assert {condition.positions for condition in conditions} - {None} == {
+        condition.positions for condition in conditions if condition.is_random_control
+    } | {condition.positions for condition in bare if condition.method == "random"}
+
+
+def test_a_listed_random_with_other_options_is_no_control() -> None:
+    pruning = PruningConfig(methods=["front", "fastervlm"])
+    pruning.options = {"front": {"method": "random", "view_weights": [1, 0, 0, 0, 0, 0]}}
+    assert [condition.id for condition in expand(pruning)][-1] == "random@0.25#0"
+
+
+def test_the_name_of_an_added_control_is_taken() -> None:
+    pruning = PruningConfig(methods=["fastv", "random-original"], options={"random-original": {"method": "uniform"}})
+    with pytest.raises(ConfigError, match="'random-original' is the name of the control with original positions"):
+        expand(pruning)
+    assert len(expand(replace(pruning, controls=False))) == 3
+
+
+@pytest.mark.parametrize(
     "override",
     ["pruning.methods=[majority]", "pruning.options.none.method=autoprune", "pruning.options.random.method=uniform"],
 )

@@ -12,9 +12,9 @@ from scipy.integrate import quad
 
 from senna_prune.errors import PruningError
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.curve_shapes import Shape, curve, curve_area
+from senna_prune.pruning.curve_shapes import Shape, Slope, curve, curve_area, dynamic_slope
 from senna_prune.pruning.mergers import merged_count
-from senna_prune.pruning.methods.autoprune import Slope, dynamic_slope, simulate
+from senna_prune.pruning.methods.autoprune import simulate
 from tests.pruning.scenes import pruner
 
 SHAPES = get_args(Shape)

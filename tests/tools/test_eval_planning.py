@@ -83,16 +83,21 @@ def test_explain_runs_nothing(work: Path, capsys: pytest.CaptureFixture[str]) ->
         path.unlink()
     assert eval_planning.main(arguments(work, "--explain", "pruning.retentions=[0.25,0.5]")) == 0
     out = capsys.readouterr().out
-    for word in ("48 visual tokens (6 views x 8)", "autoprune@0.25", "autoprune@0.5", "KV MiB", "48 x4"):
+    for word in ("48 visual tokens (6 views x 8)", "autoprune@0.25", "autoprune@0.5", "KV MiB", "48 x4", "repacked"):
         assert word in out
+    assert "random@0.25: control added for the methods with its positions" in out
+    # By hand: 2.8016^2 * (0.2 - 0.05^2) / 0.05^2, and six samples of three.
+    assert "To detect a difference of 5 points (80 % power, 5 % level, paired; this set: 3 samples of 3 scenes)" in out
+    assert "needs 621 independent samples where only one method is right on 20 % of them" in out
+    assert "this set detects 200.0 points" in out
     assert not (work / "run").exists()
 
 
 def test_dry_run_runs_nothing(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert eval_planning.main(arguments(work, "--dry-run")) == 0
     out = capsys.readouterr().out
-    assert "3 samples of 3 scenes (corrected) x 2 conditions = 6 decisions" in out
-    assert "to do: 6 decisions (0 done before) in 1 process" in out
+    assert "3 samples of 3 scenes (corrected) x 3 conditions = 9 decisions" in out
+    assert "to do: 9 decisions (0 done before) in 1 process" in out
     assert not (work / "run").exists()
 
 

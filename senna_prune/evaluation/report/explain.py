@@ -1,16 +1,24 @@
-"""What every condition will do, before anything runs: tokens by layer and on average, FLOPs and cache."""
+"""What every condition will do, before anything runs: tokens by layer and on average, FLOPs and cache; and how many
+samples a wanted difference needs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from rich.console import Console
 from rich.table import Table
 
 from senna_prune.cost import ModelShape, decoder_flops, kv_bytes
 from senna_prune.evaluation.report.text import printable, terminal
-from senna_prune.evaluation.run.records import Condition
+from senna_prune.evaluation.run.progress import counted
+from senna_prune.evaluation.run.records import UNPRUNED, Condition
 from senna_prune.evaluation.run.system import ResolvedSchedule
+from senna_prune.evaluation.score.power import POWER, detectable_of, samples_needed
+from senna_prune.evaluation.score.statistics import ALPHA
+
+DISCORDANT = (0.1, 0.2, 0.3)
+"""Shares of samples that only one of two methods has right, for which needs are shown: pruning at 20 to 40 % changes so
+many on the demo."""
 
 
 def explain(
@@ -18,8 +26,9 @@ def explain(
     schedules: Mapping[str, ResolvedSchedule],
     shape: ModelShape,
     console: Console,
+    listed: Set[str],
 ) -> None:
-    """Print one row per table row; seeds share their schedule."""
+    """Print one row per table row; seeds share their schedule. Labels that are not `listed` were added as controls."""
     first = schedules[conditions[0].id]
     table = Table(
         title=f"{shape.num_visual} visual tokens ({shape.views} views x {shape.view_tokens}), "
@@ -27,6 +36,7 @@ def explain(
         title_justify="left",
     )
     table.add_column("method")
+    table.add_column("positions")
     for column in ("tokens in", "tokens after", "prefill TFLOP", "KV MiB"):
         table.add_column(column, justify="right")
     table.add_column("tokens entering layers 0, 1, ...", overflow="fold")
@@ -35,17 +45,48 @@ def explain(
         schedule = schedules[condition.id]
         table.add_row(
             terminal(condition.row),
+            condition.positions or "-",
             f"{_mean(schedule.entering):.1f}",
             f"{_mean(schedule.after):.1f}",
             f"{decoder_flops(shape, schedule.entering, schedule.text) / 1e12:.4g}",
             f"{kv_bytes(shape, schedule.entering, schedule.text) / 2**20:.4g}",
             run_lengths(schedule.entering),
         )
-        if remark := "; ".join(part for part in (schedule.parameter, schedule.note) if part):
+        added = "" if condition.label in {UNPRUNED, *listed} else "control added for the methods with its positions"
+        if remark := "; ".join(part for part in (added, schedule.parameter, schedule.note) if part):
             notes[condition.row] = remark
     console.print(table)
     for row, remark in notes.items():
         console.print(printable(f"  {row}: {remark}"), highlight=False, markup=False)
+
+
+def explain_power(difference: float, samples: int, scenes: int, console: Console) -> None:
+    """Print how many samples show a difference of two methods, and what the planning set at hand can show.
+
+    Args:
+        difference: wanted, as a share of the samples.
+        samples, scenes: of the planning set.
+    """
+    console.print(
+        f"To detect a difference of {100 * difference:g} points ({100 * POWER:.0f} % power, {100 * ALPHA:.0f} % level, "
+        f"paired; this set: {counted(samples, 'sample')} of {counted(scenes, 'scene')}):",
+        highlight=False,
+    )
+    for share in DISCORDANT:
+        needed = samples_needed(difference, share)
+        need = "cannot be" if needed is None else f"needs {counted(needed, 'independent sample')}"
+        console.print(
+            f"  {need} where only one method is right on {100 * share:.0f} % of them; "
+            f"this set detects {100 * detectable_of(samples, share):.1f} points there",
+            highlight=False,
+        )
+    if scenes < samples:
+        worst = f"{100 * detectable_of(scenes, DISCORDANT[1]):.1f} points at {100 * DISCORDANT[1]:.0f} %"
+        console.print(
+            "  Samples of one scene are alike and count for less; at worst a scene counts for one sample, and this "
+            f"set detects {worst}. Every comparison of the finished run states its own.",
+            highlight=False,
+        )
 
 
 def run_lengths(counts: Sequence[int]) -> str:

@@ -7,6 +7,8 @@ from typing import Any
 
 from senna_prune.cost import ModelShape
 from senna_prune.evaluation.report.table import hundredths, with_interval
+from senna_prune.evaluation.run.records import UNPRUNED
+from senna_prune.evaluation.score.power import POWER, detectable_of
 
 TABLE3: dict[str, dict[float, float]] = {
     "fastervlm": {0.2: 0.5505, 0.25: 0.5281, 0.3: 0.4719, 0.35: 0.4550, 0.4: 0.4943},
@@ -16,11 +18,16 @@ TABLE3: dict[str, dict[float, float]] = {
 }
 """AutoPrune paper, Table 3: planning accuracy relative to the unpruned model, by method and retention."""
 
+SAMPLES = 178
+"""What Table 3 rests on: every published ratio is a multiple of 1/178."""
+
 SENNA = (32, 6, 128)
 """Decoder layers, views and visual tokens per view of the model in the paper."""
 CAPTION = (
-    "Ratio to unpruned in %, here and as published (AutoPrune paper, Table 3: the released Senna, differences of a few "
-    "samples in 178, no intervals). The weights and the samples may be others than the paper's."
+    "Ratio to unpruned in %, here and as published (AutoPrune paper, Table 3: the released Senna, no intervals). Each "
+    f"published ratio is a multiple of 1/{SAMPLES}. Published could detect: the smallest difference from 100 % that "
+    f"{SAMPLES} paired samples find in {100 * POWER:.0f} % of all runs, if as many of them change between right and "
+    "wrong as here. The weights and the samples may be others than the paper's."
 )
 
 
@@ -36,12 +43,15 @@ def table3_rows(group: Mapping[str, Any], shape: ModelShape) -> list[dict[str, s
     for row in group["rows"]:
         published = TABLE3.get(row["method"], {}).get(row["retention"] or 0.0)
         if published is not None:
+            changed = next(c for c in row["comparisons"] if c["kind"] == UNPRUNED)
+            discordant = (changed["only_this"] + changed["only_other"]) / group["samples"]
             laid.append(
                 {
                     "method": row["label"],
                     "retention %": f"{100 * row['retention']:g}",
                     "ratio % here [95 %]": with_interval(row["ratio"], row["ratio_interval"]),
                     "ratio % published": hundredths(published, 2),
+                    "published could detect": hundredths(detectable_of(SAMPLES, discordant)),
                 }
             )
     return laid

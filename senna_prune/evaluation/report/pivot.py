@@ -35,10 +35,12 @@ class Pivot:
     Attributes:
         columns: heads of the columns behind the method's.
         rows: label -> a cell for every column, None where the run has none.
+        positions: label -> what positions kept tokens have, "" where nothing is chosen.
     """
 
     columns: tuple[str, ...]
     rows: dict[str, tuple[Cell | None, ...]]
+    positions: dict[str, str]
 
 
 def pivot(group: Mapping[str, Any]) -> Pivot:
@@ -55,6 +57,7 @@ def pivot(group: Mapping[str, Any]) -> Pivot:
     return Pivot(
         tuple(UNBUDGETED if share is None else f"{100 * share:g} %" for share in retentions),
         {label: tuple(given.get(share) for share in retentions) for label, given in cells.items()},
+        {row["label"]: row["positions"] or "" for row in group["rows"]},
     )
 
 
@@ -66,7 +69,7 @@ def pivot_terminal(table: Pivot) -> Table:
         shown.add_column(column, justify="right")
     for label, cells in table.rows.items():
         texts = [f"{cell.letters} {cell.accuracy}\n{cell.ratio}" if cell else "" for cell in cells]
-        shown.add_row(terminal(label), *texts)
+        shown.add_row(terminal(label).append(f"\n{table.positions[label]}"), *texts)
     return shown
 
 
@@ -75,7 +78,8 @@ def pivot_markdown(table: Pivot) -> str:
     lines = [f"| {' | '.join(('method', *table.columns))} |", f"|---|{'---:|' * len(table.columns)}"]
     for label, cells in table.rows.items():
         texts = [f"{c.accuracy}<br>{c.ratio}{f'<br>{c.verdicts}' if c.verdicts else ''}" if c else "" for c in cells]
-        lines.append(f"| {' | '.join((markdown(label), *texts))} |")
+        name = markdown(label) + (f"<br>{table.positions[label]}" if table.positions[label] else "")
+        lines.append(f"| {' | '.join((name, *texts))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -92,5 +96,6 @@ def pivot_latex(table: Pivot, caption: str) -> str:
     ]
     for label, cells in table.rows.items():
         texts = [f"{cell.accuracy} ({cell.ratio})" if cell else "" for cell in cells]
-        lines.append(f"{' & '.join((latex(label), *texts))} \\\\")
+        name = latex(label) + (f" ({table.positions[label]})" if table.positions[label] else "")
+        lines.append(f"{' & '.join((name, *texts))} \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"

@@ -127,9 +127,9 @@ def accuracy_by_time(rows: Rows, timing: Mapping[str, Any]) -> Figure:
 
 
 @mpl.rc_context(STYLE)
-def retention_curves(records: Sequence[Record], num_visual: int) -> Figure:
-    """One curve per sample: share of tokens entering each layer, coloured by the measured complexity (the paper's
-    Figure 2 on this data)."""
+def retention_curves(records: Sequence[Record], num_visual: int, measure: str) -> Figure:
+    """One curve per sample: share of tokens entering each layer, coloured by the complexity (the paper's Figure 2
+    on this data); `measure` names it."""
     figure, axes = new_figure(7.5, 4.2)
     step = -(-len(records) // MAX_CURVES)
     shown = sorted(records[::step], key=lambda record: record.trace.complexity)  # type: ignore[union-attr, arg-type, return-value]
@@ -140,7 +140,7 @@ def retention_curves(records: Sequence[Record], num_visual: int) -> Figure:
         shares = [100 * count / num_visual for count in record.trace.entering]  # type: ignore[union-attr]
         axes.plot(shares, color=colours(0.9 * scale(value)), linewidth=0.8, alpha=0.7)  # type: ignore[arg-type]
     bar = figure.colorbar(mpl.cm.ScalarMappable(scale, _cut(colours)), ax=axes)
-    bar.set_label("mutual information")
+    bar.set_label(measure)
     axes.set(xlabel="decoder layer", ylabel="visual tokens entering it, %", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure

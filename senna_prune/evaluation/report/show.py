@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from senna_prune.evaluation.report import adaptation, comparisons
 from senna_prune.evaluation.report.kind_tables import TITLE, counts, notes, overview
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
 from senna_prune.evaluation.report.pivot import CAPTION as PIVOT_CAPTION
@@ -43,6 +44,10 @@ def show_results(folder: RunFolder, console: Console) -> None:
         for line in (title, PIVOT_CAPTION, LEGEND):
             console.print(line, highlight=False, markup=False)
         console.print(pivot_terminal(pivot(group)))
+        if adapting := adaptation.adaptation_rows(group):
+            console.print(terminal_table(adaptation.TITLE, adapting, adaptation.COLUMNS))
+            for line in (adaptation.CAPTION, *map(printable, adaptation.warnings(group))):
+                console.print(line, highlight=False, markup=False)
         rows = table_rows(group, timing)
         measured = accuracy_and_time(group["rows"], timing)
         by_name = dict(zip((row["row"] for row in group["rows"]), rows, strict=True))
@@ -50,6 +55,9 @@ def show_results(folder: RunFolder, console: Console) -> None:
             console.print(terminal_table("Fastest for their accuracy (Pareto front)", front, FRONT))
         columns = WIDE if console.width >= WIDE_COLUMNS else NARROW
         console.print(terminal_table("Every row", rows, columns))
+        if compared := comparisons.comparison_rows(group):
+            console.print(terminal_table("Every comparison", compared, comparisons.NARROW))
+            console.print(comparisons.CAPTION, highlight=False, markup=False)
         if laid := table3_rows(group, info.shape):
             console.print(terminal_table("Beside the paper", laid, tuple(laid[0])))
             console.print(CAPTION, highlight=False, markup=False)

@@ -14,25 +14,41 @@ from senna_prune.evaluation.report.text import csv_cell, markdown, terminal
 from senna_prune.evaluation.run.records import RANDOM, UNPRUNED
 
 # Users ask which of the two counts a "retention" means, so both are shown.
-WIDE = ("method", "accuracy % [95 %]", "ratio % [95 %]", "tokens in", "tokens after", "TFLOP", "ms", "marks")
-NARROW = ("method", "accuracy % [95 %]", "ratio %", "tokens in", "tokens after", "TFLOP", "ms", "marks")
+WIDE = (
+    *("method", "positions", "accuracy % [95 %]", "ratio % [95 %]"),
+    *("tokens in", "tokens after", "TFLOP", "ms", "marks"),
+)
+NARROW = ("method", "positions", "accuracy % [95 %]", "ratio %", "tokens in", "tokens after", "ms", "marks")
 FULL = (
-    *("method", "accuracy % [95 %]", "ratio % [95 %]", "supported"),
+    *("method", "positions", "accuracy % [95 %]", "ratio % [95 %]", "supported"),
     *("tokens in", "tokens after", "TFLOP", "KV MiB", "ms", "ms p95"),
     *("speed % [95 %]", "path % [95 %]", "balanced %", "unparsed %", "loyalty %", "seeds"),
 )
-FRONT = ("method", "ms", "accuracy % [95 %]", "ratio %", "marks")
-WIDE_COLUMNS = 100
+FRONT = ("method", "positions", "ms", "accuracy % [95 %]", "ratio %", "marks")
+NAMES = ("method", "against", "positions", "measure")
+"""Columns of words; all others hold numbers, and only these may hold what a configuration made up."""
+WIDE_COLUMNS = 110
 """Terminal width from which `WIDE` fits."""
 
 NOTES = (
     f"Intervals: 95 %, bootstrap over scenes. A row is called better or worse than unpruned ({UNPRUNED}), or than "
-    f"{RANDOM} at the same retention, only where the data supports it: exact McNemar test, Holm-adjusted over the "
-    "table, and a scene-clustered interval without 0.",
+    f"{RANDOM} at the same retention and kept positions, only where the data supports it: exact McNemar test, "
+    "Holm-adjusted over the table, and a scene-clustered interval without 0. Rows of different positions are never "
+    "compared.",
     "Tokens in: visual tokens entering a layer, mean over layers; tokens after: the published habit. "
     "TFLOP: real FLOPs (two per multiply-accumulate) of a whole decision.",
 )
-LEGEND = f"Marks: n- worse than unpruned, n+ better; r- worse than {RANDOM} at the same retention, r+ better."
+OPPONENTS = {
+    UNPRUNED: ("n", "unpruned"),
+    RANDOM: ("r", RANDOM),
+    "shuffled": ("s", "with shuffled complexity"),
+    "static": ("c", "with constant complexity"),
+}
+"""Letter and words of every kind of row that a row is compared with."""
+LEGEND = (
+    f"Marks: n- worse than unpruned, n+ better; r- worse than {RANDOM} at the same retention and positions, r+ better; "
+    "s, c: than itself with another sample's complexity, with a constant one."
+)
 """Of the letters in the tables of the terminal, which have no room for words."""
 
 
@@ -50,6 +66,7 @@ def _cells(row: Mapping[str, Any], timing: Mapping[str, Any] | None) -> dict[str
     cost = row["cost"]
     cells = {
         "method": row["label"] if row["retention"] is None else f"{row['label']} {100 * row['retention']:g} %",
+        "positions": row["positions"] or "-",
         "accuracy %": hundredths(row["accuracy"]),
         "accuracy % [95 %]": with_interval(row["accuracy"], row["accuracy_interval"]),
         "ratio %": hundredths(row["ratio"]),
@@ -73,13 +90,13 @@ def _cells(row: Mapping[str, Any], timing: Mapping[str, Any] | None) -> dict[str
 def letters(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """`n- r+`: the differences that the data supports, as `LEGEND` explains them."""
     supported = [comparison for comparison in comparisons if comparison["supported"]]
-    return " ".join(f"{'n' if c['to'] == UNPRUNED else 'r'}{'+' if c['difference'] > 0 else '-'}" for c in supported)
+    return " ".join(f"{OPPONENTS[c['kind']][0]}{'+' if c['difference'] > 0 else '-'}" for c in supported)
 
 
 def verdicts(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """`worse than unpruned, better than random`: the differences that the data supports."""
     return ", ".join(
-        f"{'better' if c['difference'] > 0 else 'worse'} than {'unpruned' if c['to'] == UNPRUNED else RANDOM}"
+        f"{'better' if c['difference'] > 0 else 'worse'} than {OPPONENTS[c['kind']][1]}"
         for c in comparisons
         if c["supported"]
     )
@@ -89,7 +106,7 @@ def terminal_table(title: str, rows: Sequence[Mapping[str, str]], columns: Seque
     """For the terminal."""
     table = Table(title=terminal(title), title_justify="left", box=SIMPLE, pad_edge=False)
     for column in columns:
-        table.add_column(column, justify="left" if column in ("method", "marks") else "right")
+        table.add_column(column, overflow="fold", justify="left" if column in NAMES or column == "marks" else "right")
     for row in rows:
         table.add_row(*(terminal(row[column]) for column in columns))
     return table
@@ -98,9 +115,8 @@ def terminal_table(title: str, rows: Sequence[Mapping[str, str]], columns: Seque
 def markdown_table(rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
     """GitHub Markdown."""
     names = list(columns)
-    lines = [f"| {' | '.join(names)} |", f"|{'|'.join('---' if n == 'method' else '---:' for n in names)}|"]
-    # Only the method's name is not made by us.
-    cells = [[markdown(row[name]) if name == "method" else row[name] for name in names] for row in rows]
+    lines = [f"| {' | '.join(names)} |", f"|{'|'.join('---' if n in NAMES else '---:' for n in names)}|"]
+    cells = [[markdown(row[name]) if name in NAMES else row[name] for name in names] for row in rows]
     lines += [f"| {' | '.join(line)} |" for line in cells]
     return "\n".join(lines) + "\n"
 
@@ -134,7 +150,7 @@ def _numbers(group: Mapping[str, Any], row: Mapping[str, Any], timing: Mapping[s
     numbers: dict[str, Any] = {
         "convention": group["convention"],
         **{name: group[name] for name in ("samples", "scenes", "failed")},
-        **{name: row[name] for name in ("label", "method", "retention")},
+        **{name: row[name] for name in ("label", "method", "retention", "positions")},
         "seeds": len(row["seeds"] or []) or None,
         **{n: row[n] for n in ("accuracy", "ratio", "speed_accuracy", "path_accuracy", "balanced_accuracy")},
         **intervals,
@@ -145,10 +161,15 @@ def _numbers(group: Mapping[str, Any], row: Mapping[str, Any], timing: Mapping[s
     if cost := row["cost"]:
         numbers |= {name: cost[name] for name in ("tokens_entering", "tokens_after", "kv_bytes")}
         numbers |= {f"flops_{stage}": value for stage, value in cost["flops"].items()}
+    if found := row["adaptation"]:
+        names = ("min", "q1", "median", "q3", "max")
+        numbers |= {f"complexity_{name}": value for name, value in zip(names, found["complexity"], strict=True)}
+        low, high = found["slope"] or (None, None)
+        numbers |= {"slope_low": low, "slope_high": high, "clamped": found["clamped"], "spread": found["spread"]}
     for comparison in row["comparisons"]:
-        other = comparison["to"].partition("@")[0]
+        other = comparison["kind"]
         low, high = comparison["difference_interval"] or (None, None)
-        numbers |= {f"{n}_vs_{other}": comparison[n] for n in ("difference", "p", "p_holm", "supported")}
+        numbers |= {f"{n}_vs_{other}": comparison[n] for n in ("difference", "detectable", "p", "p_holm", "supported")}
         numbers |= {f"difference_low_vs_{other}": low, f"difference_high_vs_{other}": high}
     if timing:
         numbers |= {f"ms_p50_{stage}": value for stage, value in timing["p50"].items()}

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from senna_prune.config import ScoringConfig
 from senna_prune.errors import ConfigError, RunError
-from senna_prune.evaluation.report import plots
+from senna_prune.evaluation.report import adaptation, comparisons, plots
 from senna_prune.evaluation.report.breakdown_tables import breakdown_markdown, breakdowns_csv
 from senna_prune.evaluation.report.browser import Pictures, browser_data, choose_samples
 from senna_prune.evaluation.report.gallery import Failures, failures
@@ -35,6 +35,7 @@ from senna_prune.evaluation.score.latency import summarise_run
 from senna_prune.evaluation.score.results import all_scores
 from senna_prune.files import check_output, read_json, write_whole
 from senna_prune.task.labels import PLAN
+from senna_prune.task.sample import PlanningSample
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -102,7 +103,8 @@ def write_report(
         ),
         "failures": lost.shown,
     }
-    drawn = [draw_plots(group, timing, lines, info) for group in results["groups"]]
+    of_run = {sample.key: sample for sample in samples_of_run}
+    drawn = [draw_plots(group, timing, lines, info, of_run, results["protocol"]) for group in results["groups"]]
     by_kind = [kind_plots(group, info.shape.num_visual) for group in results.get("kinds", [])]
     for plot in (plot for group in (*drawn, *by_kind) for plot in group):
         write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
@@ -116,7 +118,14 @@ def write_report(
     return out / "report.html"
 
 
-def draw_plots(group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines, info: RunInfo) -> list[Plot]:
+def draw_plots(
+    group: Mapping[str, Any],
+    timing: Mapping[str, Any],
+    lines: Lines,
+    info: RunInfo,
+    samples: Mapping[str, PlanningSample],
+    protocol: str,
+) -> list[Plot]:
     """The plots of one convention, the most important first; those without data are left out."""
     rows, suffix = group["rows"], group["convention"].replace("=", "-").replace(",", "-")
     by_row: dict[str, list[Record]] = {}
@@ -131,11 +140,17 @@ def draw_plots(group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines
     if budgeted:
         figure = plots.accuracy_by_retention(rows, info.shape.num_visual)
         drawn.append(Plot("accuracy_by_retention", "Accuracy against retention", figure))
-    adaptive = [row for row in budgeted if row["cost"] and row["cost"]["complexity"]]
+    adaptive = [row for row in budgeted if row["adaptation"]]
+    adaptive = [row for row in adaptive if "mutual" in row["adaptation"]["measure"]] or adaptive
     if adaptive:
         name = _middle(adaptive)["row"]
-        curves = plots.retention_curves(by_row[name], info.shape.num_visual)
+        measure = _middle(adaptive)["adaptation"]["measure"]
+        curves = plots.retention_curves(by_row[name], info.shape.num_visual, measure)
         drawn.append(Plot("retention_curves", f"Retention curves of {name}, one per sample", curves))
+        complexity = adaptation.complexity_plots(by_row[name], samples, protocol, measure)
+        drawn.append(
+            Plot("complexity", f"Complexity of the samples under {name}", complexity, wide=len(complexity.axes) > 1)
+        )
     shown = [row["row"] for row in _one_retention(budgeted) if row["row"] in by_row]
     if shown:
         cameras = plots.tokens_per_camera({name: by_row[name] for name in shown}, info.shape.view_tokens)
@@ -169,8 +184,10 @@ def markdown_report(
         parts += [pivot_markdown(pivot(group)), f"{PIVOT_CAPTION}\n"]
         for plot in figures[:1]:
             parts.append(_figure(plot))
+        parts += adaptation.adaptation_markdown(group)
         parts += ["## Every row\n", markdown_table(table_rows(group, timing), FULL)]
         parts += [f"{note}\n" for note in NOTES]
+        parts += comparisons.comparison_markdown(group)
         if laid := table3_rows(group, info.shape):
             parts += ["## Beside the paper\n", f"{CAPTION}\n", markdown_table(laid, tuple(laid[0]))]
         parts += [_figure(plot) for plot in figures[1:]]
@@ -215,7 +232,9 @@ def html_report(
                 "table": table_rows(group, timing),
                 "paper": table3_rows(group, info.shape),
                 "classes": [(row["row"], row["classes"]) for row in group["rows"]],
-                "comparisons": [(row["row"], c) for row in group["rows"] for c in row["comparisons"]],
+                "adaptation": adaptation.adaptation_rows(group),
+                "warnings": adaptation.warnings(group),
+                "comparisons": comparisons.comparison_rows(group),
                 "plots": [(plot, Markup(plots.to_svg(plot.figure, plot.title))) for plot in figures],
                 "reference": _reference(group),
                 "stages": [
@@ -226,6 +245,9 @@ def html_report(
         ],
         **scene_page(results, by_kind, lost),
         columns=FULL,
+        adaptation=adaptation,
+        comparison_columns=comparisons.FULL,
+        comparison_caption=comparisons.CAPTION,
         notes=NOTES,
         caption=CAPTION,
         pivot_caption=PIVOT_CAPTION,

@@ -18,7 +18,7 @@ LINE_HINT = "delete that line and run the same evaluation again: the decision is
 UNPRUNED = "none"
 """The condition that every ratio, loyalty and difference compares with."""
 RANDOM = "random"
-"""The control that every method is compared with, at the method's own retention."""
+"""The control that every method is compared with, at the method's own retention and kept positions."""
 MAJORITY = "majority"
 """A row added by scoring: it always gives the most frequent answer of the samples that are scored."""
 
@@ -33,6 +33,7 @@ class Condition:
         retention: share of the visual tokens, None for methods without a budget.
         seed: None for methods without randomness.
         options: options of the method.
+        resolved: every option with its value, defaults included; empty in runs of versions that did not keep them.
     """
 
     label: str
@@ -40,6 +41,18 @@ class Condition:
     retention: float | None = None
     seed: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    resolved: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def positions(self) -> str | None:
+        """What positions kept tokens have; None without a budget, where nothing is chosen, and where it is unknown."""
+        known = self.resolved.get("positions") if self.retention is not None else None
+        return known if known in ("original", "repacked") else None
+
+    @property
+    def is_random_control(self) -> bool:
+        """Whether this is `random` with nothing changed but positions and seed."""
+        return self.method == RANDOM and set(self.options) <= {"positions", "seed"}
 
     @property
     def row(self) -> str:

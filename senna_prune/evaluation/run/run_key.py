@@ -13,6 +13,7 @@ from typing import Any
 import senna_prune
 from senna_prune.config import EvaluationConfig
 from senna_prune.errors import RunError
+from senna_prune.evaluation.run.calibration import OPTION, profiles_in_use
 from senna_prune.files import digest
 
 PATHS = ("output", "data.planning_set", "data.image_root", "model.path", "model.vision_tower")
@@ -43,9 +44,12 @@ def run_key(config: EvaluationConfig, checkpoint: str) -> dict[str, Any]:
 
     Raises:
         FileError: a planning set cannot be read.
+        ConfigError: a calibration was made for another checkpoint.
     """
     settings = {
-        name: value for name, value in flat(asdict(config)) if name not in PATHS and not name.startswith(PRESENTATION)
+        name: value
+        for name, value in flat(asdict(config))
+        if name not in PATHS and not name.startswith(PRESENTATION) and not _is_calibration(name)
     }
     return {
         **settings,
@@ -56,7 +60,13 @@ def run_key(config: EvaluationConfig, checkpoint: str) -> dict[str, Any]:
         "planning_set": [digest(path) for path in config.data.planning_set],
         "code": code_version(),
         **_outside_methods(config),
+        **profiles_in_use(config.pruning, checkpoint),
     }
+
+
+def _is_calibration(name: str) -> bool:
+    """A profile of a host is a path too, and enters the key by its digest."""
+    return name.startswith("pruning.options.") and name.endswith(f".{OPTION}")
 
 
 def _outside_methods(config: EvaluationConfig) -> dict[str, str]:

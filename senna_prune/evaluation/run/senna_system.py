@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -17,6 +17,7 @@ from senna_prune.cost import ModelShape
 from senna_prune.devices import find_device
 from senna_prune.engine.trace import SampleTrace
 from senna_prune.errors import InputError
+from senna_prune.evaluation.run.borrowed import borrows, control_of
 from senna_prune.evaluation.run.picture_reader import picture_paths
 from senna_prune.evaluation.run.records import Condition, Decision, Trace, rounded
 from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
@@ -34,6 +35,11 @@ from senna_prune.task.sample import PlanningSample
 
 TYPICAL_COMPLEXITY = 0.5
 """Used in place of a measured one, to show a schedule before any sample is seen."""
+WHOSE = {
+    None: "every sample gets its own",
+    "shuffled": "every sample takes another sample's",
+    "static": "all samples take their mean",
+}
 
 Encoded = tuple[PlanningSample, EncodedFrame]
 
@@ -49,6 +55,7 @@ class SennaSystem:
         self.config = config
         self._planner: Planner | None = None
         self._pruners: dict[str, Pruner] = {}
+        self._borrowed: Mapping[tuple[str, str], float] = {}
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -69,10 +76,11 @@ class SennaSystem:
         pruner = self._pruner(condition)
         with naming(sample):
             ids = self.checkpoint.processor.encode_prompt(planning_prompt(sample.question))
-        assumed = TYPICAL_COMPLEXITY if pruner.complexity else None
-        resolution = pruner.resolve(self.shape.num_visual, self.shape.layers, assumed)
+        given = condition.options.get("assumed")
+        assumed = TYPICAL_COMPLEXITY if pruner.complexity and given is None else None
+        resolution = pruner.resolve(self.shape.num_visual, self.shape.layers, given if assumed is None else assumed)
         tokens = resolution.plan.tokens
-        depends = f"shown for complexity {assumed:g}; every sample gets its own" if assumed is not None else ""
+        depends = f"shown for complexity {assumed:g}; {WHOSE[control_of(condition)]}" if assumed is not None else ""
         return ResolvedSchedule(
             entering=tokens[:-1],
             after=tokens[1:],
@@ -103,6 +111,9 @@ class SennaSystem:
         padded = self.planner.processor.image_aspect_ratio == "pad"
         return Appearance(adapter_paths(self.planner.model).tolist(), padded)
 
+    def borrow(self, complexities: Mapping[tuple[str, str], float]) -> None:
+        self._borrowed = complexities
+
     def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> tuple[PlanningSample, LoadedFrame]:
         names = [str(path) for path in picture_paths(sample, Path(self.config.data.image_root))]
         with naming(sample):
@@ -113,9 +124,9 @@ class SennaSystem:
         return [(sample, frame) for (sample, _), frame in zip(prepared, frames, strict=True)]
 
     def decide(self, encoded: Sequence[Encoded], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
-        if condition.seed is None:
+        if condition.seed is None and not borrows(condition):
             return self._decide_together(encoded, self._pruner(condition), depths)
-        # Every sample draws by its own seed, so each needs its own pruner.
+        # Every sample draws by its own seed or has a complexity of its own, so each needs its own pruner.
         return [
             decision
             for one, wanted in zip(encoded, depths, strict=True)
@@ -150,19 +161,21 @@ class SennaSystem:
             # A method's draw depends on its seed alone. With a seed per sample, it does not depend on what ran before.
             seed = sample_seed(condition.seed, sample.key) if sample else condition.seed
             return self._make_pruner(condition, seed=seed)
+        if borrows(condition):
+            taken = self._borrowed[sample.key, condition.id] if sample else TYPICAL_COMPLEXITY
+            return self._make_pruner(condition, assumed=taken)
         if condition.id not in self._pruners:
             self._pruners[condition.id] = self._make_pruner(condition)
         return self._pruners[condition.id]
 
-    def _make_pruner(self, condition: Condition, **seed: int) -> Pruner:
+    def _make_pruner(self, condition: Condition, **own: Any) -> Pruner:
         return make_pruner(
             condition.method,
             Budget.retention(condition.retention or 1.0, cast(Accounting, self.config.pruning.accounting)),
             num_layers=self.shape.layers,
             num_heads=self.checkpoint.config.text_config.num_attention_heads,
             num_visual=self.shape.num_visual,
-            **condition.options,
-            **seed,
+            **{**condition.options, **own},
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,6 +64,10 @@ class EvaluatedSystem(Protocol):
 
     def appearance(self) -> Appearance:
         """For pictures of kept tokens."""
+        ...
+
+    def borrow(self, complexities: Mapping[tuple[str, str], float]) -> None:
+        """Complexities, by sample key and condition id, for the conditions that do not measure their own."""
         ...
 
     def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> Any:

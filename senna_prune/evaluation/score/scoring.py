@@ -10,6 +10,7 @@ from senna_prune.config import ScoringConfig
 from senna_prune.cost import ModelShape, decision_flops, kv_bytes
 from senna_prune.errors import RunError
 from senna_prune.evaluation.run.records import MAJORITY, SCHEMA_VERSION, UNPRUNED, Condition, Record
+from senna_prune.evaluation.score.adaptation import adaptation
 from senna_prune.evaluation.score.comparisons import compare
 from senna_prune.evaluation.score.consistency import require_consistent
 from senna_prune.evaluation.score.metrics import agree, is_correct, majority_answer, planning_metrics, read_plan
@@ -89,15 +90,14 @@ def _score_group(
     # Wrong in every row alike, also in those that decided the sample before its picture failed.
     rows = _rows({key: _unanswered(group[key]) if key in failed else group[key] for key in keys}, conditions)
     outcomes = {row.name: row.outcomes(scoring.protocol) for row in rows}
-    bootstrap = SceneBootstrap(
-        {key: next(iter(group[key].values())).scene for key in keys}, scoring.resamples, scoring.seed
-    )
-    compared = compare(outcomes, {row.name: row.conditions for row in rows}, bootstrap)
+    scenes = {key: next(iter(group[key].values())).scene for key in keys}
+    bootstrap = SceneBootstrap(scenes, scoring.resamples, scoring.seed)
+    compared = compare(outcomes, {row.name: row.conditions for row in rows}, bootstrap, scenes)
     unpruned = next(row for row in rows if row.name == UNPRUNED)
     return {
         "samples": len(keys),
-        "scenes": len({next(iter(group[key].values())).scene for key in keys}),
-        "nuscenes_val": all(in_nuscenes_val(next(iter(group[key].values())).scene) for key in keys),
+        "scenes": len(set(scenes.values())),
+        "nuscenes_val": all(map(in_nuscenes_val, scenes.values())),
         "failed": len(failed),
         "first_failure": next((r.error for r in group[failed[0]].values() if r.error), None) if failed else None,
         "rows": [
@@ -153,6 +153,7 @@ def _score_row(
         "label": row.conditions[0].label if row.conditions else MAJORITY,
         "method": row.conditions[0].method if row.conditions else MAJORITY,
         "retention": row.conditions[0].retention if row.conditions else None,
+        "positions": row.conditions[0].positions if row.conditions else None,
         "seeds": seeds or None,
         "accuracy": accuracy,
         "accuracy_interval": _bounds(bootstrap.mean(own)),
@@ -173,6 +174,7 @@ def _score_row(
             "summary": reference.summary(),
         },
         "cost": _cost(records, shape),
+        "adaptation": adaptation(row.conditions[0], [r.trace for r in records if r.trace]) if row.conditions else None,
     }
 
 
@@ -186,13 +188,11 @@ def _cost(records: Sequence[Record], shape: ModelShape) -> dict[str, Any] | None
     if not traced:
         return None
     flops = [decision_flops(shape, trace.entering, trace.text, positions) for trace, positions in traced]
-    known = [trace.complexity for trace, _ in traced if trace.complexity is not None]
     return {
         "tokens_entering": _mean([sum(trace.entering) / len(trace.entering) for trace, _ in traced]),
         "tokens_after": _mean([sum(trace.after) / len(trace.after) for trace, _ in traced]),
         "flops": {stage: _mean([getattr(f, stage) for f in flops]) for stage in (*asdict(flops[0]), "total")},
         "kv_bytes": _mean([kv_bytes(shape, trace.entering, trace.text) for trace, _ in traced]),
-        "complexity": {"mean": _mean(known), "least": min(known), "most": max(known)} if known else None,
     }
 
 

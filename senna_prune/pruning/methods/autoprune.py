@@ -5,26 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.curve_shapes import REFERENCE_LAYERS, Shape, curve, curve_area, logistic
-from senna_prune.pruning.interface import EMBEDDINGS, TEXT_ATTENTION, VISION, LayerCounts, Observation, Scorer
+from senna_prune.pruning.complexities import MEASURED_LAYER, Assumed, Indicator, mutual_information
+from senna_prune.pruning.curve_shapes import REFERENCE_LAYERS, Shape, Slope, curve, curve_area, dynamic_slope
+from senna_prune.pruning.interface import TEXT_ATTENTION, VISION, Complexity, LayerCounts, Observation, Scorer
 from senna_prune.pruning.mergers import ClusterDropped, merged_count
 from senna_prune.pruning.method import Host, Method
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import BudgetedSchedule
 from senna_prune.pruning.scorers import MeanAttention, VisionAttention
 
-Slope = Literal["linear", "linear_discrete", "logistic"]
 REFERENCE_HEADS = 32
 PLATEAU = 0.75  # height of the released logistic
 CAP = 2.5  # the released code lets at most this multiple of the target through layer 0
-MEASURED_LAYER = 1  # its attention gives the complexity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +39,12 @@ class AutoPrune(Method):
         k0, gamma, x0: Eq. 8 at complexity I: slope of the curve k0 - gamma I, inflection at layer x0 of 32; published.
         beta: Eq. 8 of the paper variant. No value is published, and the sentence under the equation wants the opposite
             sign; ours has gamma's size. The released code uses x0 + k instead.
-        indicator: what measures complexity (Table 4a); "static" measures nothing.
+        indicator: what measures complexity (Table 4a). Two controls of adaptation measure nothing: an evaluation gives
+            every sample another sample's mutual information ("shuffled"), or all of them their mean ("static").
+        assumed: complexity that a control takes; null in an evaluation, which fills it in, and elsewhere 0.
+        shuffle_seed: decides which sample's complexity "shuffled" takes.
+        quantiles: of this host's complexity, which is then mapped onto the published range 0 to 2 before Eq. 8 (ours);
+            null: as it is, as published. In an evaluation `calibration` names a file of them (tools/calibrate.py).
         curve: its shape (Table 4b).
         slope: how complexity becomes the slope; "linear" is Eq. 8, the others are in the released code too.
         scaling: "reference" converts depth and heads to the published 32; "none" takes x0, k and the head sum as given.
@@ -53,11 +56,22 @@ class AutoPrune(Method):
     gamma: float = 0.2
     x0: float = 14.9
     beta: float = 0.2
-    indicator: Literal["mutual_information", "mean_attention", "cosine", "static"] = "mutual_information"
+    indicator: Literal["mutual_information", "mean_attention", "cosine", "static", "shuffled"] = "mutual_information"
+    assumed: float | None = None
+    shuffle_seed: int = 0
+    quantiles: tuple[float, ...] | None = None
     curve: Shape = "logistic"
     slope: Slope = "linear"
     scaling: Literal["reference", "none"] = "reference"
     positions: Positions = "repacked"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        control = self.indicator in ("static", "shuffled")
+        self.require(self.assumed is None or control, "assumed", "it with indicator static or shuffled only")
+        points = self.quantiles
+        ascending = points is None or (len(points) > 1 and all(a <= b for a, b in pairwise(points)))
+        self.require(ascending, "quantiles", "two or more numbers, ascending")
 
     def _scales(self, host: Host) -> tuple[float, float]:
         # One rule for decoders other than the published one: the curve is read at depth l * 32/L (so x0 scales with
@@ -73,11 +87,12 @@ class AutoPrune(Method):
     def scorer(self, host: Host) -> Scorer:
         return MeanAttention() if self.variant == "paper" else AutoPruneScore(self._scales(host)[1])
 
-    def complexity(self, host: Host) -> Indicator | None:
-        if self.indicator == "static":
-            return None
+    def complexity(self, host: Host) -> Complexity | None:
+        if self.indicator == "static" or self.indicator == "shuffled":
+            return None if self.assumed is None else Assumed(self.assumed)
         printed = self.indicator == "mutual_information" and self.variant == "paper"
-        return Indicator("printed_mutual_information" if printed else self.indicator, self._scales(host)[1])
+        kind = "printed_mutual_information" if printed else self.indicator
+        return Indicator(kind, self._scales(host)[1], self.quantiles or ())
 
     def merger(self, host: Host) -> ClusterDropped | None:
         return None if self.variant == "paper" else ClusterDropped()
@@ -104,77 +119,6 @@ class AutoPruneScore:
         information = mutual_information(observation.rows, observation.slots).sum()
         weight = information * self.head_scale / observation.rows.shape[1]
         return 0.3 * weight * mean + VisionAttention().score(observation)
-
-
-@dataclass(frozen=True)
-class Indicator:
-    """One number per sample that says how tightly the question binds to the scene; high = easy (prune early).
-
-    Attributes:
-        kind: "mutual_information": head sum, as released. "printed_mutual_information": head mean, since the paper
-            names no head. Of Table 4a, whose scaling is not published: "mean_attention", what a text row spends on
-            visual tokens, mean over heads and rows, in [0, 1]; "cosine", the mean cosine between text and visual input
-            embeddings, in [-1, 1].
-        scale: factor on the head sum, for another number of heads.
-    """
-
-    kind: Literal["mutual_information", "printed_mutual_information", "mean_attention", "cosine"]
-    scale: float = 1.0
-    layer: ClassVar[int] = MEASURED_LAYER
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """See `interface.Complexity`."""
-        return frozenset({EMBEDDINGS if self.kind == "cosine" else TEXT_ATTENTION})
-
-    def measure(self, observation: Observation) -> Tensor:
-        """See `interface.Complexity`."""
-        if self.kind == "cosine":
-            assert observation.text_embeddings is not None and observation.visual_embeddings is not None
-            text = F.normalize(observation.text_embeddings.float(), dim=-1).mean(0)
-            return text @ F.normalize(observation.visual_embeddings.float(), dim=-1).mean(0)
-        if self.kind == "mean_attention":
-            return observation.attention.float().sum(-1).mean()
-        if self.kind == "printed_mutual_information":
-            return printed_mutual_information(observation.attention).mean()
-        assert observation.rows is not None
-        return mutual_information(observation.rows, observation.slots).sum() * self.scale
-
-
-def mutual_information(attention: Tensor, columns: Tensor | None = None) -> Tensor:
-    """The released estimate per head, shape (heads,), float32, in bits: Eqs. 3 and 4 with base-2 logarithms, on rows
-    that are not renormalised over the visual tokens.
-
-    Args:
-        attention: softmax attention from text rows to visual columns, shape (heads, queries, n).
-        columns: which of the n columns are visual, if not all; cheaper than gathering them first.
-    """
-    rows, queries = attention.float(), attention.shape[1]
-    # The joint distribution is rows / queries; dividing sums instead of all of them saves a pass over the attention.
-    product = rows.sum(1, keepdim=True) / queries**2
-    terms = (rows / ((product + 1e-6) * queries)).clamp_(min=1e-6).log2_().mul_(rows).sum(1)
-    return (terms if columns is None else terms.index_select(-1, columns)).sum(-1) / queries
-
-
-def printed_mutual_information(attention: Tensor) -> Tensor:
-    """Eqs. 3 and 4 per head, shape (heads,), float32, in nats; rows are distributions over the visual tokens.
-
-    `attention` as for `mutual_information`.
-    """
-    conditional = attention.float()
-    conditional = conditional / conditional.sum(-1, keepdim=True).clamp(min=1e-12)
-    marginal = conditional.mean(1, keepdim=True)
-    ratio = torch.where(conditional > 0, conditional / marginal.clamp(min=1e-12), 1.0)
-    return (conditional * ratio.log()).sum((1, 2)) / attention.shape[1]
-
-
-def dynamic_slope(complexity: float, k0: float, gamma: float, mode: Slope = "linear") -> float:
-    """Eq. 8, k = k0 - gamma I, not below 0 as released; or the released alternatives: rounded to 0.05, or a rising
-    logistic of I that ignores k0 and gamma."""
-    if mode == "logistic":
-        return logistic(-1.35 * (complexity - 0.77))
-    slope = max(k0 - gamma * complexity, 0.0)
-    return round(slope / 0.05) * 0.05 if mode == "linear_discrete" else slope
 
 
 @dataclass(frozen=True)
