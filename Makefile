@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test test-portable style bench clean
+.PHONY: demo test test-portable test-conformance style bench clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: setup.cfg constraints.txt
@@ -38,6 +38,9 @@ test-portable: $(VENV)/.installed  ## the tests that compare numbers, on every i
 		test $$aten = native || set -- "$$@" ATEN_CPU_CAPABILITY=$$aten; \
 		echo "$$@"; env "$$@" $(PY) -m pytest -q $(NUMBERS) || exit 1; \
 	done; done; done
+
+test-conformance: $(VENV)/.installed  ## Senna under transformers' own model tests; the first run fetches their source
+	$(PY) -m pytest -q -o addopts= tests/conformance/senna_cases.py
 
 bench: $(VENV)/.installed  ## time pruning on the CPU decoder
 	$(PY) tools/benchmark.py --config configs/benchmark/cpu_decoder.yaml $(ARGS)

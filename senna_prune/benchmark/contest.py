@@ -216,7 +216,7 @@ def decision_cost(timed: TimedModel, one: Contestant, config: BenchmarkConfig) -
 
 def time_stages(config: BenchmarkConfig, timed: TimedModel, tick: Callable[[], None]) -> dict[str, Times]:
     """Everything before the decoder."""
-    actions: dict[str, Callable[[], Any]] = {"preprocess": timed.preprocess}
+    actions: dict[str, Callable[[], Any]] = {"preprocess": timed.preprocess} if timed.pictures else {}
     if timed.pixel_values is not None:
         patches = timed.see()[0]
         actions |= {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,12 +13,13 @@ import torch
 from torch import Tensor
 
 from senna_prune.benchmark.settings import MAX_POSITIONS, VIEWS, BenchmarkConfig, TimedModelConfig
+from senna_prune.cost import ModelShape
 from senna_prune.engine import PruneTrace, prune
 from senna_prune.engine.readout import AnswerTrie, score_answers
 from senna_prune.errors import ConfigError
 from senna_prune.hosts.senna import adapter_paths, senna_evidence
 from senna_prune.model.checkpoint import load_senna
-from senna_prune.model.configuration import SennaConfig
+from senna_prune.model.configuration import SennaConfig, model_shape
 from senna_prune.model.images import to_pixel_values
 from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImageFeatures
 from senna_prune.model.packed_linear import pack_linears
@@ -41,15 +43,15 @@ class TimedModel:
     Attributes:
         input_ids: one prompt with placeholders, (length,).
         pixel_values: (views, 3, H, W), or None for a model without a vision tower.
-        features: visual tokens and evidence of that frame.
+        features: visual tokens and evidence of that frame: `SennaImageFeatures` for Senna.
         trie: the 20 answers.
         pictures: the frame before preprocessing.
     """
 
-    model: SennaForConditionalGeneration
+    model: Any
     input_ids: Tensor
     pixel_values: Tensor | None
-    features: SennaImageFeatures
+    features: Any
     trie: AnswerTrie
     pictures: list[np.ndarray]
 
@@ -71,7 +73,11 @@ class TimedModel:
         ids = self.input_ids.cpu()
         return TokenLayout.from_ids(ids, self.config.image_token_id, self.config.num_view_tokens)
 
-    def inputs(self, batch: int = 1) -> dict[str, Tensor]:
+    def shape(self, dtype: torch.dtype) -> ModelShape:
+        """The numbers that decide its cost, when run in `dtype`."""
+        return model_shape(self.config, dtype)
+
+    def inputs(self, batch: int = 1) -> dict[str, Any]:
         """Arguments of `forward` and `generate` for the frame, repeated `batch` times."""
         return {
             "input_ids": self.input_ids.expand(batch, -1),
@@ -108,13 +114,12 @@ class TimedModel:
     @torch.inference_mode()
     def generate(self, pruner: Pruner | None, new_tokens: int) -> None:
         """A plan by transformers' own greedy `generate`."""
-        model: Any = self.model
         arguments = self.inputs() | {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
         if pruner is None:
-            model.generate(**arguments)
+            self.model.generate(**arguments)
             return
         with self.context(pruner):
-            model.generate(**arguments)
+            self.model.generate(**arguments)
 
     @torch.inference_mode()
     def one_pass(self, pruner: Pruner) -> None:
@@ -146,7 +151,7 @@ def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = Fa
     else:
         require_memory(config.host.parameters * dtype.itemsize, device)
         model = random_senna(config.host, device, dtype)
-        ids, trie = _random_prompt(model.config, config.host.text_tokens), _random_trie(model.config)
+        ids, trie = _random_prompt(model.config, config.host.text_tokens), random_trie(config.host.vocabulary)
     model = model.eval()
     if packed:
         pack_linears(model, model.model.img_adapter)
@@ -196,12 +201,19 @@ def random_senna(host: TimedModelConfig, device: torch.device, dtype: torch.dtyp
         num_view_tokens=host.view_tokens,
         vision_feature_layer=-2 if host.vision_layers else 0,
     )
+    return made_on(
+        device, dtype, lambda: SennaForConditionalGeneration._from_config(config, attn_implementation="sdpa")
+    )
+
+
+def made_on(device: torch.device, dtype: torch.dtype, make: Callable[[], Any]) -> Any:
+    """A module made where it will run, the same each time."""
     torch.manual_seed(0)
     default = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         with torch.device(device):
-            return SennaForConditionalGeneration._from_config(config, attn_implementation="sdpa")
+            return make()
     finally:
         torch.set_default_dtype(default)
 
@@ -229,7 +241,7 @@ def _random_prompt(config: SennaConfig, text_tokens: int) -> Tensor:
     return torch.cat([*parts, text[used:]])
 
 
-def _random_trie(config: SennaConfig) -> AnswerTrie:
+def random_trie(vocabulary: int) -> AnswerTrie:
     """The 20 answers with the branching and about the length they have under Llama's tokenizer."""
     numbers: dict[tuple[str, int], int] = {}
 
@@ -240,5 +252,5 @@ def _random_trie(config: SennaConfig) -> AnswerTrie:
     for speed, path in PLANS:
         tail, *rest = path.value.split("_")
         ids = [*spell(speed.value), 3, *spell(tail), *[i for word in rest for i in (*spell("_"), *spell(word))]]
-        answers.append([i % config.text_config.vocab_size for i in ids])
+        answers.append([i % vocabulary for i in ids])
     return AnswerTrie.build(answers)

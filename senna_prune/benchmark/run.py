@@ -21,13 +21,13 @@ from transformers.utils import is_flash_attn_2_available
 from senna_prune.benchmark.contest import Row, contestants, run_contest, stage_floors, throughput, time_stages
 from senna_prune.benchmark.floor import Hardware, measure_hardware
 from senna_prune.benchmark.models import build_model
+from senna_prune.benchmark.other_hosts import random_host
 from senna_prune.benchmark.profile import asked_milliseconds, profile_path, write_profile
 from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.benchmark.show import all_tables, draw_plans
 from senna_prune.devices import find_device
 from senna_prune.errors import ConfigError
 from senna_prune.files import check_output, write_json, write_whole
-from senna_prune.model.configuration import model_shape
 
 
 def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
@@ -51,9 +51,12 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
     hardware = measure_hardware(device, getattr(torch, config.dtype))
     console.print(f"measured: {hardware.flops / 1e12:.3g} TFLOP/s matmul, {hardware.bytes / 1e9:.3g} GB/s copy")
     with enough_memory():
-        plain = build_model(config, device)
+        if config.host.kind == "senna":
+            plain = build_model(config, device)
+        else:
+            plain = random_host(config.host, device, getattr(torch, config.dtype))
         packed = build_model(config, device, packed=True) if config.packed else None
-    shape = model_shape(plain.config, getattr(torch, config.dtype))
+    shape = plain.shape(getattr(torch, config.dtype))
     field, rounds = contestants(config, plain), config.warmup + config.repeats
     total = rounds * (2 * len(field) + (4 if plain.pixel_values is not None else 1) + len(config.batch_sizes))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -16,6 +16,7 @@ MAX_POSITIONS = 4096
 MIN_TEXT = 100
 """Shortest text around six views: a head, five labels and a question."""
 VIEWS = 6
+KINDS = ("senna", "llava_next", "qwen2_5_vl")
 MAX_THREADS = 1024
 
 
@@ -24,13 +25,15 @@ class TimedModelConfig:
     """The host model that is timed: a checkpoint, or random weights of a given shape.
 
     Attributes:
+        kind: `senna`; `llava_next` or `qwen2_5_vl`: a random decoder of that model behind one encoded image.
         checkpoint: folder of a Senna; None: random weights of the shape below (Senna-7B by default).
         layers, hidden, mlp, heads, vocabulary: decoder.
         vision_layers, vision_hidden, vision_mlp, vision_heads, image_size, patch: CLIP tower; 0 layers: none.
-        view_tokens: visual tokens per view; there are six views.
+        view_tokens: visual tokens per view; Senna has six views, the others one image.
         text_tokens: tokens of the prompt beside the visual ones.
     """
 
+    kind: str = "senna"
     checkpoint: str | None = None
     layers: int = 32
     hidden: int = 4096
@@ -47,9 +50,12 @@ class TimedModelConfig:
     text_tokens: int = 271
 
     def __post_init__(self) -> None:
+        one_of(self.kind, KINDS, "host.kind")
+        if self.checkpoint and self.kind != "senna":
+            raise ConfigError("only a Senna is timed from a checkpoint", where="host.checkpoint", hint="set kind=senna")
         for key, value in vars(self).items():
             least = {"vision_layers": 0, "vocabulary": 256}.get(key, 1)
-            if key != "checkpoint" and value < least:
+            if key not in ("kind", "checkpoint") and value < least:
                 raise ConfigError(f"{value} is less than {least}", where=f"host.{key}")
         for width, heads in (("hidden", "heads"), ("vision_hidden", "vision_heads")):
             # Half of a head's numbers are rotated against the other half.
@@ -58,10 +64,11 @@ class TimedModelConfig:
                 raise ConfigError(problem, where=f"host.{width}")
         if self.image_size < self.patch:
             raise ConfigError("the picture is smaller than a patch", where="host.image_size")
-        if self.view_tokens > (self.image_size // self.patch) ** 2:
+        views = VIEWS if self.kind == "senna" else 1
+        if self.kind == "senna" and self.view_tokens > (self.image_size // self.patch) ** 2:
             raise ConfigError("there are more visual tokens than patches", where="host.view_tokens")
-        if not MIN_TEXT <= self.text_tokens <= MAX_POSITIONS - VIEWS * self.view_tokens:
-            problem = f"{self.text_tokens} and {VIEWS} x {self.view_tokens} visual tokens are no prompt"
+        if not MIN_TEXT <= self.text_tokens <= MAX_POSITIONS - views * self.view_tokens:
+            problem = f"{self.text_tokens} and {views} x {self.view_tokens} visual tokens are no prompt"
             hint = f"use {MIN_TEXT} text tokens or more, and {MAX_POSITIONS} tokens in all at most"
             raise ConfigError(problem, where="host.text_tokens", hint=hint)
 
@@ -122,6 +129,8 @@ class BenchmarkConfig:
         for method in self.methods:
             one_of(method, method_names(), "methods")
         require_shares(self.retentions, "retentions")
+        if self.packed and self.host.kind != "senna":
+            raise ConfigError("weights are packed for Senna alone", where="packed", hint="set packed=false")
         counts = {name: [getattr(self, name)] for name in ("warmup", "repeats", "new_tokens", "threads")}
         for key, values in {**counts, "batch_sizes": self.batch_sizes, "images": self.images}.items():
             for value in values:

@@ -25,9 +25,8 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", action="append", type=Path, metavar="FILE", help="merged left to right")
-    parser.add_argument(
-        "--methods", nargs="?", const="", metavar="A,B", help="same as pruning.methods=[A,B]; alone: print all methods"
-    )
+    methods = "same as pruning.methods=[A,B]; alone: print all methods and hosts"
+    parser.add_argument("--methods", nargs="?", const="", metavar="A,B", help=methods)
     parser.add_argument("--limit", metavar="N", help="same as limit=N: the first N samples")
     parser.add_argument("--output", metavar="DIR", help="same as output=DIR: the run folder")
     parser.add_argument("--dry-run", action="store_true", help="print the plan of work and stop")
@@ -55,9 +54,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     from senna_prune.evaluation.evaluate import evaluate
     from senna_prune.evaluation.report.methods import show_methods
     from senna_prune.evaluation.run.senna_system import SennaSystem
+    from senna_prune.hosts.support import show_hosts
 
     if options.methods == "":
-        return show_methods()
+        show_methods()
+        return show_hosts()
     flags = {"pruning.methods": options.methods and f"[{options.methods}]", "limit": options.limit}
     flags |= {"output": options.output}
     overrides = [*options.overrides, *(f"{key}={value}" for key, value in flags.items() if value is not None)]

@@ -19,7 +19,7 @@ from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import VisionEvidence
 
-SHARED = ("host", "tower")
+SHARED = ("host", "support", "tower")
 """Files of this folder that are no host."""
 UNFINISHED = {
     "qwen3_vl": "its first layers add features of all visual tokens (deepstack), which would have to be pruned too, "
@@ -27,7 +27,7 @@ UNFINISHED = {
     "internvl": "its tower's class-token attention would have to be pooled 2 x 2, as pixel_shuffle does with patches",
     "llava_onevision": "it resizes the grid of tiles, and vision scores would have to be resized in the same way",
 }
-"""What a file for these models would have to do beyond those that exist, by `model_type`."""
+"""What keeps these models from being hosts, by `model_type`."""
 EVIDENCE = "visual_evidence"
 """Key under which the result of `get_image_features` carries a `VisionEvidence`."""
 
@@ -40,9 +40,11 @@ class Host(ABC):
     Attributes:
         first_cut: first decoder layer before which tokens may be removed; above 0 where the model adds features of the
             full length to the hidden states after its first layers.
+        renumbers: whether kept tokens may get new positions; not where positions follow from the images.
     """
 
     first_cut: ClassVar[int] = 0
+    renumbers: ClassVar[bool] = True
 
     def __init__(self, model: nn.Module) -> None:
         self.model: Any = model
@@ -113,6 +115,19 @@ def seen(host: Host, encode: Callable[..., Any], pictures: dict[str, Any]) -> An
     return outputs
 
 
+def host_names() -> tuple[str, ...]:
+    """Every `model_type` that has a file here, sorted."""
+    return tuple(sorted(info.name for info in pkgutil.iter_modules(hosts.__path__) if info.name not in SHARED))
+
+
+def host_class(kind: str) -> type[Host]:
+    """The one host that the file of `kind`, which is one of `host_names()`, defines."""
+    module = importlib.import_module(f"{hosts.__name__}.{kind}")
+    classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Host)]
+    (own,) = (found for found in classes if found.__module__ == module.__name__)
+    return own
+
+
 def find_host(model: nn.Module, required: bool = True) -> Host | None:
     """What reads `model`; None where no file of this folder knows it.
 
@@ -120,16 +135,13 @@ def find_host(model: nn.Module, required: bool = True) -> Host | None:
         PruningError: that is so, although the host is `required` and `model` is a model of transformers.
     """
     kind = getattr(getattr(model, "config", None), "model_type", None)
-    known = [info.name for info in pkgutil.iter_modules(hosts.__path__) if info.name not in SHARED]
-    if kind in known:
-        module = importlib.import_module(f"{hosts.__name__}.{kind}")
-        classes = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Host)]
-        (own,) = (found for found in classes if found.__module__ == module.__name__)
-        return own(model)
+    if kind in host_names():
+        return host_class(kind)(model)
     if required and kind is not None:
         raise PruningError(
             f"{type(model).__name__} does not tell where its visual tokens stand: model_type {kind!r} has no file in "
-            f"hosts/, which knows {', '.join(known)}" + (f"; {UNFINISHED[kind]}" if kind in UNFINISHED else ""),
+            f"hosts/, which knows {', '.join(host_names())}"
+            + (f"; what is missing: {UNFINISHED[kind]}" if kind in UNFINISHED else ""),
             hint="pass layouts= to prune()",
         )
     return None

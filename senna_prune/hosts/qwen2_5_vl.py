@@ -22,6 +22,8 @@ class Qwen25VLHost(Host):
     attention covers the whole image, and a visual token the mean of its four patches. Keys are taken before rotation.
     """
 
+    renumbers = False
+
     def layouts(self, rows: Sequence[Tensor], pictures: Any) -> list[TokenLayout]:
         if any((row == self.model.config.video_token_id).any() for row in rows):
             raise PruningError("tokens of videos cannot be pruned", hint="give the frames as images")

@@ -114,6 +114,24 @@ def test_tool_writes_results_and_a_profile_that_turns_milliseconds_into_retentio
     assert "ms" in label
 
 
+@pytest.mark.parametrize("kind", ["llava_next", "qwen2_5_vl"])
+def test_other_hosts_are_timed_behind_one_encoded_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    arguments = [*tiny_host_arguments(0), f"host.kind={kind}", "host.view_tokens=96", "batch_sizes=[1,2]"]
+    arguments += ["repeats=1", "warmup=1", "retentions=[0.25]", "methods=[visionzip,autoprune]", "new_tokens=2"]
+    assert main([*arguments, f"output={tmp_path}", "name=t"]) == 0
+    record = json.loads((tmp_path / "t.json").read_text())
+    rows = {row["name"]: row for row in record["rows"]}
+    plain, pruned = rows["transformers generate (sdpa)"], rows["visionzip 25%, one-pass"]
+    assert (plain["entering"], pruned["entering"]) == (96, 24)
+    assert pruned["peak_mib"] < plain["peak_mib"]
+    assert pruned["kv_mib"] < plain["kv_mib"]
+    capsys.readouterr()
+    assert main([*arguments, "host.checkpoint=x", f"output={tmp_path}"]) == 2
+    assert "only a Senna is timed from a checkpoint" in capsys.readouterr().err
+
+
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 def test_packed_rows_are_compared_with_both_layouts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*tiny_host_arguments(0), "repeats=1", "warmup=1", "retentions=[0.5]", "new_tokens=2", "packed=true"]

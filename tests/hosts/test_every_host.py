@@ -14,13 +14,16 @@ from torch import Tensor
 from senna_prune import Budget, prune, pruner_for
 from senna_prune.benchmark.replay import Recorder
 from senna_prune.errors import InputError, PruningError
-from senna_prune.hosts.host import find_host
+from senna_prune.hosts.host import UNFINISHED, find_host, host_class, host_names
+from senna_prune.hosts.support import verdict
 from senna_prune.pruning import method_names
 from senna_prune.pruning.interface import TEXT_ATTENTION, VISION
 from tests.engine.policies import ScriptedPruner
-from tests.engine.test_prefill import count_hooks
+from tests.engine.test_prefill import count_hooks, inputs_for
+from tests.fakes import tiny_senna
 from tests.masking import last_logits_masked
 from tests.tiny_hosts import CLIP, HEADS, HOSTS, LAYERS, TEXT, TWO, prompts, tiny_host
+from tools import eval_planning
 
 LATE = (1.0, 1.0, 0.5, 0.25)
 EARLY = (0.5, 0.5, 0.25, 0.0)
@@ -224,6 +227,43 @@ def test_pruner_for_reads_the_decoder(kind: str, method: str) -> None:
     assert policy.num_layers == LAYERS
     assert model.config.get_text_config().num_attention_heads == HEADS
     assert kind != "qwen2_5_vl" or policy.positions == "original"
+
+
+@every_method
+@pytest.mark.parametrize("kind", host_names())
+def test_the_table_tells_what_happens(kind: str, method: str) -> None:
+    told = verdict(method, kind)
+    if kind == "senna":
+        model, processor = tiny_senna()
+        inputs = inputs_for(model, processor)
+    else:
+        model, processor = host(kind)
+        inputs = prompts(processor, *TWO)
+    if told.startswith("refused: "):
+        with pytest.raises(PruningError), prune(model, pruner_for(model, method, Budget.retention(0.5))):
+            generate(model, inputs)
+        return
+    policy = pruner_for(model, method, Budget.retention(0.5))
+    assert told == "runs"
+    with prune(model, policy):
+        generate(model, inputs)
+    if not host_class(kind).renumbers:
+        policy = pruner_for(model, method, Budget.retention(0.5), positions="repacked")
+        with pytest.raises(PruningError, match="option positions"), prune(model, policy):
+            pass
+
+
+def test_the_table_is_printed_with_every_method_host_and_refusal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert eval_planning.main(["--methods"]) == 0
+    printed = capsys.readouterr().out
+    table = printed[printed.index("Methods on hosts") :].splitlines()
+    for method in method_names():
+        row = next(line.split() for line in table if line.strip().startswith(f"{method} "))
+        assert row == [method, *(verdict(method, kind).partition(":")[0] for kind in host_names())]
+    text = " ".join(" ".join(table).split())
+    for kind, reason in UNFINISHED.items():
+        assert f"{kind} is refused: {reason}" in text
+    assert "qwen2_5_vl: tokens keep their positions" in text
 
 
 def unfinished_hosts() -> dict[str, tuple[Any, str]]:
