@@ -13,6 +13,7 @@ from senna_prune.engine import prune
 from senna_prune.errors import InputError, PruningError
 from senna_prune.planner.planner import Planner, pruner_for
 from senna_prune.pruning import Budget, describe, method_names
+from senna_prune.pruning.methods.tome import destinations, mean_of_merged, merge_rounds
 from senna_prune.task.labels import CAMERAS, CAMERAS_UPSTREAM
 from senna_prune.task.prompts import planning_question
 from tests.conftest import ROOT
@@ -54,6 +55,18 @@ def test_the_plain_model_reads_what_the_pruned_one_reads(name: str, positions: s
     elif name not in ("visionzip", "tome"):
         layout = planner._layout(frame.input_ids)
         assert kept.positions.tolist() == layout.visual[sample.origins[0]].tolist()
+
+
+def test_merged_tokens_are_among_the_embeddings() -> None:
+    planner = planner_with("tome")
+    kept = planner.visual_tokens(images(), QUESTION)
+    frame = planner.encode(list(images().values()), QUESTION)
+    tokens = frame.features.tokens.flatten(0, 2)
+    time, into, _ = merge_rounds(tokens, torch.arange(6).repeat_interleave(8), 6)
+    keep = time.argsort(descending=True, stable=True)[:24].sort().values
+    expected = mean_of_merged(tokens, destinations(into, keep), keep)
+    torch.testing.assert_close(kept.embeddings, expected)
+    assert not torch.allclose(expected, tokens[keep]), "nothing was merged"
 
 
 def test_cameras_are_those_of_the_pictures_not_of_the_labels() -> None:

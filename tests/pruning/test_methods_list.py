@@ -7,8 +7,10 @@ import io
 import pytest
 from rich.console import Console
 
+from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.evaluation.report.methods import show_methods
-from senna_prune.pruning import describe, method_names, method_options
+from senna_prune.pruning import describe, method_names, method_options, registry
+from tests.conftest import ROOT
 from tools import eval_planning
 
 
@@ -37,6 +39,11 @@ def test_options_of_every_method_are_printed_once() -> None:
     text = listed()
     assert text.count("min_tokens_per_view") == 1
     assert "view_weights" in text.partition("Options of every method")[2]
+
+
+def test_the_configuration_of_all_methods_lists_all() -> None:
+    config = load_config(EvaluationConfig, [ROOT / "configs" / "methods.yaml"])
+    assert sorted(config.pruning.methods) == sorted(registry._built_in())
 
 
 def test_brackets_in_documentation_are_not_markup() -> None:
