@@ -81,7 +81,7 @@ def print_check(path: Path, image_root: Path | None) -> None:
     check.print(path, make_console())
     if check.faults:
         raise SampleError(
-            f"{len(check.faults)} faults", where=path, hint="README, 'Your own recordings', has the rules"
+            f"{len(check.faults)} faults", where=path, hint="docs/reference/files.md has the rules"
         )
 
 
