@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test test-portable test-conformance style bench clean
+.PHONY: demo test test-portable test-conformance style bench docs clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: setup.cfg constraints.txt
@@ -44,6 +44,13 @@ test-conformance: $(VENV)/.installed  ## Senna under transformers' own model tes
 
 bench: $(VENV)/.installed  ## time pruning on the CPU decoder
 	$(PY) tools/benchmark.py --config configs/benchmark/cpu_decoder.yaml $(ARGS)
+
+docs: $(VENV)/.docs  ## build the documentation into site/; a broken link or a missing reference fails
+	$(PY) -m mkdocs build --strict
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(PY) -m pip install --quiet -c constraints.txt -e ".[nuscenes,test,docs]"
+	@touch $@
 
 clean:  ## remove what make installed
 	rm -rf $(VENV) *.egg-info

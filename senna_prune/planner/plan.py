@@ -28,6 +28,16 @@ class Plan(Reading):
     trace: SampleTrace
     timing: Timing
 
+    def __repr__(self) -> str:
+        """One line; the trace's tensors would fill pages."""
+        entering, odds = self.trace.entering, self.distribution
+        known = [part.value for part in (self.speed, self.path) if part is not None]
+        parts = [", ".join(known) if len(known) == 2 else repr(self.text)]
+        if odds is not None and self.speed is not None and self.path is not None:
+            parts.append(f"probability {odds[self.speed, self.path]:.2f}")
+        parts.append(f"{sum(entering) / len(entering):.1f} of {self.trace.num_visual} visual tokens per layer")
+        return f"Plan({'; '.join([*parts, f'{self.timing.total:.0f} ms'])})"
+
 
 @dataclass(frozen=True)
 class Reply(TextReading):

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from senna_prune.engine import SampleTrace, prune
 from senna_prune.hosts.senna import adapter_paths
+from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.token_layout import TokenLayout
@@ -84,6 +86,31 @@ class Planner:
         self.max_new_tokens = max_new_tokens
         self.answers = plan_trie(processor, system)
         self._model_in_use = threading.Lock()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        method: str = "none",
+        budget: Budget | None = None,
+        options: Mapping[str, Any] | None = None,
+        readout: Readout = "one_pass",
+        convention: CameraOrder = "corrected",
+        **loading: Any,
+    ) -> Planner:
+        """A planner from a checkpoint: `load_senna`, `pruner_for` and `Planner` in one call.
+
+        Args:
+            source: checkpoint folder, in our format or as released, or a hub id.
+            method, budget, options: see `pruner_for`.
+            readout, convention: see `Planner`.
+            loading: arguments of `load_senna`, such as `device="cuda:0"` and `dtype="bfloat16"`.
+
+        Raises:
+            CheckpointError, InputError, PruningError: as these three do.
+        """
+        model, processor = load_senna(source, **loading)
+        return cls(model, processor, pruner_for(model, method, budget, **(options or {})), readout, convention)
 
     @cached_property
     def paths(self) -> Tensor:

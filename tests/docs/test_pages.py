@@ -1,0 +1,65 @@
+"""The documentation's code runs, its commands exist, and the site builds without a warning."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from senna_prune.commands.__main__ import COMMANDS
+from tests.conftest import ROOT
+from tests.docs.pages import DOCS, PAGES, RUN, blocks, program
+
+REASON = re.compile(r"<!-- not run: \S.+ -->")
+NAMES = [path.relative_to(DOCS).as_posix() for path in PAGES]
+RUNNABLE = [name for name, page in zip(NAMES, PAGES, strict=True) if program(page)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_python_block_is_run_or_says_why_not(name: str) -> None:
+    for block in blocks(DOCS / name):
+        assert block.mark == RUN or REASON.fullmatch(block.mark), f"{name}:{block.line}: {block.mark!r}"
+        compile(block.code, name, "exec")
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_the_code_of_a_page_runs(name: str, tmp_path: Path) -> None:
+    """In a process and a folder of its own, as a reader would run it; only the demo is at hand."""
+    (tmp_path / "data").symlink_to(ROOT / "data")
+    (tmp_path / "page.py").write_text(program(DOCS / name), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{name} (lines are the page's):\n{done.stderr}"
+    assert done.stdout, f"{name} prints nothing"
+
+
+@pytest.mark.parametrize("name", [*NAMES, "../README.md"])
+def test_commands_and_files_that_a_page_names_exist(name: str) -> None:
+    text = (DOCS / name).read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
+    used = re.findall(r"(?:senna-prune|senna_prune\.commands) ([a-z-]+)", code)
+    assert set(used) <= set(COMMANDS), f"no such subcommand in {name}"
+    files = re.findall(r"\b(?:tools|configs|examples|senna_prune)/[\w/]+\.(?:py|yaml)", text)
+    assert [path for path in files if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """Strict: a broken link or reference, or a page outside the navigation, fails. Nothing comes from the net."""
+    if any(importlib.util.find_spec(module) is None for module in ("mkdocs", "material", "mkdocstrings")):
+        pytest.skip("the extra `docs` is not installed (pip install -e '.[docs]')")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    loaded = re.compile(r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=["']?(?:https?:)?//""")
+    for page in (tmp_path / "site").rglob("*.html"):
+        found = loaded.search(page.read_text(encoding="utf-8"))
+        assert found is None, f"{page.name} loads {found[0]} from the net"
