@@ -35,7 +35,7 @@ from senna_prune.planner.pruners import pruner_for
 from senna_prune.planner.readouts import Reading, TextReading, generate_texts, named_plan, plan_trie, score_plans
 from senna_prune.planner.timing import Stopwatch, Timing
 from senna_prune.planner.visual_tokens import VisualTokens, cut_before_decoder
-from senna_prune.pruning import Pruner
+from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.interface import VISION
 from senna_prune.task.labels import CameraOrder, Command, Convention, Readout
 from senna_prune.task.prompts import IMAGE_PROMPT, System, planning_prompt
