@@ -41,7 +41,7 @@ def load_evaluation(files: Sequence[Path] | None, overrides: Sequence[str]) -> E
     """Settings of an evaluation; the demo's where no file is named. What is not here is taken from the package."""
     from senna_prune.config import EvaluationConfig, load_config
 
-    config = load_config(EvaluationConfig, [bundled(file) for file in files or ["configs/demo.yaml"]], overrides)
+    config = load_config(EvaluationConfig, [bundled(file) for file in files or [Path("configs/demo.yaml")]], overrides)
     sets, root = [str(bundled(path)) for path in config.data.planning_set], str(bundled(config.data.image_root))
     config.data = replace(config.data, planning_set=sets, image_root=root)
     config.model = replace(config.model, path=str(bundled(config.model.path)))
