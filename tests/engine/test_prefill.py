@@ -19,7 +19,15 @@ from senna_prune.engine.decoder import find_decoder
 from senna_prune.engine.probe import Capture
 from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import KEYS, LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, Observation
+from senna_prune.pruning.interface import (
+    KEYS,
+    LAST_ATTENTION,
+    NEXT_ATTENTION,
+    NORMED,
+    TEXT_ATTENTION,
+    VISION,
+    Observation,
+)
 from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.engine.policies import ScriptedPruner
 from tests.fakes import tiny_senna, tiny_views
@@ -161,6 +169,36 @@ def test_keys_are_those_of_the_cache(heads: tuple[int, int], use_cache: bool) ->
         torch.testing.assert_close(observation.keys, expected, atol=1e-6, rtol=1e-4)
     last = pruner.seen[-1]
     assert last.keys is not None and last.keys.shape[1] == last.origin.shape[0] < 48
+
+
+@pytest.mark.parametrize("scope", ["question", "all_text"])
+def test_a_scorer_may_see_the_text_beside_the_views(scope: str) -> None:
+    model, processor = tiny_senna()
+    inputs = inputs_for(model, processor, (6.0, 12.0))
+    positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        plain = model(**inputs, position_ids=positions, use_cache=True, output_hidden_states=True)
+    pruner = ScriptedPruner(LATE, needs=frozenset({KEYS, NORMED}), text_scope=scope)
+    with torch.no_grad(), prune(model, pruner):
+        model(**inputs, position_ids=positions)
+    for sample, observation in enumerate(pruner.seen[:2]):
+        real = inputs["attention_mask"][sample].bool()
+        config = model.config
+        layout = TokenLayout.from_ids(inputs["input_ids"][sample][real], config.image_token_id, config.num_view_tokens)
+        wanted = layout.question if scope == "question" else layout.text
+        assert observation.text_slots.tolist() == wanted.tolist()
+        hidden = plain.hidden_states[observation.layer][sample][real]
+        assert observation.normed is not None and observation.sequence_keys is not None
+        torch.testing.assert_close(observation.normed, model.model.language_model.norm(hidden), atol=1e-5, rtol=1e-4)
+        keys = plain.past_key_values.layers[observation.layer - 1].keys[sample][:, real]
+        torch.testing.assert_close(observation.sequence_keys, keys, atol=1e-6, rtol=1e-4)
+
+
+def test_a_decoder_without_a_final_norm_is_named() -> None:
+    decoder = find_decoder(tiny_senna()[0])
+    decoder.module.norm = None
+    with pytest.raises(PruningError, match="LlamaModel has no final norm"):
+        decoder.final_norm(torch.zeros(3, 64))
 
 
 def test_probe_does_not_look_at_padding() -> None:

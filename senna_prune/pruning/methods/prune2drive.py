@@ -1,4 +1,4 @@
-"""Prune2Drive, plug-and-play pruning of multi-view tokens for driving models (2025): T-FPS with a ratio per view."""
+"""Prune2Drive, "A Plug-and-Play Framework for Accelerating Vision-Language Models in Autonomous Driving" (2025)."""
 
 from __future__ import annotations
 
