@@ -34,7 +34,7 @@ from senna_prune.evaluation.run.run_folder import Lines, RunFolder, RunInfo
 from senna_prune.evaluation.score.latency import summarise_run
 from senna_prune.evaluation.score.results import all_scores
 from senna_prune.files import check_output, read_json, write_whole
-from senna_prune.task.labels import PLAN
+from senna_prune.task.labels import PLAN, VIEW_LABELS
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -102,7 +102,8 @@ def write_report(
         ),
         "failures": lost.shown,
     }
-    drawn = [draw_plots(group, timing, lines, info) for group in results["groups"]]
+    labels = samples_of_run[0].labels if samples_of_run else VIEW_LABELS
+    drawn = [draw_plots(group, timing, lines, info, labels) for group in results["groups"]]
     by_kind = [kind_plots(group, info.shape.num_visual) for group in results.get("kinds", [])]
     for plot in (plot for group in (*drawn, *by_kind) for plot in group):
         write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
@@ -116,7 +117,9 @@ def write_report(
     return out / "report.html"
 
 
-def draw_plots(group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines, info: RunInfo) -> list[Plot]:
+def draw_plots(
+    group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines, info: RunInfo, labels: Sequence[str]
+) -> list[Plot]:
     """The plots of one convention, the most important first; those without data are left out."""
     rows, suffix = group["rows"], group["convention"].replace("=", "-").replace(",", "-")
     by_row: dict[str, list[Record]] = {}
@@ -138,7 +141,7 @@ def draw_plots(group: Mapping[str, Any], timing: Mapping[str, Any], lines: Lines
         drawn.append(Plot("retention_curves", f"Retention curves of {name}, one per sample", curves))
     shown = [row["row"] for row in _one_retention(budgeted) if row["row"] in by_row]
     if shown:
-        cameras = plots.tokens_per_camera({name: by_row[name] for name in shown}, info.shape.view_tokens)
+        cameras = plots.tokens_per_camera({name: by_row[name] for name in shown}, info.shape.view_tokens, labels)
         drawn.append(Plot("tokens_per_camera", "Tokens per camera and layer", cameras, wide=True))
     compared = [row for row in rows if row["row"] == UNPRUNED] + ([_middle(adaptive or budgeted)] if budgeted else [])
     drawn.append(Plot("confusion", "Confusion matrices", plots.confusion_matrices(compared), wide=True))
@@ -162,7 +165,7 @@ def markdown_report(
     by_kind: Sequence[Sequence[Plot]] = (),
 ) -> str:
     """The report as Markdown."""
-    parts = [f"# {markdown(info.name)}\n", *kind_markdown(results)]
+    parts = [f"# {markdown(info.name)}\n", *kind_markdown(results, timing)]
     parts += [_figure(plot) for figures in by_kind for plot in figures]
     for group, figures in zip(results["groups"], drawn, strict=True):
         parts.append(f"{describe_group(group, results)}.\n")
@@ -224,7 +227,7 @@ def html_report(
             }
             for group, figures in zip(results["groups"], drawn, strict=True)
         ],
-        **scene_page(results, by_kind, lost),
+        **scene_page(results, timing, by_kind, lost),
         columns=FULL,
         notes=NOTES,
         caption=CAPTION,
