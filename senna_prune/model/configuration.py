@@ -11,6 +11,7 @@ from transformers import CLIPVisionConfig, LlamaConfig, PretrainedConfig
 
 from senna_prune.cost import ModelShape
 from senna_prune.errors import CheckpointError
+from senna_prune.task.labels import CAMERAS
 
 _LIMITS = {
     "num_views": (1, 64),
@@ -40,6 +41,7 @@ class SennaConfig(PretrainedConfig):
         vision_config: the CLIP vision tower (default: ViT-L/14 at 336 pixels).
         text_config: the Llama decoder (default: Vicuna-7B-v1.5).
         num_views: cameras per frame.
+        cameras: their names in the order of the prompt's labels; None is nuScenes' six.
         num_view_tokens: visual tokens per view that leave the adapter.
         vision_feature_layer: hidden state of the tower that is read, counted as in `hidden_states` (0 is the embedding
             output, -1 the output of the last layer).
@@ -59,6 +61,7 @@ class SennaConfig(PretrainedConfig):
     vision_config: Any = None
     text_config: Any = None
     num_views: int = 6
+    cameras: Any = None
     num_view_tokens: int = 128
     vision_feature_layer: int = -2
     image_token_id: int = -1
@@ -80,6 +83,9 @@ class SennaConfig(PretrainedConfig):
             self.text_config = {"max_position_embeddings": 4096, "rms_norm_eps": 1e-5, "pad_token_id": 0}
         self.text_config = _part("text_config", self.text_config, LlamaConfig)
         _check_numbers("the model", vars(self))
+        if self.cameras is not None and not _name_views(self.cameras, self.num_views):
+            problem = f"cameras does not name {self.num_views} cameras, each once, in printable text"
+            raise CheckpointError(problem, where="config.json")
         if self.image_token_id == -1:
             self.image_token_id = self.text_config.vocab_size
         if self.image_token_id < self.text_config.vocab_size:
@@ -95,6 +101,13 @@ class SennaConfig(PretrainedConfig):
         super().__post_init__(**kwargs)
         if self.dtype is not None and not (isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point):
             raise CheckpointError(f"dtype {self.dtype!r} is no floating-point type of torch's", where="config.json")
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """The cameras in the order of the prompt's labels; empty where there are not six and none are named."""
+        if self.cameras is not None:
+            return tuple(self.cameras)
+        return CAMERAS if self.num_views == len(CAMERAS) else ()
 
     @property
     def num_vision_layers(self) -> int:
@@ -137,6 +150,15 @@ def _part(name: str, value: Any, kind: type[PretrainedConfig]) -> PretrainedConf
         raise CheckpointError(f"{name} is not a configuration of {kind.model_type!r}", where="config.json")
     _check_numbers(name, value if is_raw else vars(value))
     return kind(**value) if is_raw else value
+
+
+def _name_views(names: object, count: int) -> bool:
+    """Whether a value names so many cameras, in words that can stand in a prompt's label."""
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return False
+    return len(set(names)) == len(names) == count and all(
+        name and name.isprintable() and not set(name) & set("<>/") for name in names
+    )
 
 
 def _check_numbers(name: str, fields: Mapping[str, Any]) -> None:

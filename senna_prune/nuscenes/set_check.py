@@ -14,8 +14,8 @@ from senna_prune.errors import SampleError, SennaPruneError
 from senna_prune.files import accessing, confined, decode_json, open_regular
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS, path_labels, speed_labels
 from senna_prune.task.answers import Answer, parse_answer
-from senna_prune.task.labels import Command, plan_text
-from senna_prune.task.prompts import IMAGE_PROMPT, planning_question
+from senna_prune.task.labels import CAMERAS, Command, plan_text
+from senna_prune.task.prompts import image_prompt, planning_question
 from senna_prune.task.sample import PlanningSample
 from senna_prune.task.truths import fault_of
 
@@ -32,6 +32,7 @@ class SetCheck:
     Attributes:
         samples: number of valid lines by kind.
         scenes: names.
+        cameras: of the first sample, in the order of its labels.
         faults: one line each, with the line of the set.
         disagreements: plan samples whose trajectory has another label than the answer. Rounded positions near a
             threshold give a few of them, swapped axes or another frame give many.
@@ -39,12 +40,15 @@ class SetCheck:
 
     samples: Counter[str] = field(default_factory=Counter)
     scenes: set[str] = field(default_factory=set)
+    cameras: tuple[str, ...] = ()
     faults: list[str] = field(default_factory=list)
     disagreements: list[str] = field(default_factory=list)
 
     def print(self, path: Path, console: Console) -> None:
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.samples.items()) or "no"
         console.print(f"{path}: {kinds} samples of {len(self.scenes)} scenes")
+        if self.cameras and {*self.cameras} != {*CAMERAS}:
+            console.print(f"  cameras {', '.join(self.cameras)}: the checkpoint's configuration must name the same")
         for lines, what in ((self.faults, "faults"), (self.disagreements, "trajectories disagree with their answer")):
             if lines:
                 console.print(f"  {len(lines)} {what}" + (f", the first {SHOWN}:" if len(lines) > SHOWN else ":"))
@@ -76,6 +80,9 @@ def check_set(path: Path, image_root: Path | None = None) -> SetCheck:
                 continue
             check.samples[sample.kind] += 1
             check.scenes.add(sample.scene)
+            check.cameras = check.cameras or sample.cameras
+            if {*sample.cameras} != {*check.cameras}:
+                check.faults.append(f"{where}: other cameras than before ({', '.join(sample.cameras)})")
             check.faults += [f"{where}: {fault}" for fault in _faults(sample, image_root)]
             if (first := keys.setdefault(sample.key, where)) != where:
                 check.faults.append(f"{where}: the sample of {first} again ({sample.key})")
@@ -90,8 +97,8 @@ def check_set(path: Path, image_root: Path | None = None) -> SetCheck:
 
 
 def _faults(sample: PlanningSample, image_root: Path | None) -> Iterator[str]:
-    if not sample.question.startswith(IMAGE_PROMPT):
-        yield "the question does not begin with the six labelled images (task.prompts.IMAGE_PROMPT)"
+    if not sample.question.startswith(image_prompt(sample.labels)):
+        yield "the question does not begin with the labelled images (task.prompts.image_prompt)"
     if sample.kind == "plan":
         yield from _plan_faults(sample)
     if fault := fault_of(sample.kind, sample.answer):
@@ -110,7 +117,7 @@ def _plan_faults(sample: PlanningSample) -> Iterator[str]:
         yield "a plan sample needs a speed and a command"
     elif sample.command not in COMMANDS:
         yield f"the command is {sample.command[:60]!r}, none of {', '.join(sorted(COMMANDS))}"
-    elif sample.question != planning_question(sample.speed, sample.command):
+    elif sample.question != planning_question(sample.speed, sample.command, sample.labels):
         yield "the question is not task.prompts.planning_question(speed, command)"
     if sample.trajectory is not None and len(sample.trajectory) != FUTURE_STEPS:
         yield f"the trajectory has {len(sample.trajectory)} points, not {FUTURE_STEPS}"

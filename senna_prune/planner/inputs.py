@@ -13,7 +13,7 @@ from senna_prune.errors import InputError, nearest_of
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.pictures import Picture
-from senna_prune.task.labels import CAMERAS, Command, Readout
+from senna_prune.task.labels import CAMERAS, CameraOrder, Command, Convention, Readout
 from senna_prune.task.prompts import planning_question
 
 
@@ -83,30 +83,51 @@ def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
 
 
 def views_in_order(images: Mapping[str, Picture], cameras: Sequence[str]) -> list[Picture]:
-    """The six pictures in the order of `cameras`.
+    """The pictures in the order of `cameras`.
 
     Raises:
-        InputError: not a mapping of exactly the six camera channels.
+        InputError: not a mapping of exactly these cameras, or the checkpoint names none.
     """
+    if not cameras:
+        hint = "name them in config.json (cameras), in the order of the prompt's labels"
+        raise InputError(
+            "the checkpoint does not name its cameras, which are not nuScenes' six", where="model", hint=hint
+        )
     if not isinstance(images, Mapping):
         raise InputError(
             f"a {type(images).__name__} does not say which picture is whose",
             where="images",
             hint="pass a mapping of camera channels to pictures",
         )
-    if missing := [camera for camera in CAMERAS if camera not in images]:
-        raise InputError(f"no picture of {', '.join(missing)}", where="images", hint="pass all six cameras")
-    if unknown := [camera for camera in images if camera not in CAMERAS]:
-        raise InputError(f"unknown camera {unknown[0]!r}", where="images", hint=f"use {', '.join(CAMERAS)}")
+    if missing := [camera for camera in cameras if camera not in images]:
+        raise InputError(f"no picture of {', '.join(missing)}", where="images", hint="pass all cameras")
+    if unknown := [camera for camera in images if camera not in cameras]:
+        raise InputError(f"unknown camera {unknown[0]!r}", where="images", hint=f"use {', '.join(cameras)}")
     return [images[camera] for camera in cameras]
 
 
-def checked_question(speed: float, command: Command | str) -> str:
+def cameras_of(model: SennaForConditionalGeneration, convention: CameraOrder) -> tuple[str, ...]:
+    """The cameras whose pictures stand under the prompt's labels, in their order; none where nobody names them.
+
+    Raises:
+        SampleError: unknown convention.
+        InputError: the order of the released converter, for other cameras than nuScenes' six.
+    """
+    order, names = Convention(cameras=convention).camera_order, model.config.camera_names
+    if names == CAMERAS:
+        return order
+    if convention != "corrected":
+        raise InputError("the order 'upstream' is one of nuScenes' six cameras", where="convention", hint="'corrected'")
+    return names
+
+
+def checked_question(speed: float, command: Command | str, labels: Sequence[str]) -> str:
     """The planning question.
 
     Args:
         speed: ego speed, m/s.
         command: navigation command.
+        labels: of the views.
 
     Raises:
         InputError: a speed that is not a finite number of 0 or more, or an unknown command.
@@ -116,4 +137,4 @@ def checked_question(speed: float, command: Command | str) -> str:
     known = [known.value for known in Command]
     if not isinstance(command, str) or command not in known:
         raise InputError(f"unknown command {command!r}", where="command", hint=nearest_of(str(command), known))
-    return planning_question(float(speed), Command(command).value)
+    return planning_question(float(speed), Command(command).value, labels)

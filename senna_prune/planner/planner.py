@@ -22,6 +22,7 @@ from senna_prune.model.vision import SennaImageFeatures
 from senna_prune.pictures import Picture
 from senna_prune.planner.evidence import Evidence
 from senna_prune.planner.inputs import (
+    cameras_of,
     check_settings,
     checked_question,
     device_of,
@@ -37,8 +38,8 @@ from senna_prune.planner.timing import Stopwatch, Timing
 from senna_prune.planner.visual_tokens import VisualTokens, cut_before_decoder
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.interface import VISION
-from senna_prune.task.labels import CameraOrder, Command, Convention, Readout
-from senna_prune.task.prompts import IMAGE_PROMPT, System, planning_prompt
+from senna_prune.task.labels import CameraOrder, Command, Readout, view_label
+from senna_prune.task.prompts import System, image_prompt, planning_prompt
 
 R = TypeVar("R")
 
@@ -81,7 +82,8 @@ class Planner:
         self.processor = processor
         self.pruner = pruner_for(model, "none") if pruner is None else pruner
         self.readout = readout
-        self.cameras = Convention(cameras=convention).camera_order
+        self.cameras = cameras_of(model, convention)
+        self.labels = tuple(map(view_label, model.config.camera_names))
         self.system = system
         self.max_new_tokens = max_new_tokens
         self.answers = plan_trie(processor, system)
@@ -121,7 +123,8 @@ class Planner:
         """Decide one frame.
 
         Args:
-            images: a picture per nuScenes camera channel (`CAMERAS`): PIL image, uint8 array (H, W, 3) or path.
+            images: a picture per camera (nuScenes' `CAMERAS`, or those that the checkpoint's configuration names): PIL
+                image, uint8 array (H, W, 3) or path.
             speed: ego speed, m/s, >= 0.
             command: navigation command.
 
@@ -137,7 +140,7 @@ class Planner:
         for frame in frames:
             require(isinstance(frame, Frame), "frames", frame, "a Frame")
         checked = [
-            (views_in_order(frame.images, self.cameras), checked_question(frame.speed, frame.command))
+            (views_in_order(frame.images, self.cameras), checked_question(frame.speed, frame.command, self.labels))
             for frame in frames
         ]
         return self.decide_batch(self.see([self.load(*frame, self.cameras) for frame in checked]))
@@ -147,7 +150,7 @@ class Planner:
 
         Args:
             images: as for `plan`.
-            question: what stands behind the six labelled images, e.g. a road-user question of a planning set.
+            question: what stands behind the labelled images, e.g. a road-user question of a planning set.
             max_new_tokens: longest answer.
 
         Raises:
@@ -155,7 +158,7 @@ class Planner:
         """
         require(isinstance(question, str), "question", question, "a question")
         views = views_in_order(images, self.cameras)
-        encoded = self.encode(views, IMAGE_PROMPT + question, self.cameras)
+        encoded = self.encode(views, image_prompt(self.labels) + question, self.cameras)
         return self.answer_batch([encoded], max_new_tokens=max_new_tokens)[0]
 
     def encode(self, views: Sequence[Picture], question: str, names: Sequence[str] | None = None) -> EncodedFrame:

@@ -28,7 +28,13 @@ CAMERAS: tuple[str, ...] = (
 )
 """nuScenes camera channels in the order of the prompt's view labels."""
 
-VIEW_LABELS: tuple[str, ...] = ("FRONT", "FRONT LEFT", "FRONT RIGHT", "BACK LEFT", "BACK RIGHT", "BACK")
+
+def view_label(camera: str) -> str:
+    """The label of a camera's view in the prompt: `CAM_FRONT_LEFT` is shown as `FRONT LEFT`."""
+    return camera.removeprefix("CAM_").replace("_", " ")
+
+
+VIEW_LABELS: tuple[str, ...] = tuple(map(view_label, CAMERAS))
 """The view labels of the prompt; `VIEW_LABELS[i]` describes `CAMERAS[i]` (convention: corrected)."""
 
 CAMERAS_UPSTREAM: tuple[str, ...] = (

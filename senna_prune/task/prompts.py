@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from senna_prune.errors import InputError
@@ -9,8 +10,14 @@ from senna_prune.task.labels import VIEW_LABELS
 
 IMAGE_MARKER = "<image>"
 
-IMAGE_PROMPT = "".join(f"<{label} VIEW>:\n{IMAGE_MARKER}\n" for label in VIEW_LABELS)
-"""Head of every question: the six labelled images."""
+
+def image_prompt(labels: Sequence[str] = VIEW_LABELS) -> str:
+    """Head of every question: the labelled images."""
+    return "".join(f"<{label} VIEW>:\n{IMAGE_MARKER}\n" for label in labels)
+
+
+IMAGE_PROMPT = image_prompt()
+"""The head for nuScenes' six cameras."""
 
 System = Literal["llava_v1", "v1"]
 
@@ -44,14 +51,15 @@ def plan_question(speed: float, command: str) -> str:
     )
 
 
-def planning_question(speed: float, command: str) -> str:
+def planning_question(speed: float, command: str, labels: Sequence[str] = VIEW_LABELS) -> str:
     """The user turn of the planning task.
 
     Args:
         speed: ego speed in m/s; shown without its fraction, as the released converter does.
         command: navigation command as the model is to read it; `Planner` checks both.
+        labels: of the views.
     """
-    return IMAGE_PROMPT + plan_question(speed, command)
+    return image_prompt(labels) + plan_question(speed, command)
 
 
 def planning_prompt(question: str, system: System = "llava_v1") -> str:

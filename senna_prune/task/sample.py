@@ -12,9 +12,10 @@ from typing import Any
 
 from senna_prune.errors import SampleError, nearest_of
 from senna_prune.files import accessing, decode_json, open_regular, write_whole
-from senna_prune.task.labels import CAMERAS, CORRECTED, KINDS, Convention
+from senna_prune.task.labels import CAMERAS, CORRECTED, KINDS, VIEW_LABELS, Convention, view_label
 
 SCHEMA_VERSION = 1
+_NUSCENES = frozenset(CAMERAS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,9 @@ class PlanningSample:
         scene: scene name, e.g. `scene-0061`; the cluster of the statistics.
         timestamp: microseconds.
         kind: one of `KINDS`.
-        images: six image paths by camera channel, relative to the image root.
-        question: user turn with six `<image>` markers, as the model is asked.
+        images: image paths by camera, relative to the image root: nuScenes' six, or others in the order of their labels
+            in the question, which a checkpoint must name in its configuration.
+        question: user turn with one `<image>` marker per camera, as the model is asked.
         answer: reference answer.
         speed: displayed ego speed in m/s, None where the question has none.
         command: navigation command, None where the question has none.
@@ -59,9 +61,19 @@ class PlanningSample:
         """Unique within a planning set."""
         return f"{self.token}/{self.kind}/{self.index}/{self.convention.name}"
 
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The cameras in the order of the prompt's labels: nuScenes' six under the convention, others as they stand."""
+        return self.convention.camera_order if self.images.keys() == _NUSCENES else tuple(self.images)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the views in the prompt."""
+        return VIEW_LABELS if self.images.keys() == _NUSCENES else tuple(map(view_label, self.images))
+
     def view_paths(self) -> tuple[str, ...]:
-        """The six image paths in the order of the prompt's labels, under this sample's convention."""
-        return tuple(self.images[camera] for camera in self.convention.camera_order)
+        """The image paths in the order of the prompt's labels, under this sample's convention."""
+        return tuple(self.images[camera] for camera in self.cameras)
 
     def to_dict(self) -> dict[str, Any]:
         record: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -97,15 +109,17 @@ class PlanningSample:
             raise SampleError(
                 f"unknown kind {_brief(values['kind'])}", where=where, hint=nearest_of(values["kind"], KINDS)
             )
-        if sorted(values["images"]) != sorted(CAMERAS):
-            raise SampleError("images must name exactly the six cameras " + ", ".join(CAMERAS), where=where)
-        if values["question"].count("<image>") != len(CAMERAS):
-            raise SampleError("the question must hold six <image> markers", where=where)
+        if (markers := values["question"].count("<image>")) != len(values["images"]):
+            problem = f"the question holds {markers} <image> markers for {len(values['images'])} cameras"
+            raise SampleError(problem, where=where, hint="nuScenes has six: " + ", ".join(CAMERAS))
         try:
             values["convention"] = Convention(values["convention"]["cameras"], values["convention"]["command"])
         except (KeyError, ValueError) as error:
             problem = f"{_brief(values['convention'])} is not a convention of cameras and command"
             raise SampleError(problem, where=where, hint="convert the set again") from error
+        if values["convention"].cameras == "upstream" and values["images"].keys() != _NUSCENES:
+            problem = "the camera order 'upstream' is one of nuScenes' six cameras"
+            raise SampleError(problem, where=where, hint="use 'corrected', and name the cameras in the labels' order")
         if values.get("trajectory") is not None:
             values["trajectory"] = tuple((float(x), float(y)) for x, y in values["trajectory"])
         return cls(**values)
@@ -126,7 +140,7 @@ def _is_number(value: object) -> bool:
 
 
 def _are_images(value: object) -> bool:
-    return isinstance(value, dict) and all(_is_text(path) and path for path in value.values())
+    return isinstance(value, dict) and all(_is_text(text) and text for pair in value.items() for text in pair)
 
 
 def _is_trajectory(value: object) -> bool:

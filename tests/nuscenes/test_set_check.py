@@ -56,7 +56,7 @@ def test_the_demo_set_is_sound() -> None:
 Spoil = Callable[[dict[str, Any]], object]
 PLAN_FAULTS: dict[str, tuple[Spoil, str]] = {
     "a field of another type": (lambda record: record.update(speed="fast"), "speed is 'fast', not a number"),
-    "another camera": (lambda record: record["images"].update(CAM_TOP="x.jpg"), "exactly the six cameras"),
+    "another camera": (lambda record: record["images"].update(CAM_TOP="x.jpg"), "6 <image> markers for 7 cameras"),
     "no speed": (lambda record: record.update(speed=None), "needs a speed and a command"),
     "another command": (
         lambda record: record.update(command="go home"),
@@ -68,7 +68,7 @@ PLAN_FAULTS: dict[str, tuple[Spoil, str]] = {
     "a picture elsewhere": (lambda record: record["images"].update(CAM_BACK="/x.jpg"), "leads out of its root"),
     "other labels": (
         lambda record: record.update(question=record["question"].replace("<FRONT VIEW>", "<TOP VIEW>")),
-        "does not begin with the six labelled images",
+        "does not begin with the labelled images",
     ),
     "a time stamp of its own": (lambda record: record.update(timestamp=1), "has another scene or time stamp before"),
 }

@@ -17,7 +17,7 @@ from senna_prune.evaluation.score.judge import is_right, say_the_same
 from senna_prune.evaluation.score.metrics import read_plan
 from senna_prune.files import confined
 from senna_prune.pictures import open_picture
-from senna_prune.task.labels import PLAN, VIEW_LABELS
+from senna_prune.task.labels import PLAN
 from senna_prune.task.sample import PlanningSample
 
 PICTURE_WIDTH = 400
@@ -101,9 +101,7 @@ def _entry(
         "changed": _changed(records),
         "views": [
             {"label": label, "camera": camera, "picture": pictures.thumbnail(path)}
-            for label, camera, path in zip(
-                VIEW_LABELS, sample.convention.camera_order, sample.view_paths(), strict=True
-            )
+            for label, camera, path in zip(sample.labels, sample.cameras, sample.view_paths(), strict=True)
         ],
         "answers": [_answer(record, unpruned, protocol) for record in records],
     }

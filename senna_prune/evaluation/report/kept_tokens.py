@@ -20,7 +20,7 @@ from senna_prune.evaluation.run.run_folder import Lines, RunFolder
 from senna_prune.evaluation.score.judge import is_right
 from senna_prune.files import confined, write_whole
 from senna_prune.pictures import open_picture
-from senna_prune.task.labels import VIEW_LABELS
+from senna_prune.task.labels import PLAN, VIEW_LABELS
 from senna_prune.task.sample import PlanningSample
 
 FILE = "kept_tokens.png"
@@ -60,10 +60,11 @@ def write_kept_tokens(folder: RunFolder, image_root: Path) -> Path | None:
 def choose(
     samples: list[PlanningSample], lines: Lines, conditions: tuple[Condition, ...], protocol: str
 ) -> tuple[PlanningSample, Record] | None:
-    """The first sample whose kept tokens were recorded, if possible one answered rightly, and its line.
+    """The first sample whose kept tokens were recorded, if possible a plan and one answered rightly, and its line.
 
     AutoPrune's line where it was run, else that of the first method with a budget.
     """
+    samples = [sample for sample in samples if sample.kind == PLAN] or samples
     budgeted = [condition for condition in conditions if condition.retention is not None]
     for condition in sorted(budgeted, key=lambda one: one.method != PREFERRED):
         drawn = []
@@ -81,7 +82,8 @@ def choose(
 def draw_kept_tokens(
     sample: PlanningSample, record: Record, pictures: list[Image.Image], appearance: Mapping[str, Any]
 ) -> Figure:
-    """Six cameras side by side as they stand around the car, a line each for an early, a middle and a late layer.
+    """The cameras side by side (nuScenes' six as they stand around the car), a line each for an early, a middle and a
+    late layer.
 
     Args:
         pictures: in the order of the prompt's view labels.
@@ -93,10 +95,12 @@ def draw_kept_tokens(
     shares = np.frombuffer(base64.b64decode(appearance["paths"]), dtype=np.uint8).astype(np.float64)
     paths = shares.reshape(appearance["tokens"], appearance["patches"])
     depths = np.array(trace.depths).reshape(len(pictures), -1)
+    labels = sample.labels
+    around = _PANORAMA if labels == VIEW_LABELS else labels
     figure, grid = new_figure(14, 5.4, nrows=len(layers), ncols=len(pictures), squeeze=False)
     for line, layer in zip(grid, layers, strict=True):
-        for axes, label in zip(line, _PANORAMA, strict=True):
-            view = VIEW_LABELS.index(label)
+        for axes, label in zip(line, around, strict=True):
+            view = labels.index(label)
             kept = depths[view] > layer
             bright = brightness(paths, kept, pictures[view].size, bool(appearance["padded"]))
             axes.imshow((np.asarray(pictures[view]) * bright[..., None]).astype(np.uint8))

@@ -24,7 +24,7 @@ def kind_plots(group: Mapping[str, Any], num_visual: int) -> list[Plot]:
     adaptive = [row for row in group["rows"] if any(_complexity(entry) for entry in row["kinds"].values())]
     if adaptive:
         title = f"Complexity and kept tokens by kind ({adaptive[0]['row']})"
-        drawn.append(Plot(f"kinds_by_complexity_{suffix}", title, complexity_by_kind(adaptive[0]), wide=True))
+        drawn.append(Plot(f"kinds_by_complexity_{suffix}", title, complexity_by_kind(adaptive[0])))
     return drawn
 
 
@@ -51,6 +51,10 @@ def score_by_retention(group: Mapping[str, Any], num_visual: int) -> Figure:
                 y_line = 100 * row["kinds"][kind]["score"]
                 axes.axhline(y_line, linestyle=style, color=GREY, linewidth=1.2, label=row["label"])
         axes.set_title(kind, fontsize=10)
+        shares = [
+            100 * _share(row, kind, num_visual) for rows in labels.values() for row in rows if kind in row["kinds"]
+        ]
+        axes.set_xlim(min(shares) - 4, max(shares) + 4)
         axes.set_xlabel("visual tokens entering a layer, %")
     grid[0][0].set_ylabel("score, %")
     handles = {

@@ -10,6 +10,7 @@ from typing import Any
 from senna_prune.evaluation.report.table import hundredths, markdown_table, with_interval
 from senna_prune.evaluation.report.text import csv_cell
 from senna_prune.evaluation.score.judge import KIND_ORDER, SCORES
+from senna_prune.task.labels import PLAN
 
 Rows = list[dict[str, str]]
 
@@ -30,7 +31,7 @@ LISTS = (
 )
 TOKENS = (
     "Tokens: visual tokens entering a layer, mean over layers, and those entering the middle and the last layer. "
-    "Mutual information: median [quartiles], of methods that measure it."
+    "Mutual information: median [quartiles], of methods that measure it. ms: median time of an answer."
 )
 _MEASURES: dict[str, dict[str, str]] = {
     "plan": {
@@ -83,8 +84,9 @@ def overview(group: Mapping[str, Any], intervals: bool = True) -> Rows:
     return shown
 
 
-def details(group: Mapping[str, Any], kind: str) -> Rows:
-    """One row per method: every measure of a kind, unparsed answers, tokens and mutual information."""
+def details(group: Mapping[str, Any], kind: str, timing: Mapping[str, Any]) -> Rows:
+    """One row per method: every measure of a kind, unparsed answers, tokens, mutual information and measured time."""
+    times = timing["rows"] if kind == PLAN else timing["kinds"].get(kind, {})
     shown = []
     for row in group["rows"]:
         if (entry := row["kinds"].get(kind)) is None:
@@ -98,6 +100,7 @@ def details(group: Mapping[str, Any], kind: str) -> Rows:
             cells[f"tokens {'in' if name == 'entering' else name}"] = f"{cost[f'tokens_{name}']:.1f}" if cost else "-"
         quartiles = cost["complexity"] if cost else None
         cells["mutual information"] = _quartiles(quartiles) if quartiles else "-"
+        cells["ms"] = f"{times[row['row']]['p50']['total']:.1f}" if row["row"] in times else "-"
         shown.append(cells)
     return shown
 
@@ -134,13 +137,13 @@ def notes(group: Mapping[str, Any]) -> list[str]:
     return [RULE, LISTS, TOKENS, *([WEAK] if free else [])]
 
 
-def kind_markdown(results: Mapping[str, Any]) -> list[str]:
+def kind_markdown(results: Mapping[str, Any], timing: Mapping[str, Any]) -> list[str]:
     """The kinds' part of the report as Markdown; empty where only plans were asked for."""
     parts = []
     for group in results.get("kinds", []):
         parts.append(f"## {TITLE}, convention {group['convention']}\n\n{counts(group)}.\n")
         kinds = kinds_of(group)
-        tables = [overview(group), *(details(group, kind) for kind in kinds)]
+        tables = [overview(group), *(details(group, kind, timing) for kind in kinds)]
         for title, rows in zip([None, *kinds], tables, strict=True):
             parts += [f"### {title}\n"] if title else []
             parts.append(markdown_table(rows, tuple(rows[0])))

@@ -147,8 +147,10 @@ def retention_curves(records: Sequence[Record], num_visual: int, measure: str) -
 
 
 @mpl.rc_context(STYLE)
-def tokens_per_camera(records_by_row: Mapping[str, Sequence[Record]], view_tokens: int) -> Figure:
-    """Mean share of each camera's tokens that enters each layer, one panel per method."""
+def tokens_per_camera(
+    records_by_row: Mapping[str, Sequence[Record]], view_tokens: int, labels: Sequence[str] = VIEW_LABELS
+) -> Figure:
+    """Mean share of each camera's tokens that enters each layer, one panel per method; `labels` name the views."""
     count = len(records_by_row)
     columns = min(4, count)
     lines = -(-count // columns)
@@ -158,7 +160,7 @@ def tokens_per_camera(records_by_row: Mapping[str, Sequence[Record]], view_token
         mean = np.mean([record.trace.per_view for record in records if record.trace], axis=0).T
         image = axes.imshow(100 * mean / view_tokens, aspect="auto", cmap="viridis", vmin=0, vmax=100)
         axes.set_title(name, fontsize=9)
-        axes.set_yticks(range(mean.shape[0]), VIEW_LABELS[: mean.shape[0]], fontsize=7)
+        axes.set_yticks(range(mean.shape[0]), labels[: mean.shape[0]], fontsize=7)
         axes.set_xlabel("layer", fontsize=8)
         axes.grid(False)
     for axes in list(grid.flat)[count:]:

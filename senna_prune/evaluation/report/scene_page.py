@@ -13,11 +13,16 @@ from senna_prune.evaluation.report.gallery import Failures, failure_rows
 from senna_prune.evaluation.report.kind_tables import TITLE, cameras, counts, details, kinds_of, notes, overview
 
 
-def scene_page(results: Mapping[str, Any], by_kind: Sequence[Sequence[plots.Plot]], lost: Failures) -> dict[str, Any]:
+def scene_page(
+    results: Mapping[str, Any],
+    timing: Mapping[str, Any],
+    by_kind: Sequence[Sequence[plots.Plot]],
+    lost: Failures,
+) -> dict[str, Any]:
     """Variables of the templates `kinds`, `breakdowns` and `failures`.
 
     Args:
-        results: `results.json`.
+        results, timing: `results.json` and `timing.json`.
         by_kind: plots of every group of `results["kinds"]`.
         lost: what pruning loses.
     """
@@ -27,7 +32,7 @@ def scene_page(results: Mapping[str, Any], by_kind: Sequence[Sequence[plots.Plot
                 "title": f"{TITLE}, convention {group['convention']}",
                 "counts": counts(group),
                 "overview": overview(group),
-                "details": [(kind, details(group, kind)) for kind in kinds_of(group)],
+                "details": [(kind, details(group, kind, timing)) for kind in kinds_of(group)],
                 "cameras": cameras(group),
                 "notes": notes(group),
                 "plots": [(plot, Markup(plots.to_svg(plot.figure, plot.title))) for plot in figures],

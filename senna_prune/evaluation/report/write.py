@@ -34,7 +34,7 @@ from senna_prune.evaluation.run.run_folder import Lines, RunFolder, RunInfo
 from senna_prune.evaluation.score.latency import summarise_run
 from senna_prune.evaluation.score.results import all_scores
 from senna_prune.files import check_output, read_json, write_whole
-from senna_prune.task.labels import PLAN
+from senna_prune.task.labels import PLAN, VIEW_LABELS
 from senna_prune.task.sample import PlanningSample
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -153,7 +153,8 @@ def draw_plots(
         )
     shown = [row["row"] for row in _one_retention(budgeted) if row["row"] in by_row]
     if shown:
-        cameras = plots.tokens_per_camera({name: by_row[name] for name in shown}, info.shape.view_tokens)
+        labels = next((sample.labels for sample in samples.values()), VIEW_LABELS)
+        cameras = plots.tokens_per_camera({name: by_row[name] for name in shown}, info.shape.view_tokens, labels)
         drawn.append(Plot("tokens_per_camera", "Tokens per camera and layer", cameras, wide=True))
     compared = [row for row in rows if row["row"] == UNPRUNED] + ([_middle(adaptive or budgeted)] if budgeted else [])
     drawn.append(Plot("confusion", "Confusion matrices", plots.confusion_matrices(compared), wide=True))
@@ -177,7 +178,7 @@ def markdown_report(
     by_kind: Sequence[Sequence[Plot]] = (),
 ) -> str:
     """The report as Markdown."""
-    parts = [f"# {markdown(info.name)}\n", *kind_markdown(results)]
+    parts = [f"# {markdown(info.name)}\n", *kind_markdown(results, timing)]
     parts += [_figure(plot) for figures in by_kind for plot in figures]
     for group, figures in zip(results["groups"], drawn, strict=True):
         parts.append(f"{describe_group(group, results)}.\n")
@@ -243,7 +244,7 @@ def html_report(
             }
             for group, figures in zip(results["groups"], drawn, strict=True)
         ],
-        **scene_page(results, by_kind, lost),
+        **scene_page(results, timing, by_kind, lost),
         columns=FULL,
         adaptation=adaptation,
         comparison_columns=comparisons.FULL,

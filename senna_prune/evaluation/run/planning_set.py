@@ -11,6 +11,7 @@ from senna_prune.config import DataConfig
 from senna_prune.errors import ImageError, SampleError
 from senna_prune.evaluation.run.picture_reader import picture_paths
 from senna_prune.files import confined
+from senna_prune.task.labels import CAMERAS
 from senna_prune.task.sample import PlanningSample, read_samples
 from senna_prune.task.truths import fault_of
 
@@ -48,6 +49,8 @@ def planning_set(data: DataConfig, limit: int | None = None) -> PlanningSet:
             where = f"{path}, sample {sample.key}"
             if fault := fault_of(sample.kind, sample.answer):
                 raise SampleError(f"the answer {sample.answer!r} {fault}", where=where)
+            if {*sample.images} != {*(first := next(iter(samples.values()), sample)).images}:
+                raise SampleError(f"other cameras than sample {first.key}", where=where, hint="evaluate them apart")
             if sample.key in samples:
                 raise SampleError("the sample is in two planning sets", where=where)
             for image in sample.view_paths():
@@ -59,6 +62,8 @@ def planning_set(data: DataConfig, limit: int | None = None) -> PlanningSet:
             problem, where=", ".join(data.planning_set), hint=f"convert with --kinds {','.join(data.kinds)}"
         )
     chosen = list(samples.values())
+    if "upstream" in data.camera_orders and {*chosen[0].images} != {*CAMERAS}:
+        raise SampleError("the camera order 'upstream' is one of nuScenes' six cameras", where="data.camera_orders")
     if data.camera_orders:
         # Images are stored by camera name, so their order can be chosen now. The command cannot: the question holds it.
         ordered = [

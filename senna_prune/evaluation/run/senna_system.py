@@ -29,8 +29,8 @@ from senna_prune.planner.planner import Planner
 from senna_prune.pruning.budget import Accounting, Budget
 from senna_prune.pruning.pruner import Pruner
 from senna_prune.pruning.registry import make_pruner
-from senna_prune.task.labels import PLAN, Readout
-from senna_prune.task.prompts import planning_prompt
+from senna_prune.task.labels import CAMERAS, PLAN, Readout, view_label
+from senna_prune.task.prompts import image_prompt, planning_prompt
 from senna_prune.task.sample import PlanningSample
 
 TYPICAL_COMPLEXITY = 0.5
@@ -75,6 +75,7 @@ class SennaSystem:
     def resolve(self, condition: Condition, sample: PlanningSample) -> ResolvedSchedule:
         pruner = self._pruner(condition)
         with naming(sample):
+            self._require_cameras(sample)
             ids = self.checkpoint.processor.encode_prompt(planning_prompt(sample.question))
         given = condition.options.get("assumed")
         assumed = TYPICAL_COMPLEXITY if pruner.complexity and given is None else None
@@ -117,7 +118,23 @@ class SennaSystem:
     def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> tuple[PlanningSample, LoadedFrame]:
         names = [str(path) for path in picture_paths(sample, Path(self.config.data.image_root))]
         with naming(sample):
+            self._require_cameras(sample)
             return sample, self.planner.load(pictures, sample.question, names)
+
+    def _require_cameras(self, sample: PlanningSample) -> None:
+        """Refuse a sample of other cameras than the checkpoint's, or under other labels: a swap would go unnoticed."""
+        names = self.checkpoint.config.camera_names
+        if not names:
+            hint = "name them in config.json (cameras), in the order of the prompt's labels"
+            raise InputError("the checkpoint does not name its cameras, which are not nuScenes' six", hint=hint)
+        if names == CAMERAS and sample.images.keys() == set(CAMERAS):
+            return
+        given, head = tuple(sample.images), image_prompt(tuple(map(view_label, names)))
+        if given != names:
+            problem = f"the sample's cameras are {', '.join(given)}, the checkpoint's {', '.join(names)}"
+            raise InputError(problem, hint="use a checkpoint for these cameras, or name them in its order")
+        if not sample.question.startswith(head):
+            raise InputError(f"the question does not begin with {head.splitlines()[0]!r} and so on", hint="see README")
 
     def encode(self, prepared: Sequence[tuple[PlanningSample, LoadedFrame]]) -> list[Encoded]:
         frames = self.planner.see([frame for _, frame in prepared])
