@@ -1,4 +1,4 @@
-"""Evaluate pruned planning. Without arguments: the bundled demo, unpruned, with AutoPrune at 25 %, and its random control.
+"""Evaluate pruned planning. Without arguments: the bundled demo, unpruned, with AutoPrune at 25 % and its control.
 
     tools/eval_planning.py --config configs/demo.yaml --config configs/table3.yaml
     tools/eval_planning.py pruning.retentions=[0.2,0.4] scoring.protocol=reference
