@@ -1,4 +1,4 @@
-"""Evaluate pruned planning. Without arguments: the bundled demo, unpruned and with AutoPrune at 25 %.
+"""Evaluate pruned planning. Without arguments: the bundled demo, unpruned and pruned to 25 % by four methods.
 
     senna-prune eval --config configs/demo.yaml --config configs/table3.yaml
     senna-prune eval pruning.retentions=[0.2,0.4] scoring.protocol=reference

@@ -10,7 +10,14 @@ import pytest
 
 from senna_prune.config import PruningConfig, ScoringConfig
 from senna_prune.errors import ConfigError, PruningError
-from senna_prune.evaluation.report.adaptation import adaptation_markdown, adaptation_rows, objects_near, warnings
+from senna_prune.evaluation.report.adaptation import (
+    adaptation_markdown,
+    adaptation_rows,
+    complexity_plots,
+    measured,
+    objects_near,
+    warnings,
+)
 from senna_prune.evaluation.report.table import table_rows
 from senna_prune.evaluation.report.write import write_report
 from senna_prune.evaluation.run.borrowed import borrowed, lender_of, stages
@@ -40,7 +47,7 @@ def trace(complexity: float | None, *entering: int) -> Trace:
     return Trace(entering, (*entering[1:], entering[-1]), 11, tuple((n, 0, 0, 0, 0, 0) for n in entering), complexity)
 
 
-def lines(measured: tuple[float, ...] = MEASURED) -> list[Record]:
+def lines(complexities: tuple[float, ...] = MEASURED) -> list[Record]:
     """Four scenes of three samples. Unpruned all are right, AutoPrune is on nine, shuffled on six, static on eight."""
     answers = {
         **{"none": "1" * 12, "autoprune@0.25": "111111111000", "random@0.25#0": "100" * 4},
@@ -50,7 +57,7 @@ def lines(measured: tuple[float, ...] = MEASURED) -> list[Record]:
     for condition, marks in answers.items():
         for number, mark in enumerate(marks):
             entering = (24, 6 + number % 2, 6, 4 - number % 2) if "autoprune" in condition else (24, 6, 6, 4)
-            complexity = measured[number] if condition == "autoprune@0.25" else None
+            complexity = complexities[number] if condition == "autoprune@0.25" else None
             records.append(
                 Record(
                     sample=f"t{number}/plan/0/corrected",
@@ -258,6 +265,25 @@ def test_objects_near_are_counted_from_motion_questions() -> None:
     assert objects_near([plan]) == {}
     found = objects_near([plan, motion, replace(motion, index=3)])
     assert found["t0"] == 4
+
+
+def test_complexity_is_plotted_by_answer_kind_and_objects() -> None:
+    plans = samples_of(12)
+    motions = [replace(s, kind="motion", answer="Object 1: KEEP, STRAIGHT\n") for s in plans[:6]]
+    decided = {record.key: (record, {}) for record in lines()}
+    for sample in motions:
+        record, _ = decided[sample.key.replace("motion", "plan"), "autoprune@0.25"]
+        decided[sample.key, record.condition] = (replace(record, sample=sample.key), {})
+    records = measured(decided, expand(CONTROLLED), "autoprune@0.25", "corrected")
+    assert len(records) == 18
+    assert not measured(decided, expand(CONTROLLED), "autoprune@0.25", "upstream")
+    figure = complexity_plots(records, {s.key: s for s in [*plans, *motions]}, "parsed", "mutual information")
+    by_answer, by_kind, by_objects = figure.axes
+    assert [text.get_text() for text in by_answer.get_xticklabels()] == ["wrong (3)", "right (9)"]
+    assert [text.get_text() for text in by_kind.get_xticklabels()] == ["plan (12)", "motion (6)"]
+    assert by_objects.collections[0].get_offsets()[:, 0].tolist() == [1.0] * 6
+    # A run folder may be a stranger's: a line of a sample that its planning set lacks is left out.
+    assert len(complexity_plots(records, {s.key: s for s in plans}, "parsed", "mutual information").axes) == 1
 
 
 def test_a_control_outside_an_evaluation() -> None:

@@ -9,10 +9,12 @@ import pytest
 
 from senna_prune.config import DataConfig, EvaluationConfig, PruningConfig, load_config
 from senna_prune.errors import ConfigError, PruningError
+from senna_prune.evaluation.run.borrowed import stages
 from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.processes import Processes
 from senna_prune.evaluation.run.runner import plan_of_work
 from senna_prune.evaluation.run.sweep import expand
+from tests.conftest import ROOT
 from tests.evaluation.dummy import make_planning_set
 
 
@@ -63,6 +65,17 @@ def test_random_is_added_at_the_positions_of_every_method(methods: list[str], ad
     assert {condition.positions for condition in conditions} - {None} == {
         condition.positions for condition in conditions if condition.is_random_control
     } | {condition.positions for condition in bare if condition.method == "random"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_can_be_run(file: Path) -> None:
+    """Table 4 in its own words: five indicators x four curves, each control beside the row it takes from."""
+    conditions = expand(load_config(EvaluationConfig, [file]).pruning)
+    assert conditions[0].id == "none"
+    if file.stem == "table4":
+        made = {(c.resolved["indicator"], c.resolved["curve"]) for c in conditions if c.method == "autoprune"}
+        assert len(made) == 20
+        assert [len(stage) for stage in stages(conditions)] == [1 + 3 + 12, 8]
 
 
 def test_a_listed_random_with_other_options_is_no_control() -> None:

@@ -14,7 +14,8 @@ from senna_prune.evaluation.report.comparisons import signed_with_interval
 from senna_prune.evaluation.report.plots import COLOURS, GREY, STYLE, new_figure
 from senna_prune.evaluation.report.table import hundredths, markdown_table
 from senna_prune.evaluation.report.text import markdown
-from senna_prune.evaluation.run.records import Record
+from senna_prune.evaluation.run.records import Condition, Record
+from senna_prune.evaluation.run.run_folder import Lines
 from senna_prune.evaluation.score.metrics import is_correct
 from senna_prune.task.sample import PlanningSample
 from senna_prune.task.scene_answers import parse_motions
@@ -69,6 +70,17 @@ def _cells(row: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def measured(lines: Lines, conditions: Sequence[Condition], row: str, convention: str) -> list[Record]:
+    """Decisions of a row under one convention, of all kinds of questions, whose complexity is known."""
+    ids = {condition.id for condition in conditions if condition.row == row}
+    return [
+        record
+        for record, _ in lines.values()
+        if record.condition in ids and record.convention == convention
+        if record.trace and record.trace.complexity is not None
+    ]
+
+
 @mpl.rc_context(STYLE)
 def complexity_plots(
     records: Sequence[Record], samples: Mapping[str, PlanningSample], protocol: str, measure: str
@@ -77,13 +89,14 @@ def complexity_plots(
     and against the number of annotated objects near the car.
 
     Args:
-        records: decisions of one row, all with a complexity.
+        records: see `measured`.
         samples: of the run, by key; `motion` questions name the objects annotated near the car.
         protocol: says when an answer is right.
         measure: what complexity is, in words.
     """
-    values = {record.sample: record.trace.complexity for record in records if record.trace}
-    plans = [record for record in records if samples[record.sample].kind == "plan"]
+    known = [record for record in records if record.sample in samples]
+    values = {record.sample: record.trace.complexity for record in known if record.trace}
+    plans = [record for record in known if samples[record.sample].kind == "plan"]
     answered: dict[str, list[Any]] = {"wrong": [], "right": []}
     for record in plans:
         answered["right" if is_correct(record.truth, record.answer, protocol) else "wrong"].append(

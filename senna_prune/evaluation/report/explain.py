@@ -74,7 +74,7 @@ def explain_power(difference: float, samples: int, scenes: int, console: Console
     )
     for share in DISCORDANT:
         needed = samples_needed(difference, share)
-        need = "cannot be" if needed is None else f"needs {counted(needed, 'independent sample')}"
+        need = "is impossible" if needed is None else f"needs {counted(needed, 'independent sample')}"
         console.print(
             f"  {need} where only one method is right on {100 * share:.0f} % of them; "
             f"this set detects {100 * detectable_of(samples, share):.1f} points there",

@@ -145,9 +145,10 @@ def draw_plots(
     if adaptive:
         name = _middle(adaptive)["row"]
         measure = _middle(adaptive)["adaptation"]["measure"]
-        curves = plots.retention_curves(by_row[name], info.shape.num_visual, measure)
+        records = adaptation.measured(lines, info.conditions, name, group["convention"])
+        curves = plots.retention_curves(records, info.shape.num_visual, measure)
         drawn.append(Plot("retention_curves", f"Retention curves of {name}, one per sample", curves))
-        complexity = adaptation.complexity_plots(by_row[name], samples, protocol, measure)
+        complexity = adaptation.complexity_plots(records, samples, protocol, measure)
         drawn.append(
             Plot("complexity", f"Complexity of the samples under {name}", complexity, wide=len(complexity.axes) > 1)
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from senna_prune.config import EvaluationConfig
-from senna_prune.errors import ConfigError
+from senna_prune.errors import ConfigError, SampleError
 from senna_prune.evaluation.run.borrowed import control_of
 from senna_prune.evaluation.run.calibration import Profile, measured_by
 from senna_prune.evaluation.run.picture_reader import PictureReader
@@ -36,7 +36,10 @@ def calibrate(config: EvaluationConfig, label: str, count: int) -> Profile:
         SennaPruneError: as an evaluation of these settings raises it.
     """
     conditions = _conditions(config, label)
-    samples = _spread([sample for path in config.data.planning_set for sample in read_samples(path)], count)
+    asked = [sample for path in config.data.planning_set for sample in read_samples(path) if sample.kind == "plan"]
+    if not asked:
+        raise SampleError("no planning questions", where=", ".join(config.data.planning_set))
+    samples = _spread(asked, count)
     # One token is enough: the complexity is measured while the prompt is read.
     system = SennaSystem(replace(config, readout=replace(config.readout, mode="generate", max_new_tokens=1)))
     reader = PictureReader(Path(config.data.image_root), {})

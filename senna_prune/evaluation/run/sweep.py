@@ -57,7 +57,7 @@ def _of_label(label: str, given: Mapping[str, Any], pruning: PruningConfig) -> I
     if profile is not None and not (isinstance(profile, str) and "quantiles" in method_options(method)):
         hint = "name a file of tools/calibrate.py, with method autoprune"
         raise ConfigError(f"{method} cannot be calibrated by {profile!r}", where=f"pruning.options.{label}", hint=hint)
-    resolved = vars(make_method(method, **shared))  # refuses what it does not take before any work is done
+    resolved = _resolved(method, shared)  # refuses what it does not take before any work is done
     seeds = pruning.seeds if "seed" in method_options(method) and "seed" not in shared else [None]
     for retention in [None] if method in UNBUDGETED else pruning.retentions:
         options = shared
@@ -66,7 +66,13 @@ def _of_label(label: str, given: Mapping[str, Any], pruning: PruningConfig) -> I
             options = shared | {"quantiles": calibrated(profile, retention, resolved, indicator)}
         for seed in seeds:
             drawn = options if seed is None else options | {"seed": seed}
-            yield Condition(label, method, retention, seed, options, vars(make_method(method, **drawn)))
+            yield Condition(label, method, retention, seed, options, _resolved(method, drawn))
+
+
+def _resolved(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Every option of a method with its value."""
+    made = make_method(method, **options)
+    return {name: getattr(made, name) for name in method_options(method)}
 
 
 def _missing_controls(conditions: Sequence[Condition], pruning: PruningConfig) -> Iterator[Condition]:
