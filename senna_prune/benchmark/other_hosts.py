@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -41,7 +41,7 @@ class TimedHost(TimedModel):
 
     def inputs(self, batch: int = 1) -> dict[str, Any]:
         tokens, evidence = self.features.pooler_output[0], self.features[EVIDENCE]
-        outputs = BaseModelOutputWithPooling(pooler_output=[tokens] * batch)
+        outputs = BaseModelOutputWithPooling(pooler_output=cast(Any, [tokens] * batch))
         outputs[EVIDENCE] = VisionEvidence(evidence.score.repeat(batch), evidence.keys.repeat(batch, 1))
         ids = self.input_ids.expand(batch, -1)
         inputs = {"input_ids": ids, "mm_encoder_outputs": {"image": outputs}}
@@ -95,13 +95,14 @@ def random_host(host: TimedModelConfig, device: torch.device, dtype: torch.dtype
     }
     require_memory(host.parameters * dtype.itemsize, device)
     model_class: Any
+    config: Any
     if host.kind == "llava_next":
         tower = {"model_type": "clip_vision_model", "num_hidden_layers": 1, "hidden_size": 64, "intermediate_size": 64}
         model_class = LlavaNextForConditionalGeneration
         config = LlavaNextConfig(
             vision_config=tower | {"num_attention_heads": 1},
             text_config={"model_type": "llama", **text},
-            image_token_id=IMAGE,
+            image_token_index=IMAGE,
         )
     else:
         pairs = host.hidden // host.heads // 2
@@ -111,11 +112,11 @@ def random_host(host: TimedModelConfig, device: torch.device, dtype: torch.dtype
         text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}
         tower = {"depth": 1, "hidden_size": 64, "intermediate_size": 64, "num_heads": 1, "out_hidden_size": host.hidden}
         model_class = Qwen2_5_VLForConditionalGeneration
-        marks = {"image_token_id": IMAGE, "video_token_id": host.vocabulary - 1}
+        marks: dict[str, Any] = {"image_token_id": IMAGE, "video_token_id": host.vocabulary - 1}
         config = Qwen2_5_VLConfig(vision_config=tower, text_config=text, **marks)
     model = made_on(device, dtype, lambda: model_class._from_config(config, attn_implementation="sdpa")).eval()
     tokens = (0.02 * torch.randn(host.view_tokens, host.hidden, device=device)).to(dtype)
-    features = BaseModelOutputWithPooling(pooler_output=[tokens])
+    features = BaseModelOutputWithPooling(pooler_output=cast(Any, [tokens]))
     scores, keys = torch.rand(len(tokens), device=device), torch.randn(len(tokens), 64, device=device)
     features[EVIDENCE] = VisionEvidence(scores, keys)
     ids = _prompt(host).to(device)

@@ -120,6 +120,9 @@ def test_other_hosts_are_timed_behind_one_encoded_image(
 ) -> None:
     arguments = [*tiny_host_arguments(0), f"host.kind={kind}", "host.view_tokens=96", "batch_sizes=[1,2]"]
     arguments += ["repeats=1", "warmup=1", "retentions=[0.25]", "methods=[visionzip,autoprune]", "new_tokens=2"]
+    assert main([*arguments, f"output={tmp_path}"]) == 2
+    assert "weights are packed for Senna alone" in capsys.readouterr().err
+    arguments.append("packed=false")
     assert main([*arguments, f"output={tmp_path}", "name=t"]) == 0
     record = json.loads((tmp_path / "t.json").read_text())
     rows = {row["name"]: row for row in record["rows"]}
