@@ -81,7 +81,10 @@ def test_evaluate_then_report(work: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_explain_runs_nothing(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in (work / "data" / "0").iterdir():
         path.unlink()
-    assert eval_planning.main(arguments(work, "--explain", "pruning.retentions=[0.25,0.5]")) == 0
+    assert (
+        eval_planning.main(arguments(work, "--explain", "--methods", "none,autoprune", "pruning.retentions=[0.25,0.5]"))
+        == 0
+    )
     out = capsys.readouterr().out
     for word in ("48 visual tokens (6 views x 8)", "autoprune@0.25", "autoprune@0.5", "KV MiB", "48 x4", "repacked"):
         assert word in out
@@ -94,7 +97,7 @@ def test_explain_runs_nothing(work: Path, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_dry_run_runs_nothing(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert eval_planning.main(arguments(work, "--dry-run")) == 0
+    assert eval_planning.main(arguments(work, "--dry-run", "--methods", "none,autoprune")) == 0
     out = capsys.readouterr().out
     assert "3 samples of 3 scenes (corrected) x 3 conditions = 9 decisions" in out
     assert "to do: 9 decisions (0 done before) in 1 process" in out
