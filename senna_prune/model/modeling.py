@@ -63,6 +63,22 @@ class SennaModel(SennaPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_input_embeddings(value)
 
+    @property
+    def _tower_layers(self) -> nn.ModuleList:
+        """Layers of the tower up to the selected one."""
+        return self.vision_tower.encoder.layers[: self.config.num_vision_layers]
+
+    def run_tower(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        """States entering and leaving the tower's selected layer, class token first, each (N, 1 + P, vision width).
+
+        Where the configuration selects no layer, both are the tower's first state.
+        """
+        tower = self.vision_tower
+        entering = hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
+        for layer in self._tower_layers:
+            entering, hidden = hidden, layer(hidden, None)
+        return entering, hidden
+
     def get_vision_features(
         self, pixel_values: Tensor, output_evidence: bool = False
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -79,12 +95,8 @@ class SennaModel(SennaPreTrainedModel):
         Raises:
             InputError: evidence is asked for, but no layer runs.
         """
-        tower = self.vision_tower
-        layers = tower.encoder.layers[: self.config.num_vision_layers]
-        entering = hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
-        for layer in layers:
-            entering, hidden = hidden, layer(hidden, None)
-        return patch_features(layers, entering, hidden, output_evidence)
+        entering, hidden = self.run_tower(pixel_values)
+        return patch_features(self._tower_layers, entering, hidden, output_evidence)
 
     def adapt(self, features: Tensor) -> Tensor:
         """Visual tokens (N, T, D) of patch features (N, P, vision width)."""

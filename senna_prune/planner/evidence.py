@@ -21,8 +21,7 @@ class Evidence:
 
     Args:
         model: whose tower saw them.
-        entering: hidden states that entered the last layer that ran, (frames * views, 1 + patches, width), or None for
-            a tower of no layers.
+        entering: hidden states that entered the last layer that ran, (frames * views, 1 + patches, width).
         frames: how many.
         paths: returns `adapter_paths` of the model.
     """
@@ -30,7 +29,7 @@ class Evidence:
     def __init__(
         self,
         model: SennaForConditionalGeneration,
-        entering: Tensor | None,
+        entering: Tensor,
         frames: int,
         paths: Callable[[], Tensor],
     ) -> None:
@@ -43,12 +42,12 @@ class Evidence:
         Raises:
             InputError: the tower has no layer to read it from.
         """
-        if self.entering is None:
-            raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
         inner, watch = self.model.model, Stopwatch(self.entering.device)
+        if not inner.config.num_vision_layers:
+            raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
         layer: Any = inner.vision_tower.encoder.layers[inner.config.num_vision_layers - 1]
         attention, keys = (part.unflatten(0, (self.frames, 1, -1)) for part in vision_evidence(layer, self.entering))
         found = [senna_evidence(*frame, self.paths())[0] for frame in zip(attention, keys, strict=True)]
-        self.entering = None
+        del self.entering
         watch.lap("vision")
         return found, watch.stages["vision"] / self.frames

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,25 +10,22 @@ import torch
 from torch import Tensor
 
 from senna_prune.engine import SampleTrace, prune
-from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.model.vision import SennaImageFeatures
 from senna_prune.pictures import Picture
-from senna_prune.planner.evidence import Evidence
+from senna_prune.planner.encoder import FrameEncoder
 from senna_prune.planner.inputs import (
     cameras_of,
     check_settings,
     checked_question,
-    device_of,
     require,
     require_dtype,
     require_pruner,
     views_in_order,
 )
-from senna_prune.planner.plan import EncodedFrame, Frame, LoadedFrame, Plan, Reply
+from senna_prune.planner.plan import EncodedFrame, Frame, Plan, Reply
 from senna_prune.planner.pruners import pruner_for
 from senna_prune.planner.readouts import Reading, TextReading, generate_texts, named_plan, plan_trie, score_plans
 from senna_prune.planner.timing import Stopwatch, Timing
@@ -39,12 +33,12 @@ from senna_prune.planner.visual_tokens import VisualTokens, cut_before_decoder
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.interface import VISION
 from senna_prune.task.labels import CameraOrder, Command, Readout, view_label
-from senna_prune.task.prompts import System, image_prompt, planning_prompt
+from senna_prune.task.prompts import System, image_prompt
 
 R = TypeVar("R")
 
 
-class Planner:
+class Planner(FrameEncoder):
     """Decides frames with one model.
 
     May be called from several threads: pictures are read side by side, and one batch at a time runs through the model.
@@ -77,17 +71,13 @@ class Planner:
         max_new_tokens: int = 32,
     ) -> None:
         check_settings(model, processor, pruner, readout, system, max_new_tokens)
-        self.model = model
-        self.device = device_of(model)
-        self.processor = processor
+        super().__init__(model, processor, system)
         self.pruner = pruner_for(model, "none") if pruner is None else pruner
         self.readout = readout
         self.cameras = cameras_of(model, convention)
         self.labels = tuple(map(view_label, model.config.camera_names))
-        self.system = system
         self.max_new_tokens = max_new_tokens
         self.answers = plan_trie(processor, system)
-        self._model_in_use = threading.Lock()
 
     @classmethod
     def from_pretrained(
@@ -113,11 +103,6 @@ class Planner:
         """
         model, processor = load_senna(source, **loading)
         return cls(model, processor, pruner_for(model, method, budget, **(options or {})), readout, convention)
-
-    @cached_property
-    def paths(self) -> Tensor:
-        """See `adapter_paths`."""
-        return adapter_paths(self.model)
 
     def plan(self, images: Mapping[str, Picture], speed: float, command: Command | str) -> Plan:
         """Decide one frame.
@@ -160,69 +145,6 @@ class Planner:
         views = views_in_order(images, self.cameras)
         encoded = self.encode(views, image_prompt(self.labels) + question, self.cameras)
         return self.answer_batch([encoded], max_new_tokens=max_new_tokens)[0]
-
-    def encode(self, views: Sequence[Picture], question: str, names: Sequence[str] | None = None) -> EncodedFrame:
-        """Everything before the decoder.
-
-        Args:
-            views: pictures in the order of the prompt's labels.
-            question: user turn with one `<image>` marker per view.
-            names: what an error calls each picture that has no path.
-
-        Raises:
-            InputError, ImageError: as `SennaProcessor` does.
-        """
-        return self.see([self.load(views, question, names)])[0]
-
-    def load(self, views: Sequence[Picture], question: str, names: Sequence[str] | None = None) -> LoadedFrame:
-        """The part of `encode` that needs no model: it may run in another thread while the model decides.
-
-        Raises:
-            InputError, ImageError: as `encode` does.
-        """
-        require(isinstance(question, str), "question", question, "a question")
-        began = time.perf_counter()
-        ids = self.processor.encode_prompt(planning_prompt(question, self.system))
-        # In the model's dtype already: what is converted on its way to the device leaves pinned memory first.
-        pixels = self.processor.encode_views(views, names).to(self.model.dtype)
-        if self.device.type == "cuda":
-            # In a new thread the current device is the first one, and pinning would occupy memory there.
-            with torch.cuda.device(self.device):
-                pixels = pixels.pin_memory()
-        return LoadedFrame(ids, pixels, 1e3 * (time.perf_counter() - began))
-
-    @torch.inference_mode()
-    def see(self, frames: Sequence[LoadedFrame]) -> list[EncodedFrame]:
-        """The rest of `encode`: loaded frames through the vision tower and the adapter, in one pass."""
-        if not frames:
-            return []
-        require_dtype(self.model.dtype, self.device)
-        inner, entering = self.model.model, list[Tensor]()
-        layers: Any = inner.vision_tower.encoder.layers[: inner.config.num_vision_layers]
-
-        def keep(layer: Any, args: tuple[Tensor, ...]) -> None:
-            entering.append(args[0])
-
-        with self._model_in_use:
-            stopwatch = Stopwatch(self.device)
-            pixels = torch.cat([frame.pixel_values.to(self.device, non_blocking=True) for frame in frames])
-            # What enters the last layer is all that evidence is computed from, if a pruner asks for it.
-            handles = [layer.register_forward_pre_hook(keep) for layer in layers[-1:]]
-            try:
-                patches = inner.get_vision_features(pixels)[0]
-            finally:
-                for handle in handles:
-                    handle.remove()
-            stopwatch.lap("vision")
-            tokens = inner.adapt(patches).unflatten(0, (len(frames), 1, -1))
-            stopwatch.lap("adapter")
-        evidence = Evidence(self.model, entering[0] if entering else None, len(frames), lambda: self.paths)
-        shared = {stage: spent / len(frames) for stage, spent in stopwatch.stages.items()}
-        features_of = [SennaImageFeatures(tokens=own) for own in tokens]
-        return [
-            EncodedFrame(frame.input_ids, features, {"preprocess": frame.milliseconds, **shared}, evidence, number)
-            for number, (frame, features) in enumerate(zip(frames, features_of, strict=True))
-        ]
 
     def decide(self, encoded: EncodedFrame, pruner: Pruner | None = None) -> Plan:
         """Decide an encoded frame under any pruner; None is the planner's own."""
@@ -282,7 +204,7 @@ class Planner:
         pruner = self.pruner if pruner is None else pruner
         require_pruner(pruner)
         require_dtype(self.model.dtype, self.device)
-        with self._model_in_use:
+        with self.model_in_use:
             stages, vision = [dict(frame.stages) for frame in encoded], None
             if VISION in pruner.needs:
                 computed = [frame.evidence.computed for frame in encoded]
@@ -317,7 +239,7 @@ class Planner:
             InputError, ImageError: as `plan` does.
         """
         frame = self.encode(views_in_order(images, self.cameras), question, self.cameras)
-        with self._model_in_use, torch.no_grad():
+        with self.model_in_use, torch.no_grad():
             vision = frame.evidence.computed[0][frame.number] if VISION in self.pruner.needs else None
             embeds = self.model.model.embed(frame.input_ids[None].to(self.device), frame.features.tokens)[0]
             layout = self._layout(frame.input_ids)
