@@ -19,7 +19,7 @@ only run a method that cuts before the decoder."""
 
 
 @dataclass(frozen=True)
-class Host:
+class Target:
     """The decoder and the budget a method is built for."""
 
     budget: Budget
@@ -71,18 +71,18 @@ class Method(ABC):
         return self.scope == "per_view" or self.min_tokens_per_view > 0 or self.view_weights is not None
 
     @abstractmethod
-    def schedule(self, host: Host) -> BudgetedSchedule:
+    def schedule(self, target: Target) -> BudgetedSchedule:
         """How many tokens enter each layer."""
 
     @abstractmethod
-    def scorer(self, host: Host) -> Scorer:
+    def scorer(self, target: Target) -> Scorer:
         """Which ones."""
 
-    def complexity(self, host: Host) -> Complexity | None:
+    def complexity(self, target: Target) -> Complexity | None:
         """Number per sample the schedule depends on."""
         return None
 
-    def merger(self, host: Host) -> Merger | None:
+    def merger(self, target: Target) -> Merger | None:
         """What becomes of the others."""
         return None
 
@@ -105,18 +105,18 @@ class OneCutInside(Method):
         super().__post_init__()
         self.require(self.layer is None or self.layer >= 1, "layer", "a layer from 1 on")
 
-    def boundary(self, host: Host) -> int:
+    def boundary(self, target: Target) -> int:
         """The layer for this host.
 
         Raises:
             PruningError: the decoder has no layer behind another, or not the one asked for.
         """
-        if host.num_layers == 1:
+        if target.num_layers == 1:
             raise PruningError(
                 "a decoder of one layer has none to cut before",
                 where=f"method {type(self).__module__.rpartition('.')[2]}",
                 hint="take a method that cuts before the decoder",
             )
-        layer = self.layer or max(round(host.num_layers * self.published_layer / 32), 1)
-        self.require(layer < host.num_layers, "layer", f"a layer below {host.num_layers}")
+        layer = self.layer or max(round(target.num_layers * self.published_layer / 32), 1)
+        self.require(layer < target.num_layers, "layer", f"a layer below {target.num_layers}")
         return layer

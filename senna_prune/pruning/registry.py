@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from senna_prune.errors import PruningError, nearest_of
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.method import Host, Method, Tier
+from senna_prune.pruning.method import Method, Target, Tier
 from senna_prune.pruning.options import Option, checked_options, options_of, shown
 from senna_prune.pruning.pruner import Pruner
 
@@ -69,13 +69,13 @@ def make_pruner(
             f"{budget.value:g} tokens per layer, but a sample has {num_visual}", where="budget.tokens", hint="lower it"
         )
     method = make_method(name, **options)
-    host = Host(budget, num_layers, num_heads)
+    target = Target(budget, num_layers, num_heads)
     return Pruner(
         name=name,
-        schedule=method.schedule(host),
-        scorer=method.scorer(host),
-        complexity=method.complexity(host),
-        merger=method.merger(host),
+        schedule=method.schedule(target),
+        scorer=method.scorer(target),
+        complexity=method.complexity(target),
+        merger=method.merger(target),
         positions=method.positions,
         text_scope=method.text_scope,
         scope=method.scope,

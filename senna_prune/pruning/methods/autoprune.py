@@ -15,7 +15,7 @@ from senna_prune.pruning.complexities import MEASURED_LAYER, Assumed, Indicator,
 from senna_prune.pruning.curve_shapes import REFERENCE_LAYERS, Shape, Slope, curve, curve_area, dynamic_slope
 from senna_prune.pruning.interface import TEXT_ATTENTION, VISION, Complexity, LayerCounts, Observation, Scorer
 from senna_prune.pruning.mergers import ClusterDropped, merged_count
-from senna_prune.pruning.method import Host, Method
+from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import BudgetedSchedule
 from senna_prune.pruning.scorers import MeanAttention, VisionAttention
@@ -73,28 +73,28 @@ class AutoPrune(Method):
         ascending = points is None or (len(points) > 1 and all(a <= b for a, b in pairwise(points)))
         self.require(ascending, "quantiles", "two or more numbers, ascending")
 
-    def _scales(self, host: Host) -> tuple[float, float]:
+    def _scales(self, target: Target) -> tuple[float, float]:
         # One rule for decoders other than the published one: the curve is read at depth l * 32/L (so x0 scales with
         # L/32 and k with 32/L), and head-summed mutual information is scaled by 32/H.
         if self.scaling == "none":
             return 1.0, 1.0
-        return REFERENCE_LAYERS / host.num_layers, REFERENCE_HEADS / host.num_heads
+        return REFERENCE_LAYERS / target.num_layers, REFERENCE_HEADS / target.num_heads
 
-    def schedule(self, host: Host) -> RetentionCurve:
+    def schedule(self, target: Target) -> RetentionCurve:
         kind = PaperCurve if self.variant == "paper" else ReleasedCurve
-        return kind(host.budget, self, self._scales(host)[0])
+        return kind(target.budget, self, self._scales(target)[0])
 
-    def scorer(self, host: Host) -> Scorer:
-        return MeanAttention() if self.variant == "paper" else AutoPruneScore(self._scales(host)[1])
+    def scorer(self, target: Target) -> Scorer:
+        return MeanAttention() if self.variant == "paper" else AutoPruneScore(self._scales(target)[1])
 
-    def complexity(self, host: Host) -> Complexity | None:
+    def complexity(self, target: Target) -> Complexity | None:
         if self.indicator == "static" or self.indicator == "shuffled":
             return None if self.assumed is None else Assumed(self.assumed)
         printed = self.indicator == "mutual_information" and self.variant == "paper"
         kind = "printed_mutual_information" if printed else self.indicator
-        return Indicator(kind, self._scales(host)[1], self.quantiles or ())
+        return Indicator(kind, self._scales(target)[1], self.quantiles or ())
 
-    def merger(self, host: Host) -> ClusterDropped | None:
+    def merger(self, target: Target) -> ClusterDropped | None:
         return None if self.variant == "paper" else ClusterDropped()
 
 

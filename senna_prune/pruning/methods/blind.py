@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.method import Host, Method
+from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import Control
 from senna_prune.pruning.scorers import Nothing
@@ -17,8 +17,8 @@ class Blind(Method):
     tier = "before the decoder, once"
     positions: Positions = "repacked"
 
-    def schedule(self, host: Host) -> Control:
-        return Control(host.budget, blind=True)
+    def schedule(self, target: Target) -> Control:
+        return Control(target.budget, blind=True)
 
-    def scorer(self, host: Host) -> Nothing:
+    def scorer(self, target: Target) -> Nothing:
         return Nothing()

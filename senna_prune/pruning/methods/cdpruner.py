@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from senna_prune.pruning.interface import EMBEDDINGS, Observation
-from senna_prune.pruning.method import Host, Method
+from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import Order, cosines
@@ -40,10 +40,10 @@ class CDPruner(Method):
     relevance: Relevance = "question"
     positions: Positions = "repacked"
 
-    def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget)
+    def schedule(self, target: Target) -> SingleCut:
+        return SingleCut(target.budget)
 
-    def scorer(self, host: Host) -> ConditionalDiversity:
+    def scorer(self, target: Target) -> ConditionalDiversity:
         return ConditionalDiversity(self.ranks_by_view, self.scope == "per_view", self.relevance)
 
 

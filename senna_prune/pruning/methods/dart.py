@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from senna_prune.pruning.interface import KEYS, NORMED, Observation
-from senna_prune.pruning.method import Host, OneCutInside
+from senna_prune.pruning.method import OneCutInside, Target
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import Order
 
@@ -43,10 +43,10 @@ class Dart(OneCutInside):
         self.require(self.image_pivots >= 1, "image_pivots", "1 or more")
         self.require(self.text_pivots >= 0, "text_pivots", "0 or more")
 
-    def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget, boundary=self.boundary(host))
+    def schedule(self, target: Target) -> SingleCut:
+        return SingleCut(target.budget, boundary=self.boundary(target))
 
-    def scorer(self, host: Host) -> LeastSimilar:
+    def scorer(self, target: Target) -> LeastSimilar:
         return LeastSimilar(self.ranks_by_view, self.image_pivots, self.text_pivots)
 
 

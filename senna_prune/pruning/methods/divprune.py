@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.method import Host, Method
+from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import FarthestPoint
@@ -22,8 +22,8 @@ class DivPrune(Method):
     tier = "before the decoder, once"
     positions: Positions = "repacked"
 
-    def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget)
+    def schedule(self, target: Target) -> SingleCut:
+        return SingleCut(target.budget)
 
-    def scorer(self, host: Host) -> FarthestPoint:
+    def scorer(self, target: Target) -> FarthestPoint:
         return FarthestPoint(self.ranks_by_view, by_view=self.scope == "per_view")

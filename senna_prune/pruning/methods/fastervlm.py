@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.method import Host, Method
+from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import VisionAttention
@@ -21,8 +21,8 @@ class FasterVLM(Method):
     tier = "before the decoder, once"
     positions: Positions = "repacked"
 
-    def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget)
+    def schedule(self, target: Target) -> SingleCut:
+        return SingleCut(target.budget)
 
-    def scorer(self, host: Host) -> VisionAttention:
+    def scorer(self, target: Target) -> VisionAttention:
         return VisionAttention()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from senna_prune.pruning.interface import LAST_ATTENTION
-from senna_prune.pruning.method import Host, OneCutInside
+from senna_prune.pruning.method import OneCutInside, Target
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import MeanAttention
 
@@ -28,8 +28,8 @@ class FastV(OneCutInside):
         super().__post_init__()
         self.require(self.count is None or self.count >= 1, "count", "1 or more")
 
-    def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget, boundary=self.boundary(host), count=self.count)
+    def schedule(self, target: Target) -> SingleCut:
+        return SingleCut(target.budget, boundary=self.boundary(target), count=self.count)
 
-    def scorer(self, host: Host) -> MeanAttention:
+    def scorer(self, target: Target) -> MeanAttention:
         return MeanAttention(LAST_ATTENTION)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.method import Host, OneCutInside
+from senna_prune.pruning.method import OneCutInside, Target
 from senna_prune.pruning.pruner import Scope
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import FarthestPoint
@@ -23,8 +23,8 @@ class Prune2Drive(OneCutInside):
     published_layer = 1
     scope: Scope = "per_view"
 
-    def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget, boundary=self.boundary(host))
+    def schedule(self, target: Target) -> SingleCut:
+        return SingleCut(target.budget, boundary=self.boundary(target))
 
-    def scorer(self, host: Host) -> FarthestPoint:
+    def scorer(self, target: Target) -> FarthestPoint:
         return FarthestPoint(self.ranks_by_view, by_view=self.scope == "per_view")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.interface import NEXT_ATTENTION, LayerCounts
-from senna_prune.pruning.method import Host, Method
+from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import BudgetedSchedule, step_counts
 from senna_prune.pruning.scorers import MeanAttention
@@ -40,10 +40,10 @@ class PyramidDrop(Method):
         falling = ratios[-1] > 0 and ratios[0] <= 1 and list(ratios) == sorted(ratios, reverse=True)
         self.require(falling, "ratios", "falling ratios in (0, 1]")
 
-    def schedule(self, host: Host) -> Pyramid:
-        return Pyramid(host.budget, self.stages, self.ratios)
+    def schedule(self, target: Target) -> Pyramid:
+        return Pyramid(target.budget, self.stages, self.ratios)
 
-    def scorer(self, host: Host) -> MeanAttention:
+    def scorer(self, target: Target) -> MeanAttention:
         return MeanAttention(NEXT_ATTENTION)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from senna_prune.pruning.interface import Observation
-from senna_prune.pruning.method import Host, Method
+from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
 
@@ -32,10 +32,10 @@ class RandomTokens(Method):
         super().__post_init__()
         self.require(self.seed >= 0, "seed", "0 or more")
 
-    def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget)
+    def schedule(self, target: Target) -> SingleCut:
+        return SingleCut(target.budget)
 
-    def scorer(self, host: Host) -> Hash:
+    def scorer(self, target: Target) -> Hash:
         return Hash(self.seed)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.interface import EMBEDDINGS, ROPE_PRODUCT, TEXT_ATTENTION, LayerCounts, Observation
 from senna_prune.pruning.mergers import ClusterDropped, merged_count
-from senna_prune.pruning.method import Host, Method
+from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import BudgetedSchedule
 
@@ -46,13 +46,13 @@ class SparseVLM(Method):
         self.require(layers[0] >= 0 and list(layers) == sorted(set(layers)), "layers", "rising layers from 0 on")
         self.require(len(counts) == 3 and min(counts) >= 1, "counts", "three counts, 1 or more each")
 
-    def schedule(self, host: Host) -> Stages:
-        return Stages(host.budget, self.published, self.merger(host) is not None, self.layers, self.counts)
+    def schedule(self, target: Target) -> Stages:
+        return Stages(target.budget, self.published, self.merger(target) is not None, self.layers, self.counts)
 
-    def scorer(self, host: Host) -> RaterAttention:
+    def scorer(self, target: Target) -> RaterAttention:
         return RaterAttention()
 
-    def merger(self, host: Host) -> ClusterDropped | None:
+    def merger(self, target: Target) -> ClusterDropped | None:
         return ClusterDropped()
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from senna_prune.pruning.method import Host
+from senna_prune.pruning.method import Target
 from senna_prune.pruning.methods.sparsevlm import Counts, RaterAttention, SparseVLM
 from senna_prune.pruning.pruner import Positions
 
@@ -29,8 +29,8 @@ class SparseVLM2(SparseVLM):
         super().__post_init__()
         self.require(self.heads is None or self.heads >= 1, "heads", "1 or more")
 
-    def scorer(self, host: Host) -> RaterAttention:
-        return RaterAttention(self.heads or max(host.num_heads // 2, 1))
+    def scorer(self, target: Target) -> RaterAttention:
+        return RaterAttention(self.heads or max(target.num_heads // 2, 1))
 
-    def merger(self, host: Host) -> None:
+    def merger(self, target: Target) -> None:
         return None

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from senna_prune.pruning.interface import Observation, Selection
-from senna_prune.pruning.method import Host, Method
+from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import Order
@@ -35,13 +35,13 @@ class ToMe(Method):
     tier = "before the decoder, once"
     positions: Positions = "repacked"
 
-    def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget)
+    def schedule(self, target: Target) -> SingleCut:
+        return SingleCut(target.budget)
 
-    def scorer(self, host: Host) -> LastMerged:
+    def scorer(self, target: Target) -> LastMerged:
         return LastMerged()
 
-    def merger(self, host: Host) -> IntoKept:
+    def merger(self, target: Target) -> IntoKept:
         return IntoKept()
 
 

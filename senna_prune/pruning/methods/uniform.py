@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from senna_prune.pruning.interface import Observation
-from senna_prune.pruning.method import Host, Method
+from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
 
@@ -22,10 +22,10 @@ class UniformTokens(Method):
     tier = "before the decoder, once"
     positions: Positions = "repacked"
 
-    def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget)
+    def schedule(self, target: Target) -> SingleCut:
+        return SingleCut(target.budget)
 
-    def scorer(self, host: Host) -> Even:
+    def scorer(self, target: Target) -> Even:
         return Even()
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from senna_prune.pruning.interface import Observation, Selection
-from senna_prune.pruning.method import Host, Method
+from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import VisionAttention
@@ -36,13 +36,13 @@ class VisionZip(Method):
         super().__post_init__()
         self.require(0 <= self.contextual < 1, "contextual", "a share in [0, 1)")
 
-    def schedule(self, host: Host) -> SingleCut:
-        return SingleCut(host.budget, merged_share=self.contextual)
+    def schedule(self, target: Target) -> SingleCut:
+        return SingleCut(target.budget, merged_share=self.contextual)
 
-    def scorer(self, host: Host) -> VisionAttention:
+    def scorer(self, target: Target) -> VisionAttention:
         return VisionAttention()
 
-    def merger(self, host: Host) -> ContextualMerge:
+    def merger(self, target: Target) -> ContextualMerge:
         return ContextualMerge()
 
 
