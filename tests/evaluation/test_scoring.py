@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,17 +9,12 @@ from dataclasses import replace
 import pytest
 
 from senna_prune.config import ScoringConfig
-from senna_prune.cost import ModelShape, decision_flops, kv_bytes
+from senna_prune.cost import decision_flops, kv_bytes
 from senna_prune.errors import RunError
 from senna_prune.evaluation.report.comparisons import comparison_rows
-from senna_prune.evaluation.report.paper import TABLE3, table3_rows
-from senna_prune.evaluation.report.pivot import Cell, pivot, pivot_latex, pivot_markdown
-from senna_prune.evaluation.report.table import FULL, csv_text, markdown_table, table_rows
-from senna_prune.evaluation.report.text import latex
+from senna_prune.evaluation.report.table import table_rows
 from senna_prune.evaluation.run.records import Condition, Record, Trace
-from senna_prune.evaluation.score.latency import pareto_front, summarise_timing
 from senna_prune.evaluation.score.metrics import majority_answer
-from senna_prune.evaluation.score.nuscenes_val import SCENES
 from senna_prune.evaluation.score.scoring import score
 from tests.evaluation.dummy import SHAPE
 
@@ -248,90 +241,6 @@ def test_no_right_answer_leaves_no_ratio() -> None:
 
 
 SENNA = replace(SHAPE, layers=32, views=6, view_tokens=128)
-
-
-def test_published_ratios_stand_beside_ours() -> None:
-    laid = table3_rows(group(LINES) | {"nuscenes_val": True}, SENNA)
-    assert [row["method"] for row in laid] == ["autoprune"]
-    assert laid[0]["ratio % published"] == "111.23"
-    assert laid[0]["ratio % here [95 %]"].startswith("87.5 [")
-    # 3 of 10 samples change between right and wrong here: 2.80 * sqrt(0.3 / 178).
-    assert laid[0]["published could detect"] == "11.5"
-    # Ratios of counts so small that each lies beside a multiple of 1/178.
-    for published in (ratio for ratios in TABLE3.values() for ratio in ratios.values()):
-        assert abs(published * 178 - round(published * 178)) < 0.05
-
-
-@pytest.mark.parametrize("shape", [replace(SENNA, layers=8), replace(SENNA, view_tokens=24), replace(SENNA, views=1)])
-def test_no_published_ratio_stands_beside_another_model(shape: ModelShape) -> None:
-    assert table3_rows(group(LINES) | {"nuscenes_val": True}, shape) == []
-
-
-def test_no_published_ratio_stands_beside_other_scenes() -> None:
-    """scene-0003 and scene-0103 belong to nuScenes val, scene-0061 to its training half, scene-0 to nothing."""
-
-    def of_scenes(*names: str) -> bool:
-        lines = [replace(r, scene=names[int(r.sample[1:]) % len(names)]) for r in LINES]
-        return bool(table3_rows(group(lines), SENNA))
-
-    assert of_scenes("scene-0003", "scene-0103")
-    assert not of_scenes("scene-0003", "scene-0061")
-    assert not table3_rows(group(LINES), SENNA)
-    assert len(SCENES) == 150
-
-
-def test_pivot_by_hand() -> None:
-    table = pivot(group(LINES))
-    assert table.columns == ("no retention", "25 %")
-    assert list(table.rows) == ["majority", "none", "autoprune", "random"]
-    assert table.positions == {"majority": "", "none": "", "autoprune": "repacked", "random": "repacked"}
-    assert table.rows["none"] == (Cell("80.0", "100.0", "", ""), None)
-    assert table.rows["autoprune"] == (None, Cell("70.0", "87.5", "", ""))
-    assert "| autoprune<br>repacked |  | 70.0<br>87.5 |" in pivot_markdown(table)
-    assert "autoprune (repacked) &  & 70.0 (87.5) \\\\" in pivot_latex(table, "a_b")
-    assert "\\caption{a\\_b}" in pivot_latex(table, "a_b")
-
-
-def test_latex_prints_what_it_would_obey() -> None:
-    assert latex(r"\input{x} 5% a_b^c~#&$") == (
-        r"\textbackslash{}input\{x\} 5\% a\_b\textasciicircum{}c\textasciitilde{}\#\&\$"
-    )
-
-
-def test_pareto_front_by_hand() -> None:
-    points = {"slow": (9.0, 0.9), "worse": (5.0, 0.4), "fast": (4.0, 0.5), "twin": (4.0, 0.5), "late": (9.5, 0.9)}
-    assert pareto_front(points) == ["fast", "twin", "slow"]
-    assert pareto_front(points | {"best": (1.0, 1.0)}) == ["best"]
-    assert pareto_front({}) == []
-
-
-def test_csv_and_markdown_hold_every_row() -> None:
-    timing = summarise_timing(
-        {("s0", c.id): {"milliseconds": {"vision": 2.0, "prefill": 8.0}, "peak_bytes": 7} for c in CONDITIONS},
-        CONDITIONS,
-    )
-    results = score(LINES, CONDITIONS, SHAPE, SCORING, complete=False)
-    read = list(csv.DictReader(io.StringIO(csv_text(results, timing))))
-    assert [row["label"] for row in read] == ["majority", "none", "autoprune", "random"]
-    assert read[2]["accuracy"] == "0.7"
-    assert read[2]["ms_p50_total"] == "10.0"
-    assert read[0]["ms_p50_total"] == ""
-    assert (read[2]["status"], read[2]["protocol"], read[2]["failed"]) == ("partial", "parsed", "0")
-    low, difference, high = (float(read[2][f"difference{end}_vs_none"]) for end in ("_low", "", "_high"))
-    assert low < difference < high
-    text = markdown_table(table_rows(group(LINES), timing), FULL)
-    assert text.count("\n") == 2 + 4
-    assert "| autoprune 25 % | repacked | 70.0 [" in text
-
-
-def test_timing_percentiles_by_hand() -> None:
-    entries = {
-        (f"s{number}", "none"): {"milliseconds": {"prefill": float(number)}, "peak_bytes": None}
-        for number in range(101)
-    }
-    summary = summarise_timing(entries, [NONE])["rows"]["none"]
-    assert (summary["p50"]["prefill"], summary["p95"]["total"], summary["count"]) == (50.0, 95.0, 101)
-    assert summary["peak_bytes"] is None
 
 
 def test_scoring_and_reporting_need_no_torch() -> None:
