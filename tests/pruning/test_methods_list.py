@@ -42,8 +42,12 @@ def test_options_of_every_method_are_printed_once() -> None:
 
 
 def test_the_configuration_of_all_methods_lists_all() -> None:
-    config = load_config(EvaluationConfig, [ROOT / "configs" / "methods.yaml"])
-    assert sorted(config.pruning.methods) == sorted(registry._built_in())
+    pruning = load_config(EvaluationConfig, [ROOT / "configs" / "methods.yaml"]).pruning
+    labels = {label: {"method": label} | dict(pruning.options.get(label, {})) for label in pruning.methods}
+    run = {(options["method"], options.get("positions")) for options in labels.values()}
+    built_in = registry._built_in()
+    repacked = [name for name in built_in if method_options(name)["positions"] == "repacked" and name != "blind"]
+    assert run == {(name, None) for name in built_in} | {(name, "original") for name in repacked}
 
 
 def test_brackets_in_documentation_are_not_markup() -> None:
