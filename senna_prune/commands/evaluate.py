@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", action="append", type=Path, metavar="FILE", help="merged left to right")
     methods = "same as pruning.methods=[A,B]; alone: print all methods and hosts"
     parser.add_argument("--methods", nargs="?", const="", metavar="A,B", help=methods)
-    parser.add_argument("--limit", metavar="N", help="same as limit=N: the first N samples")
+    parser.add_argument("--limit", metavar="N", help="same as limit=N: the first N samples of each kind")
     parser.add_argument("--output", metavar="DIR", help="same as output=DIR: the run folder")
     parser.add_argument("--dry-run", action="store_true", help="print the plan of work and stop")
     parser.add_argument("--explain", action="store_true", help="print every schedule and its cost and stop")

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TypeVar
 
 from senna_prune.task.labels import Path, Speed
@@ -35,6 +36,7 @@ _SPEEDS = {speed: _pattern(speed) for speed in Speed}
 _PATHS = {path: _pattern(path) for path in Path}
 
 
+@lru_cache(maxsize=4096)  # a run repeats few answers many times
 def parse_answer(text: str) -> Answer:
     """Read speed and path from an answer such as `KEEP, LEFT_CHANGE`, in any case and among any other words.
 

@@ -41,15 +41,16 @@ def failures(
     queues: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for sample in sorted(samples, key=lambda one: KIND_ORDER.index(one.kind)):
         unpruned = _record(lines, sample, UNPRUNED)
-        for row in rows if unpruned else []:
+        before = _right(unpruned, protocol)
+        if unpruned is None or before is None:
+            continue
+        for row in rows:
             record = _record(lines, sample, first[row].id)
-            if record is None or unpruned is None:
-                continue
-            before, after = (is_right(sample.kind, r.truth, r.answer, protocol) for r in (unpruned, record))
-            if before is None:
+            after = _right(record, protocol)
+            if record is None or after is None:
                 continue
             lost, gained = counts[row].get(sample.kind, (0, 0))
-            counts[row][sample.kind] = lost + (before and not after), gained + bool(after and not before)
+            counts[row][sample.kind] = lost + (before and not after), gained + (after and not before)
             if before and not after:
                 queues.setdefault((sample.kind, row), []).append(_entry(sample, unpruned, record))
     for queue in queues.values():
@@ -72,6 +73,10 @@ def failure_rows(counts: Mapping[str, Mapping[str, tuple[int, int]]]) -> list[di
 def _record(lines: Lines, sample: PlanningSample, condition: str) -> Record | None:
     record, _ = lines.get((sample.key, condition), (None, None))
     return record
+
+
+def _right(record: Record | None, protocol: str) -> bool | None:
+    return None if record is None else is_right(record.kind, record.truth, record.answer, protocol)
 
 
 def _entry(sample: PlanningSample, unpruned: Record, record: Record) -> dict[str, Any]:

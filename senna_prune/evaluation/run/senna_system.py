@@ -156,7 +156,7 @@ class SennaSystem:
             torch.cuda.reset_peak_memory_stats(device)
         frames = [frame for _, frame in encoded]
         answers = list[Plan | Reply]()
-        if encoded[0][0].kind == PLAN:  # those decided together are of one kind
+        if all(sample.kind == PLAN for sample, _ in encoded):  # those decided together are of one kind
             answers += self.planner.decide_batch(frames, pruner)
         else:
             answers += self.planner.answer_batch(frames, pruner, self.config.readout.max_text_tokens)
