@@ -80,9 +80,7 @@ def print_check(path: Path, image_root: Path | None) -> None:
     check = check_set(path, image_root)
     check.print(path, make_console())
     if check.faults:
-        raise SampleError(
-            f"{len(check.faults)} faults", where=path, hint="docs/reference/files.md has the rules"
-        )
+        raise SampleError(f"{len(check.faults)} faults", where=path, hint="docs/reference/files.md has the rules")
 
 
 def _demand(options: Mapping[str, object], *names: str) -> None:
