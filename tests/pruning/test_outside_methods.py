@@ -1,4 +1,4 @@
-"""Methods that live outside the package: the README's file, installed or registered by hand."""
+"""Methods that live outside the package: the tutorial's file, installed or registered by hand."""
 
 from __future__ import annotations
 

@@ -16,15 +16,14 @@ import senna_prune.pruning
 from senna_prune.errors import PruningError
 from senna_prune.pruning import Budget, describe, make_pruner, method_names, method_options, methods, registry
 from senna_prune.pruning.options import Option
-from tests.conftest import ROOT
+from tests.docs.pages import DOCS, blocks
 from tests.pruning.scenes import scene
 
 HOST = {"num_layers": 32, "num_heads": 32, "num_visual": 768}
 PACKAGE = Path(senna_prune.pruning.__file__).parent
 
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").partition("### A new method: one file, one test")[2]
-RECIPE, RECIPE_TEST = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)[:2]
-"""The README's example: the method's file, and its test."""
+RECIPE, _, RECIPE_TEST = (block.code for block in blocks(DOCS / "tutorials" / "new-method.md"))
+"""The tutorial's example: the method's file, and its test."""
 
 
 def forget() -> None:
@@ -63,9 +62,9 @@ def test_a_new_method_is_one_file() -> None:
 
 
 @pytest.mark.usefixtures("new_method")
-def test_the_readme_example_passes_its_own_test() -> None:
+def test_the_tutorials_example_passes_its_own_test() -> None:
     names: dict[str, Any] = {"make_pruner": make_pruner, "Budget": Budget, "scene": scene}
-    exec(compile(RECIPE_TEST, "README.md", "exec"), names)
+    exec(compile(RECIPE_TEST, "new-method.md", "exec"), names)
     names["test_hidden_norm_keeps_the_strongest"]()
 
 
