@@ -25,11 +25,11 @@ RUNS = 500
 
 
 def keyed(values: NDArray[np.float64] | str) -> dict[str, float]:
-    return {f"s{number:04d}": float(value) for number, value in enumerate(values)}
+    return {f"s{number:06d}": float(value) for number, value in enumerate(values)}
 
 
 def scenes_of(size: int, per_scene: int) -> dict[str, str]:
-    return {f"s{number:04d}": f"scene-{number // per_scene:04d}" for number in range(size)}
+    return {f"s{number:06d}": f"scene-{number // per_scene:05d}" for number in range(size)}
 
 
 def test_constants_by_hand() -> None:
@@ -84,29 +84,30 @@ def test_needs_and_what_is_detected_agree(discordant: float) -> None:
     assert detectable_of(needed, discordant) == pytest.approx(EFFECT, rel=0.02)
 
 
-def simulated(rng: np.random.Generator, num_scenes: int, per_scene: int) -> tuple[NDArray, NDArray]:
-    """Right (1.0) or wrong of two methods, shapes (RUNS, samples); the first is better by `EFFECT` in truth.
+def simulated(rng: np.random.Generator, runs: int, num_scenes: int, per_scene: int) -> tuple[NDArray, NDArray]:
+    """Right (1.0) or wrong of two methods, shapes (runs, samples); the first is better by `EFFECT` in truth.
 
     Half of the scenes are decided as a whole: their samples agree in which method is right.
     """
-    shape = (RUNS, num_scenes, per_scene)
-    draw = np.where(rng.random((RUNS, num_scenes, 1)) < 0.5, rng.random((RUNS, num_scenes, 1)), rng.random(shape))
+    shape = (runs, num_scenes, per_scene)
+    draw = np.where(rng.random((runs, num_scenes, 1)) < 0.5, rng.random((runs, num_scenes, 1)), rng.random(shape))
     # 15 % only the first is right, 10 % only the second, 45 % both.
     first, second = (draw < 0.15) | (draw > 0.55), ((draw >= 0.15) & (draw < 0.25)) | (draw > 0.55)
-    return first.reshape(RUNS, -1).astype(float), second.reshape(RUNS, -1).astype(float)
+    return first.reshape(runs, -1).astype(float), second.reshape(runs, -1).astype(float)
 
 
 @pytest.mark.parametrize("per_scene", [1, 4])
 def test_power_against_simulated_runs(per_scene: int) -> None:
     """With so many scenes that the stated detectable difference is the true one, 80 % of the runs find it."""
     rng = np.random.default_rng(5)
-    pilot = [pair[0] for pair in simulated(rng, 2000, per_scene)]
-    stated = detectable(keyed(pilot[0]), keyed(pilot[1]), scenes_of(2000 * per_scene, per_scene))
+    large = 40_000
+    pilot = [values[0] for values in simulated(rng, 1, large, per_scene)]
+    stated = detectable(keyed(pilot[0]), keyed(pilot[1]), scenes_of(large * per_scene, per_scene))
     assert stated is not None
-    num_scenes = round(2000 * (stated / EFFECT) ** 2)
+    num_scenes = round(large * (stated / EFFECT) ** 2)
     scenes = scenes_of(num_scenes * per_scene, per_scene)
     bootstrap, found, stated_again = SceneBootstrap(scenes, 400), 0, []
-    for a, b in zip(*simulated(rng, num_scenes, per_scene), strict=True):
+    for a, b in zip(*simulated(rng, RUNS, num_scenes, per_scene), strict=True):
         first, second = keyed(a), keyed(b)
         interval = bootstrap.difference(first, second)
         assert interval is not None
