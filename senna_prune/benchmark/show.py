@@ -14,9 +14,9 @@ from senna_prune.benchmark.contest import Row
 def all_tables(
     stages: Mapping[str, Times], floors: Mapping[str, float], rows: Sequence[Row], batches: Mapping[int, Times]
 ) -> list[Table]:
-    """Stages before the decoder, prefill, whole plan, readout alone, throughput by batch size."""
+    """Stages before the decoder, if any; prefill, whole plan, readout alone, throughput by batch size."""
     return [
-        stage_table(stages, floors),
+        *([stage_table(stages, floors)] if stages else []),
         prefill_table(rows),
         plan_table(rows, stages),
         readout_table(rows),

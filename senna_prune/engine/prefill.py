@@ -184,6 +184,12 @@ class _Context:
             return None
         if self.given_vision is not None:
             return one_per_prompt(self.given_vision, len(layouts), "vision")
+        if self.host is None and any(layout.num_visual for layout in layouts):
+            raise PruningError(
+                f"method {self.pruner.name!r} needs the vision tower's attention, which no file in hosts/ reads off "
+                "this model",
+                hint="pass vision= to prune()",
+            )
         if pictures is None:
             return None
         if EVIDENCE not in pictures:

@@ -307,6 +307,16 @@ def test_any_llama_like_host_with_a_layout() -> None:
     assert trace.samples[0].entering == (24, 24, 12, 6)
 
 
+def test_a_host_without_a_file_is_not_told_to_pass_pictures() -> None:
+    host = LlamaForCausalLM(tiny_senna()[0].config.text_config).eval()
+    layout, policy = TokenLayout(40, {"image": range(5, 29)}), ScriptedPruner(LATE, needs=frozenset({VISION}))
+    with (
+        prune(host, policy, layouts=[layout]),
+        pytest.raises(PruningError, match=r"no file in hosts/ reads off this model\. Pass vision= to prune"),
+    ):
+        host(inputs_embeds=torch.randn(1, 40, 64))
+
+
 def test_errors_say_what_is_wrong() -> None:
     model, processor = tiny_senna()
     inputs = inputs_for(model, processor)

@@ -202,6 +202,17 @@ def test_the_model_is_untouched_afterwards(kind: str) -> None:
     assert (set(vars(model.model)), count_hooks(model)) == before
 
 
+def test_what_was_put_in_place_of_the_encoder_before_is_put_back() -> None:
+    model, processor = tiny_host("llava")
+    calls: list[Any] = []
+    encode = model.model.get_image_features
+    model.model.get_image_features = replaced = lambda *args, **kwargs: calls.append(args) or encode(*args, **kwargs)
+    with torch.no_grad(), prune(model, pruner_for(model, "fastervlm", Budget.retention(0.5))):
+        model(**prompts(processor, *TWO))
+    assert len(calls) == 1
+    assert model.model.get_image_features is replaced
+
+
 def _broken(observation: Any, count: int) -> Tensor:
     raise RuntimeError("broken")
 
