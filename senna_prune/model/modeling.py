@@ -65,14 +65,10 @@ class SennaModel(SennaPreTrainedModel):
 
     @property
     def _tower_layers(self) -> nn.ModuleList:
-        """Layers of the tower up to the selected one."""
         return self.vision_tower.encoder.layers[: self.config.num_vision_layers]
 
     def run_tower(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """States entering and leaving the tower's selected layer, class token first, each (N, 1 + P, vision width).
-
-        Where the configuration selects no layer, both are the tower's first state.
-        """
+        """States entering and leaving the selected layer, each (N, 1 + P, vision width); alike where there is none."""
         tower = self.vision_tower
         entering = hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
         for layer in self._tower_layers:
@@ -115,8 +111,7 @@ class SennaModel(SennaPreTrainedModel):
         Args:
             pixel_values: shape (B, views, 3, H, W).
             output_evidence: also return `cls_attention` and `patch_keys`; works with every attention implementation.
-            output_hidden_states: also return `hidden_states`, of all layers, which then all run; None: what the
-                configuration of the tower says.
+            output_hidden_states: also return `hidden_states`, which runs all layers; None: as the tower's configuration says.
             output_attentions: as before, for `attentions`.
 
         Raises:
