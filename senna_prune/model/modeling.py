@@ -111,7 +111,7 @@ class SennaModel(SennaPreTrainedModel):
         Args:
             pixel_values: shape (B, views, 3, H, W).
             output_evidence: also return `cls_attention` and `patch_keys`; works with every attention implementation.
-            output_hidden_states: also return `hidden_states`, which runs all layers; None: as the tower's configuration says.
+            output_hidden_states: also return `hidden_states`, which runs all layers; None: as the tower's settings say.
             output_attentions: as before, for `attentions`.
 
         Raises:
