@@ -71,7 +71,7 @@ def test_a_set_of_the_checkpoints_cameras_is_evaluated_and_reported(fleet: Path)
     config = settings(fleet)
     evaluate(config, SennaSystem(config))
     lines = RunFolder(fleet / "run").read_lines()
-    assert len(lines) == 4
+    assert len(lines) == 6, "two samples, unpruned, pruned and by random at the same positions"
     assert all(len(record.trace.per_view[0]) == 4 for record, _ in lines.values() if record.trace)
     page = write_report(fleet / "run", image_root=fleet).read_text(encoding="utf-8")
     assert "left mirror" in page
