@@ -27,9 +27,7 @@ class LlavaNextHost(Host):
         for values, marks in zip(
             self._pack(table, sizes), self._pack(torch.ones(*scores.shape, 1), sizes), strict=True
         ):
-            rows = len(marks) - int(marks.sum())
-            first = 0 if len(marks) <= scores.shape[1] + 1 else scores.shape[1]
-            grid = values[first:].unflatten(0, (rows, -1))
+            grid = values[scores.shape[1] :].unflatten(0, (len(marks) - int(marks.sum()), -1))
             grid[:, -1] = grid[:, :-1].mean(dim=1)
             packed.append(values)
         found = torch.cat(packed)
