@@ -116,11 +116,9 @@ class PromptPass:
             The hidden states that enter the layer, and its other arguments.
         """
         if self.tables is None:
-            longest = max(sample.state.length for sample in self.samples)
+            given, longest = kwargs["position_embeddings"], max(sample.state.length for sample in self.samples)
             places = torch.arange(longest, device=hidden.device)[None] if self.repacked else None
-            self.tables = (
-                joined(kwargs["position_embeddings"]) if places is None else self.decoder.rotary(hidden, places)
-            )
+            self.tables = joined(given) if places is None else self.decoder.rotary(hidden, places)
         if hidden.device != self.device:
             self.device = hidden.device
             for sample in self.samples:
