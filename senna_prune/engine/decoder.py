@@ -99,6 +99,20 @@ def moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor if tensor.device == device else tensor.to(device, non_blocking=tensor.device.type == "cpu")
 
 
+def joined(tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Cosine and sine as a decoder gives them to its layers, each (batch or 1, width, head_dim).
+
+    Raises:
+        PruningError: they hold three axes of positions, (3, batch, width, head_dim).
+    """
+    if tables[0].ndim > 3:
+        raise PruningError(
+            "this release of transformers leaves it to each layer to join the three axes of positions (M-RoPE)",
+            hint="install transformers 5.18 or newer",
+        )
+    return tables
+
+
 def rotate(states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding in the Llama layout. `states` (..., heads, n, head_dim); `cos`, `sin` (..., n, head_dim)."""
     half = states.shape[-1] // 2

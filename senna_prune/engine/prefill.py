@@ -142,6 +142,11 @@ class _Context:
         if cache is not None and getattr(cache, "is_compileable", False):
             raise PruningError("a static cache cannot hold layers of different lengths", hint="use a dynamic cache")
         if cache is not None and cache.get_seq_length() > 0:
+            if pictures is not None:
+                raise PruningError(
+                    "images that follow a prompt which was read before are not pruned",
+                    hint="read the whole prompt in one pass, without prefill_chunk_size",
+                )
             self.running = DecodeStep(self.decoder, self.left, cache, tree)
             return args, kwargs
         self.left, embeds = None, kwargs.get("inputs_embeds")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.engine.decode import CacheShape, PromptCache
-from senna_prune.engine.decoder import Decoder, moved
+from senna_prune.engine.decoder import Decoder, joined, moved
 from senna_prune.engine.masks import attention_mask, pad_left
 from senna_prune.engine.probe import Capture, next_rows, take
 from senna_prune.engine.sample import Sample
@@ -117,9 +117,9 @@ class PromptPass:
             The hidden states that enter the layer, and its other arguments.
         """
         if self.tables is None:
-            longest = max(sample.state.length for sample in self.samples)
+            given, longest = kwargs["position_embeddings"], max(sample.state.length for sample in self.samples)
             places = torch.arange(longest, device=hidden.device)[None] if self.repacked else None
-            self.tables = kwargs["position_embeddings"] if places is None else self.decoder.rotary(hidden, places)
+            self.tables = joined(given) if places is None else self.decoder.rotary(hidden, places)
         if hidden.device != self.device:
             self.device = hidden.device
             for sample in self.samples:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, image_size_to_num_patches
 
+from senna_prune.errors import PruningError
 from senna_prune.hosts.host import EVIDENCE, Host, layouts_of
 from senna_prune.hosts.tower import look_at_patches
 from senna_prune.pruning.interface import VisionEvidence
@@ -27,9 +29,7 @@ class LlavaNextHost(Host):
         for values, marks in zip(
             self._pack(table, sizes), self._pack(torch.ones(*scores.shape, 1), sizes), strict=True
         ):
-            rows = len(marks) - int(marks.sum())
-            first = 0 if len(marks) <= scores.shape[1] + 1 else scores.shape[1]
-            grid = values[first:].unflatten(0, (rows, -1))
+            grid = values[scores.shape[1] :].unflatten(0, (len(marks) - int(marks.sum()), -1))
             grid[:, -1] = grid[:, :-1].mean(dim=1)
             packed.append(values)
         found = torch.cat(packed)
@@ -62,7 +62,10 @@ def pack_spatial(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         InputError: ids and images do not match.
+        PruningError: this release of transformers takes no encoded images.
     """
+    if "mm_encoder_outputs" not in inspect.signature(model.forward).parameters:
+        raise PruningError("this release takes no encoded images", hint="install transformers 5.18 or newer")
     host, projected = LlavaNextHost(model), list[Tensor]()
     sizes, pixels, config = inputs["image_sizes"], inputs["pixel_values"], model.config
     handle = model.base_model.multi_modal_projector.register_forward_hook(

@@ -12,7 +12,7 @@ from transformers.vision_utils import get_vision_window_index
 
 from senna_prune.errors import PruningError
 from senna_prune.hosts.host import Host
-from senna_prune.hosts.tower import concatenated, received
+from senna_prune.hosts.tower import received
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import VisionEvidence
 
@@ -55,9 +55,7 @@ class Qwen25VLHost(Host):
         turned = apply_rotary_pos_emb_vision(queries, keys, *caught["position_embeddings"])
         sizes = caught["cu_seqlens"].diff().tolist()
         images = zip(*(part.transpose(0, 1).split(sizes, dim=1) for part in (*turned, keys)), strict=True)
-        scores, means = concatenated(
-            [(received(q, k, attention.scaling), plain.float().mean(dim=0)) for q, k, plain in images]
-        )
+        seen = [(received(q, k, attention.scaling), plain.float().mean(dim=0)) for q, k, plain in images]
         # Patches stand window by window, the four of a token side by side.
         windows, _ = get_vision_window_index(
             pictures["image_grid_thw"],
@@ -65,6 +63,8 @@ class Qwen25VLHost(Host):
             window_size=tower.window_size,
             patch_size=tower.patch_size,
         )
-        order, unit = torch.as_tensor(windows).argsort().to(scores.device), tower.spatial_merge_unit
-        score, key = (part.unflatten(0, (-1, unit)).mean(dim=1)[order] for part in (scores, means))
+        order, unit = torch.as_tensor(windows).argsort().to(queries.device), tower.spatial_merge_unit
+        score, key = (
+            part.unflatten(0, (-1, unit)).mean(dim=1)[order] for part in map(torch.cat, zip(*seen, strict=True))
+        )
         return outputs, VisionEvidence(score, key)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -85,9 +85,3 @@ def received(queries: Tensor, keys: Tensor, scaling: float) -> Tensor:
     for block in queries.split(ROWS, dim=-2):
         total = total + ((block @ keys.transpose(-1, -2)) * scaling).softmax(dim=-1, dtype=torch.float32).sum((-3, -2))
     return total / queries.shape[-3]
-
-
-def concatenated(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Scores and keys of several images, each one after the other."""
-    scores, keys = zip(*parts, strict=True)
-    return torch.cat(scores), torch.cat(keys)

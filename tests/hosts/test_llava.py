@@ -10,7 +10,7 @@ import torch
 from transformers import LlavaConfig, LlavaForConditionalGeneration
 
 from senna_prune import Budget, prune, pruner_for
-from senna_prune.errors import InputError, PruningError
+from senna_prune.errors import InputError, PruningError, SennaPruneError
 from senna_prune.hosts.host import find_host, layouts_of
 from senna_prune.hosts.llava import LlavaHost
 from tests.tiny_hosts import CLIP, TEXT, TWO, prompts, tiny_host
@@ -96,3 +96,14 @@ def test_the_bare_model_is_a_host_too() -> None:
     with torch.no_grad(), prune(model.model, policy) as trace:
         model.model(**inputs)
     assert [sample.entering[0] for sample in trace.samples] == [16, 8]
+
+
+def test_a_prompt_read_in_pieces_is_refused() -> None:
+    model, processor = tiny_host("llava")
+    inputs, policy = prompts(processor, *TWO), pruner_for(model, "fastv", Budget.retention(0.5))
+    with torch.no_grad(), prune(model, policy):
+        cache = model(input_ids=torch.tensor([[7, 8, 9]]), use_cache=True).past_key_values
+        with pytest.raises(PruningError, match=r"images that follow a prompt .* in one pass"):
+            model(input_ids=inputs["input_ids"], pixel_values=inputs["pixel_values"], past_key_values=cache)
+        with pytest.raises(SennaPruneError):
+            model.generate(**inputs, prefill_chunk_size=20, max_new_tokens=2)

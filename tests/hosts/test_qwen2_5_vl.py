@@ -65,3 +65,16 @@ def test_videos_are_refused() -> None:
     policy = pruner_for(model, "none")
     with torch.no_grad(), prune(model, policy), pytest.raises(PruningError, match="videos cannot be pruned"):
         model(input_ids=ids)
+
+
+def test_releases_that_join_the_axes_in_each_layer_are_refused() -> None:
+    model, processor = tiny_host("qwen2_5_vl")
+
+    def older(module: Any, args: Any, kwargs: Any) -> Any:
+        tables = tuple(table.expand(3, *table.shape) for table in kwargs["position_embeddings"])
+        return args, kwargs | {"position_embeddings": tables}
+
+    model.model.language_model.layers[0].register_forward_pre_hook(older, with_kwargs=True)
+    policy = pruner_for(model, "fastervlm", Budget.retention(0.5))
+    with torch.no_grad(), prune(model, policy), pytest.raises(PruningError, match=r"three axes.*5\.18 or newer"):
+        model(**prompts(processor, *TWO))
