@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from senna_prune.config import EvaluationConfig
 from senna_prune.cost import ModelShape
@@ -13,6 +15,7 @@ from senna_prune.errors import ImageError
 from senna_prune.evaluation.run.borrowed import borrows
 from senna_prune.evaluation.run.records import Condition, Decision, Trace
 from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
+from senna_prune.journal import Journal
 from senna_prune.task.labels import CAMERAS, PLANS, plan_text
 from senna_prune.task.sample import PlanningSample, write_samples
 
@@ -149,3 +152,19 @@ class DummySystem:
             return (24 if condition.method == "none" else 0,) * 4
         kept = round(24 * (condition.retention or 1))
         return (24, kept, kept, max(1, kept // 2))
+
+
+@contextmanager
+def cut_off(moment: int) -> Iterator[None]:
+    """Every journal written inside, together, is cut off by Ctrl-C before its line number `moment`."""
+    append, count = Journal.append, 0
+
+    def stop(self: Journal, record: object) -> None:
+        nonlocal count
+        count += 1
+        if count == moment:
+            raise KeyboardInterrupt
+        append(self, record)
+
+    with patch.object(Journal, "append", stop):
+        yield

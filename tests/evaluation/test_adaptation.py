@@ -26,10 +26,9 @@ from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.sweep import expand
 from senna_prune.evaluation.score.adaptation import adaptation, spread
 from senna_prune.evaluation.score.scoring import score
-from senna_prune.journal import Journal
 from senna_prune.pruning import Budget, make_pruner
 from senna_prune.task.sample import PlanningSample
-from tests.evaluation.dummy import QUESTION, SHAPE
+from tests.evaluation.dummy import QUESTION, SHAPE, cut_off
 from tests.evaluation.dummy_runs import run
 from tests.evaluation.kill_and_resume import result_files
 
@@ -242,19 +241,8 @@ def test_a_run_with_borrowed_complexities_survives(
     overrides = ["pruning.methods=[autoprune,shuffled,static]"]
     overrides += [f"pruning.options.{name}.{k}={v}" for name, given in OPTIONS.items() for k, v in given.items()]
     run(data, tmp_path / "whole", *overrides)
-    append, count = Journal.append, 0
-
-    def stop(self: Journal, record: object) -> None:
-        nonlocal count
-        count += 1
-        if count == moment:
-            raise KeyboardInterrupt
-        append(self, record)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "append", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(data, tmp_path / "run", *overrides)
+    with cut_off(moment), pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "run", *overrides)
     assert len(run(data, tmp_path / "run", *overrides).decided) == 72 - (moment - 1)
     assert result_files(tmp_path / "run") == result_files(tmp_path / "whole")
 

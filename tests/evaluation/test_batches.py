@@ -23,7 +23,7 @@ from senna_prune.evaluation.run.sweep import expand
 from senna_prune.journal import Journal, read_lines
 from senna_prune.task.sample import PlanningSample
 from tests.conftest import ROOT
-from tests.evaluation.dummy import DummySystem, make_planning_set
+from tests.evaluation.dummy import DummySystem, cut_off, make_planning_set
 from tests.evaluation.kill_and_resume import result_files
 
 METHODS = ["pruning.methods=[autoprune,random,blind]", "pruning.seeds=[0,1]", "scoring.resamples=20"]
@@ -61,19 +61,8 @@ def test_a_run_cut_off_anywhere_ends_byte_identical(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     run(data, tmp_path / "whole")
-    append, count = Journal.append, 0
-
-    def stop(self: Journal, record: object) -> None:
-        nonlocal count
-        count += 1
-        if count == moment:
-            raise KeyboardInterrupt
-        append(self, record)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Journal, "append", stop)
-        with pytest.raises(KeyboardInterrupt):
-            run(data, tmp_path / "run")
+    with cut_off(moment), pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "run")
     assert len(RunFolder(tmp_path / "run").read_lines()) == moment - 1
     system = run(data, tmp_path / "run")
     # Nothing but the batch that was cut off is decided twice.
