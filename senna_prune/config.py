@@ -132,6 +132,7 @@ class EvaluationConfig:
             an answer only where two were as good as equal. Times are shares of a batch's, peak memory is the batch's.
         kept_samples: record which tokens were kept for so many samples, spread over the set, for the report's pictures.
         output: run folder; None: `runs/<name>-<run key>`.
+        log_with: trackers that the results are sent to, e.g. [tensorboard, wandb, trackio]; see accelerate.
     """
 
     name: str = "evaluation"
@@ -144,6 +145,7 @@ class EvaluationConfig:
     batch_size: int = 1
     kept_samples: int = 40
     output: str | None = None
+    log_with: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         one_of(self.readout.mode, READOUTS, "readout.mode")

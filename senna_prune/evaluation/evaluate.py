@@ -15,6 +15,7 @@ from senna_prune.evaluation.report.explain import explain, explain_power
 from senna_prune.evaluation.report.kept_tokens import write_kept_tokens
 from senna_prune.evaluation.report.show import show_results
 from senna_prune.evaluation.report.text import printable
+from senna_prune.evaluation.report.trackers import require_trackers, track
 from senna_prune.evaluation.run.borrowed import borrowed, stages, without_outdated
 from senna_prune.evaluation.run.picture_reader import PictureReader
 from senna_prune.evaluation.run.planning_set import planning_set, require_images
@@ -62,6 +63,7 @@ def evaluate(
     # Files and pipes have no width, and tables need more than the 80 columns that rich assumes then.
     console = console or Console(width=None if sys.stdout.isatty() else 120)
     require_text_metrics(config.data.kinds)
+    require_trackers(config.log_with)
     chosen = planning_set(config.data, config.limit)
     samples, root = chosen.samples, Path(config.data.image_root)
     conditions = expand(config.pruning)
@@ -107,6 +109,7 @@ def evaluate(
         if processes.main:
             finish(folder, info, samples, config.scoring)
             show_results(folder, console)
+            track(config.log_with, folder)
             if picture := write_kept_tokens(folder, root):
                 console.print(printable(f"Kept tokens: {picture}"), highlight=False, markup=False, soft_wrap=True)
         return folder.path

@@ -21,7 +21,7 @@ PATHS = ("output", "data.planning_set", "data.image_root", "model.path", "model.
 Pictures enter by their names in the planning set; digests of their bytes lie beside the decisions, see `PictureReader`.
 """
 
-PRESENTATION = ("name", "scoring.")
+PRESENTATION = ("name", "scoring.", "log_with")
 """Settings that no decision depends on: a finished run can be scored again with other values of them."""
 
 DECIDING_PACKAGES = (
