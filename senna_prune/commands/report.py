@@ -33,6 +33,7 @@ def _report(arguments: Sequence[str] | None) -> None:
         type=Path,
         help="folder of the pictures (default: the run's; of that, only what lies below the current folder is shown)",
     )
+    parser.add_argument("--intervals", action="store_true", help="95 %% intervals in results.tex too")
     parser.add_argument("--cameras", action="store_true", help="print visual tokens per camera and write nothing")
     options = parser.parse_args(arguments)
     if vars(options).pop("cameras"):

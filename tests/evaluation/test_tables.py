@@ -11,7 +11,7 @@ import pytest
 from senna_prune.cost import ModelShape
 from senna_prune.evaluation.report.paper import TABLE3, table3_rows
 from senna_prune.evaluation.report.pivot import Cell, pivot, pivot_latex, pivot_markdown
-from senna_prune.evaluation.report.table import FULL, csv_text, markdown_table, table_rows
+from senna_prune.evaluation.report.table import FULL, csv_text, markdown_table, table_rows, with_interval
 from senna_prune.evaluation.report.text import latex
 from senna_prune.evaluation.score.latency import pareto_front, summarise_timing
 from senna_prune.evaluation.score.nuscenes_val import SCENES
@@ -52,13 +52,16 @@ def test_no_published_ratio_stands_beside_other_scenes() -> None:
 
 def test_pivot_by_hand() -> None:
     table = pivot(group(LINES))
+    found = {row["row"]: with_interval(row["accuracy"], row["accuracy_interval"]) for row in group(LINES)["rows"]}
+    none, auto = found["none"], found["autoprune@0.25"]
     assert table.columns == ("no retention", "25 %")
     assert list(table.rows) == ["majority", "none", "autoprune", "random"]
     assert table.positions == {"majority": "", "none": "", "autoprune": "repacked", "random": "repacked"}
-    assert table.rows["none"] == (Cell("80.0", "100.0", "", ""), None)
-    assert table.rows["autoprune"] == (None, Cell("70.0", "87.5", "", ""))
+    assert table.rows["none"] == (Cell("80.0", none, False, "100.0", "", ""), None)
+    assert table.rows["autoprune"] == (None, Cell("70.0", auto, True, "87.5", "", ""))
     assert "| autoprune<br>repacked |  | 70.0<br>87.5 |" in pivot_markdown(table)
-    assert "autoprune (repacked) &  & 70.0 (87.5) \\\\" in pivot_latex(table, "a_b")
+    assert "autoprune (repacked) &  & \\textbf{70.0} (87.5) \\\\" in pivot_latex(table, "a_b")
+    assert f"& \\textbf{{{auto}}} (87.5)" in pivot_latex(table, "", intervals=True)
     assert "\\caption{a\\_b}" in pivot_latex(table, "a_b")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.box import SIMPLE
 from rich.table import Table
 
-from senna_prune.evaluation.report.table import hundredths, letters, verdicts
+from senna_prune.evaluation.report.table import hundredths, letters, verdicts, with_interval
 from senna_prune.evaluation.report.text import latex, markdown, terminal
 
 UNBUDGETED = "no retention"
@@ -20,9 +20,12 @@ LATEX_CAPTION = "Planning accuracy in % (ratio to the unpruned model in %), by s
 
 @dataclass(frozen=True)
 class Cell:
-    """One row of the results: accuracy and ratio in percent, and what the data says of it, in words and in letters."""
+    """One row of the results: accuracy (alone, and with its interval) and ratio in percent, whether no other row of its
+    retention is better, and what the data says of it, in words and in letters."""
 
     accuracy: str
+    bounded: str
+    best: bool
     ratio: str
     verdicts: str
     letters: str
@@ -46,10 +49,15 @@ class Pivot:
 def pivot(group: Mapping[str, Any]) -> Pivot:
     """The rows of one of `results["groups"]`, in their order; retentions ascend."""
     retentions = sorted({row["retention"] for row in group["rows"]}, key=lambda share: (share is not None, share or 0))
+    best = {
+        share: max(row["accuracy"] or 0 for row in group["rows"] if row["retention"] == share) for share in retentions
+    }
     cells: dict[str, dict[float | None, Cell]] = {}
     for row in group["rows"]:
         cells.setdefault(row["label"], {})[row["retention"]] = Cell(
             hundredths(row["accuracy"]),
+            with_interval(row["accuracy"], row["accuracy_interval"]),
+            row["retention"] is not None and row["accuracy"] == best[row["retention"]],
             hundredths(row["ratio"]),
             verdicts(row["comparisons"]),
             letters(row["comparisons"]),
@@ -83,8 +91,8 @@ def pivot_markdown(table: Pivot) -> str:
     return "\n".join(lines) + "\n"
 
 
-def pivot_latex(table: Pivot, caption: str) -> str:
-    """A LaTeX table for the package booktabs; ratios are in parentheses."""
+def pivot_latex(table: Pivot, caption: str, intervals: bool = False) -> str:
+    """A LaTeX table for the package booktabs: the best accuracy of each retention in bold, ratios in parentheses."""
     lines = [
         "% needs \\usepackage{booktabs}",
         "\\begin{table}",
@@ -95,7 +103,13 @@ def pivot_latex(table: Pivot, caption: str) -> str:
         "\\midrule",
     ]
     for label, cells in table.rows.items():
-        texts = [f"{cell.accuracy} ({cell.ratio})" if cell else "" for cell in cells]
+        texts = [_latex_cell(cell, intervals) if cell else "" for cell in cells]
         name = latex(label) + (f" ({table.positions[label]})" if table.positions[label] else "")
         lines.append(f"{' & '.join((name, *texts))} \\\\")
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", "\\end{table}"]) + "\n"
+
+
+def _latex_cell(cell: Cell, intervals: bool) -> str:
+    accuracy = cell.bounded if intervals else cell.accuracy
+    bold = f"\\textbf{{{accuracy}}}" if cell.best else accuracy
+    return f"{bold} ({cell.ratio})"

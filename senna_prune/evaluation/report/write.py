@@ -46,6 +46,7 @@ def write_report(
     protocol: str | None = None,
     samples: int = 40,
     image_root: Path | None = None,
+    intervals: bool = False,
 ) -> Path:
     """Score a run anew from its lines and report it; a partial run is reported as far as it goes.
 
@@ -56,6 +57,7 @@ def write_report(
         samples: pictures of at most so many samples go into the page.
         image_root: folder of the pictures. If absent, the run's own: of that, only files below the current folder are
             shown, as a run folder that came from somebody else could name any file of this machine.
+        intervals: also print 95 % intervals in `results.tex`.
 
     Returns:
         Path of `report.html`.
@@ -109,7 +111,7 @@ def write_report(
     for plot in (plot for group in (*drawn, *by_kind) for plot in group):
         write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
     write_whole(out / "results.csv", csv_text(results, timing))
-    write_whole(out / "results.tex", latex_report(info, results))
+    write_whole(out / "results.tex", latex_report(info, results, intervals))
     if by_kind:
         write_whole(out / "kinds.csv", kinds_csv(results))
     write_whole(out / "breakdowns.csv", breakdowns_csv(results))
@@ -197,10 +199,10 @@ def markdown_report(
     return "\n".join([*parts, *breakdown_markdown(results)])
 
 
-def latex_report(info: RunInfo, results: Mapping[str, Any]) -> str:
+def latex_report(info: RunInfo, results: Mapping[str, Any], intervals: bool = False) -> str:
     """A table of methods by retentions for every convention."""
     return "\n".join(
-        pivot_latex(pivot(group), f"{info.name}: {describe_group(group, results)}. {LATEX_CAPTION}")
+        pivot_latex(pivot(group), f"{info.name}: {describe_group(group, results)}. {LATEX_CAPTION}", intervals)
         for group in results["groups"]
     )
 
