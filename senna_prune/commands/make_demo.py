@@ -1,7 +1,10 @@
 """Make the bundled demo: `world` (pictures, tables, planning set), `train` (the driver), or `all`.
 
+`complexity` says how the mutual information of a run on it follows the number of objects that decide a scene.
+
     senna-prune make-demo all                     # reproduces data/demo: some three hours on two cores
     senna-prune make-demo train --set num_scenes=2048 --work /elsewhere --out /somewhere/else
+    senna-prune make-demo complexity --run runs/demo-0123abcd
 
 A run that was cut off goes on from its last checkpoint when the same command is given again.
 """
@@ -20,7 +23,8 @@ MAX_THREADS = 1024
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("world", "train", "all"))
+    parser.add_argument("what", choices=("world", "train", "all", "complexity"))
+    parser.add_argument("--run", type=Path, metavar="DIR", help="a finished run on the bundle, for `complexity`")
     parser.add_argument("--out", type=Path, default=Path("data/demo"), help="the bundle (default: data/demo)")
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="pictures, checkpoints, log.jsonl")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of training and of rendering")
@@ -30,8 +34,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 1 <= options.threads <= MAX_THREADS:
         parser.error(f"argument --threads: {options.threads} is not between 1 and {MAX_THREADS}")
 
+    if (options.what == "complexity") != (options.run is not None):
+        parser.error("`complexity` needs --run, the others take none")
+
     def make() -> None:
         # Imported here, so that Ctrl-C while torch loads is one line too.
+        if options.what == "complexity":
+            from senna_prune.demo.world.decisive import describe_decisive_objects
+
+            return print("\n".join(describe_decisive_objects(options.run)))
         import torch
 
         from senna_prune.demo.training.driver import RECORD, run_identity, save_driver, train_driver
