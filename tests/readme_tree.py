@@ -1,4 +1,4 @@
-"""The trees of folders (README) and files (docs), from each file's first line: `python -m tests.readme_tree` writes both."""
+"""Trees of folders (README) and files (docs), from docstrings: `python -m tests.readme_tree` writes both."""
 
 from __future__ import annotations
 
