@@ -1,4 +1,7 @@
-"""The README's architecture tree stays true, and the commands it names exist."""
+"""The README is one page; its trees, links, table of hosts and pictures are true.
+
+Its code blocks and commands are checked with those of the documentation (`tests/docs/test_pages.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,17 +10,64 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme_tree import replaced, tree
+from senna_prune.hosts.host import host_names
+from senna_prune.hosts.support import verdict
+from senna_prune.pruning import method_names
+from senna_prune.pruning.registry import make_method
+from tests.docs.figures import ASSETS, FIGURES, MOST_BYTES
+from tests.docs.pages import DOCS
+from tests.readme_tree import ARCHITECTURE, README, ROOT, replaced, tree
 
-ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+TEXT = README.read_text(encoding="utf-8")
+HEADINGS = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 
-def test_the_tree_is_what_the_files_say() -> None:
-    assert replaced(README) == README, "run python -m tests.readme_tree"
-    assert tree() in README
+def anchors(text: str) -> set[str]:
+    return {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in HEADINGS.findall(text)}
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\b(?:tools|configs|examples)/[\w/]+\.(?:py|yaml)", README))))
-def test_files_named_in_the_readme_exist(path: str) -> None:
-    assert (ROOT / path).is_file()
+def test_it_is_one_page() -> None:
+    assert len(TEXT.splitlines()) <= 200
+    assert max(map(len, TEXT.splitlines())) <= 200
+
+
+@pytest.mark.parametrize("document", [README, ARCHITECTURE], ids=lambda path: path.name)
+def test_the_tree_is_what_the_files_say(document: Path) -> None:
+    assert tree(document) in document.read_text(encoding="utf-8"), "run python -m tests.readme_tree"
+    assert replaced(document) == document.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!https://)([^)]+)\)", TEXT))))
+def test_links_lead_somewhere(link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = ROOT / path if path else README
+    assert target.is_file()
+    assert not anchor or anchor in anchors(target.read_text(encoding="utf-8"))
+
+
+def test_folders_and_files_in_the_table_of_places_exist() -> None:
+    named = [path for path in re.findall(r"`(senna_prune/[^`]+)`", TEXT) if "<" not in path]
+    assert len(named) >= 4
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_table_of_methods_and_hosts_is_what_the_code_says() -> None:
+    header = next(line for line in TEXT.splitlines() if line.startswith("| method | where it cuts |"))
+    shown = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in header.strip("| ").split(" | ")[2:]]
+    kinds = host_names()
+    pairs = zip(shown, (kind.replace("_", "") for kind in kinds), strict=True)
+    assert [name for name, kind in pairs if not name.startswith(kind)] == []
+    for method in method_names():
+        cells = [make_method(method).tier, *(verdict(method, kind).partition(":")[0] for kind in kinds)]
+        assert f"| `{method}` | {' | '.join(cells)} |" in TEXT
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_pictures_are_small_and_say_how_they_were_made(name: str) -> None:
+    assert f"docs/assets/{name}" in TEXT
+    assert (ASSETS / name).stat().st_size < MOST_BYTES
+    results = (DOCS / "results.md").read_text(encoding="utf-8")
+    assert f"assets/{name}" in results
+    commands = re.search(r"<!-- figure: (.*tests\.docs\.figures.*) -->", TEXT)
+    assert commands is not None
+    assert [line for line in commands[1].split("; ") if line not in results] == []

@@ -1,4 +1,4 @@
-"""The documentation's pages and their Python blocks."""
+"""The documentation's pages, the README among them, and their Python blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = sorted(DOCS.rglob("*.md"))
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 RUN = "<!-- run -->"
 _BLOCK = re.compile(r"^(?P<mark><!--[^\n]*-->)?\n?```python\n(?P<code>.*?)^```", re.MULTILINE | re.DOTALL)
 

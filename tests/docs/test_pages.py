@@ -13,16 +13,16 @@ import pytest
 
 from senna_prune.commands.__main__ import COMMANDS
 from tests.conftest import ROOT
-from tests.docs.pages import DOCS, PAGES, RUN, blocks, program
+from tests.docs.pages import PAGES, RUN, blocks, program
 
 REASON = re.compile(r"<!-- not run: \S.+ -->")
-NAMES = [path.relative_to(DOCS).as_posix() for path in PAGES]
+NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
 RUNNABLE = [name for name, page in zip(NAMES, PAGES, strict=True) if program(page)]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_python_block_is_run_or_says_why_not(name: str) -> None:
-    for block in blocks(DOCS / name):
+    for block in blocks(ROOT / name):
         assert block.mark == RUN or REASON.fullmatch(block.mark), f"{name}:{block.line}: {block.mark!r}"
         compile(block.code, name, "exec")
 
@@ -31,7 +31,7 @@ def test_every_python_block_is_run_or_says_why_not(name: str) -> None:
 def test_the_code_of_a_page_runs(name: str, tmp_path: Path) -> None:
     """In a process and a folder of its own, as a reader would run it; only the demo is at hand."""
     (tmp_path / "data").symlink_to(ROOT / "data")
-    (tmp_path / "page.py").write_text(program(DOCS / name), encoding="utf-8")
+    (tmp_path / "page.py").write_text(program(ROOT / name), encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
     done = subprocess.run(
         [sys.executable, "page.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
@@ -40,9 +40,9 @@ def test_the_code_of_a_page_runs(name: str, tmp_path: Path) -> None:
     assert done.stdout, f"{name} prints nothing"
 
 
-@pytest.mark.parametrize("name", [*NAMES, "../README.md"])
+@pytest.mark.parametrize("name", NAMES)
 def test_commands_and_files_that_a_page_names_exist(name: str) -> None:
-    text = (DOCS / name).read_text(encoding="utf-8")
+    text = (ROOT / name).read_text(encoding="utf-8")
     code = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
     used = re.findall(r"(?:senna-prune|senna_prune\.commands) ([a-z-]+)", code)
     assert set(used) <= set(COMMANDS), f"no such subcommand in {name}"
