@@ -148,7 +148,7 @@ class _Context:
         if embeds is None:
             embeds = module.get_input_embeddings()(kwargs["input_ids"] if "input_ids" in kwargs else args[0])
         lengths, starts = spans_of(embeds, kwargs.get("attention_mask"))
-        ids = inputs.get("input_ids")
+        ids = inputs.get("input_ids") if self.given_layouts is None else None  # reading them waits for the device
         rows = [] if ids is None else [r[s : s + n] for r, s, n in zip(ids.cpu(), starts, lengths, strict=True)]
         layouts = self._layouts(rows, lengths, pictures)
         self.running = PromptPass(

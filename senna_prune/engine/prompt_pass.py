@@ -87,6 +87,7 @@ class PromptPass:
             flat = position_ids if position_ids.ndim == 2 else position_ids[-1]
             ends = flat.expand(len(layouts), -1).gather(1, ends[:, None] - 1).squeeze(1) + 1
         self.next_positions = ends
+        self.places = torch.arange(embeds.shape[1], device=self.device)
         self.tables: tuple[Tensor, Tensor] | None = None
         self.overrides: dict[str, Any] = {}
         self.shapes: list[CacheShape] = []
@@ -117,11 +118,10 @@ class PromptPass:
             The hidden states that enter the layer, and its other arguments.
         """
         if self.tables is None:
-            longest = max(sample.state.length for sample in self.samples)
-            places = torch.arange(longest, device=hidden.device)[None] if self.repacked else None
-            self.tables = kwargs["position_embeddings"] if places is None else self.decoder.rotary(hidden, places)
+            self.tables = self.decoder.rotary(hidden, self.places[None]) if self.repacked else kwargs["position_embeddings"]
         if hidden.device != self.device:
             self.device = hidden.device
+            self.places = moved(self.places, self.device)
             for sample in self.samples:
                 sample.move(self.device)
         complexity = self.pruner.complexity
@@ -214,7 +214,7 @@ class PromptPass:
             num_layers=self.decoder.num_layers,
             origin=state.origin,
             views=state.views,
-            num_views=state.view_ends.shape[0],
+            num_views=state.num_views,
             slots=state.visual_slots,
             sequence=hidden,
             queries=queries,
@@ -241,7 +241,7 @@ class PromptPass:
 
     def _columns(self, state: TokenState) -> Tensor:
         """Where the rotary tables hold the positions of a sample's tokens, (length,)."""
-        return torch.arange(state.length, device=self.device) if self.repacked else state.columns()
+        return self.places[: state.length] if self.repacked else state.columns()
 
     def _tables(self) -> tuple[Tensor, Tensor]:
         """Cosine and sine, each (batch or 1, width, head_dim): the model's own, or of renumbered positions."""
@@ -285,7 +285,7 @@ class PromptPass:
             ),
             "position_embeddings": tables,
             # Rotation is done by the tables above; flash attention reads gaps in `position_ids` as packed sequences.
-            "position_ids": torch.arange(width, device=hidden.device)[None],
+            "position_ids": self.places[None, :width],
         }
 
 
