@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from senna_prune.engine.prompt_pass import not_finite
+from senna_prune.engine.finite import not_finite
 from senna_prune.engine.readout import AnswerTrie, score_answers
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor

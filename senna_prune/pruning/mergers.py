@@ -63,9 +63,9 @@ class ClusterDropped:
         recycled = order[kept : kept + recycled_count(total - kept)]
         states = observation.states(recycled)
         if count == 1:
-            # The usual case behind deep layers. Every token is its own nearest neighbour, so that the ramp alone decides
-            # which is densest: the last one is the centre, and all belong to it.
-            total_weight = recycled.numel() + 1e-6
-            return Selection(keep, (states.float().sum(0, keepdim=True) / total_weight).to(states.dtype), recycled[-1:])
+            # What `cluster_and_merge` gives, in fewer operations: every token is its own nearest neighbour, so that the
+            # ramp alone decides which is densest. The last one is the centre, and all belong to it.
+            mean = states.float().sum(0, keepdim=True) / (recycled.numel() + 1e-6)
+            return Selection(keep, mean.to(states.dtype), recycled[-1:])
         means, centres = cluster_and_merge(states, count)
         return Selection(keep, means, recycled[centres])

@@ -43,6 +43,11 @@ class BudgetedSchedule(ABC):
     budget: Budget
     has_own_accounting: ClassVar[bool] = False
 
+    def levels(self) -> tuple[float, ...]:
+        """A few complexities, ascending, that stand for all others where every schedule has to be compiled; empty where
+        counts do not depend on complexity."""
+        return ()
+
     def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerCounts:
         """Counts per layer.
 
@@ -100,6 +105,31 @@ class BudgetedSchedule(ABC):
         if sum(self.budget.layer_cost(count + 1) for count in counts.tokens[:-1]) < target * num_layers:
             return "nearest reachable: the schedule falls too steeply to spend more"
         return "nearest reachable: token counts are whole numbers"
+
+
+@dataclass(frozen=True)
+class Quantised(BudgetedSchedule):
+    """Another schedule, at the nearest of its `levels`.
+
+    Attributes:
+        inner: that schedule.
+    """
+
+    inner: BudgetedSchedule
+
+    @property
+    def budget(self) -> Budget:  # type: ignore[override]
+        return self.inner.budget
+
+    def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
+        """See `BudgetedSchedule.resolve`."""
+        levels = self.inner.levels()
+        if complexity is not None and math.isfinite(complexity) and levels:
+            complexity = min(levels, key=lambda level: abs(level - complexity))
+        return self.inner.resolve(num_visual, num_layers, complexity)
+
+    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
+        raise NotImplementedError("`resolve` asks the inner schedule")
 
 
 def keep_all(num_visual: int, num_layers: int) -> LayerCounts:
