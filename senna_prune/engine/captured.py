@@ -49,6 +49,12 @@ def require_compiler() -> None:
         raise PruningError("torch.compile finds no C++ compiler", where="compiled", hint="install g++, or set CXX")
 
 
+def depends_on_data(error: RuntimeError) -> bool:
+    """Whether tracing stopped because a number or a shape was asked for that depends on data."""
+    known = isinstance(error, DataDependentOutputException | DynamicOutputShapeException)
+    return known or "get value out of a tracing tensor" in str(error)
+
+
 @dataclass(frozen=True)
 class Graph:
     """One compiled piece of the decoder.
@@ -172,7 +178,9 @@ class CapturedDecoder:
             began = time.perf_counter()
             try:
                 traced, unflatten, shapes = trace_graph(run, parts)
-            except (DataDependentOutputException, DynamicOutputShapeException) as error:
+            except RuntimeError as error:
+                if not depends_on_data(error):
+                    raise
                 return self._decline(f"what is computed depends on data in {name}: {error}")
             sys.stderr.write(f"compiling {name} ...")
             sys.stderr.flush()

@@ -53,7 +53,7 @@ def prune(
         layouts: one per sample; None lets the model's host read them off its inputs.
         vision: vision-tower evidence, one per sample; None lets the host compute it if the policy needs it.
         compiled: run single prompts, and the pass over an answer trie, as graphs that are compiled when a length or a
-            schedule is first seen. A complexity then acts as the nearest of a few (`BudgetedSchedule.levels`). A
+            schedule is first seen. A complexity then acts as one of a few (`schedules.Quantised`). A
             `CapturedDecoder` keeps its graphs for later contexts of the same model; True makes one for this context.
 
     Yields:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -51,7 +52,7 @@ def trace_graph(
         Graph from tensors to a list of tensors, what makes the outputs of `run` of that list, and the cache shapes.
 
     Raises:
-        DataDependentOutputException, DynamicOutputShapeException: a number or a shape depends on data.
+        RuntimeError: a number or a shape depends on data (`captured.depends_on_data`).
     """
     leaves, spec = tree_flatten(parts)
     notes: dict[str, Any] = {}
@@ -66,7 +67,10 @@ def trace_graph(
         return [leaf for leaf in outputs if isinstance(leaf, Tensor)]
 
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
-    traced = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*tensors)
+    # Without an environment of symbols, which would let numbers that depend on data pass as unknown ones.
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+    shapes_alone = [mode.from_tensor(tensor) for tensor in tensors]
+    traced = make_fx(flat, tracing_mode="fake", _allow_non_fake_inputs=True)(*shapes_alone)
 
     def unflatten(outputs: Sequence[Tensor]) -> dict[str, Any]:
         values = iter(outputs)

@@ -154,7 +154,7 @@ def test_one_cluster_is_what_clustering_gives() -> None:
     """Up to 8 tokens the ramp that breaks ties is finer than float32 is around 1; behind that two may tie."""
     for recycled in range(1, 9):
         dropped = next(n for n in range(1, 40) if int(0.3 * n) + 1 == recycled)
-        seen, order = scene([40], width=5), torch.randperm(40, generator=torch.Generator().manual_seed(recycled))
+        seen, order = scene([40]), torch.randperm(40, generator=torch.Generator().manual_seed(recycled))
         kept = 40 - dropped
         selection = ClusterDropped().merge(seen, order, order[:kept].sort().values, 1)
         means, centres = cluster_and_merge(seen.hidden[order[kept : kept + recycled]], 1)

@@ -22,7 +22,6 @@ from senna_prune.pruning.scorers import MeanAttention, VisionAttention
 
 REFERENCE_HEADS = 32
 PLATEAU = 0.75  # height of the released logistic
-SLOPES = 8
 CAP = 2.5  # the released code lets at most this multiple of the target through layer 0
 
 
@@ -135,10 +134,10 @@ class RetentionCurve(BudgetedSchedule):
     options: AutoPrune
     depth_scale: float = 1.0
 
-    def levels(self) -> tuple[float, ...]:
-        """Eight complexities whose slopes are evenly spaced from k0 down to 0, where Eq. 8 is clamped."""
-        most = self.options.k0 / self.options.gamma if self.options.gamma > 0 else 0.0
-        return tuple(most * number / (SLOPES - 1) for number in range(SLOPES)) if most > 0 else (0.0,)
+    @property
+    def adapts_up_to(self) -> float:
+        """Where Eq. 8 is clamped to slope 0, and the curve is flat."""
+        return max(self.options.k0 / self.options.gamma, 0.0) if self.options.gamma > 0 else 0.0
 
     def _slope(self, complexity: float) -> float:
         return dynamic_slope(complexity, self.options.k0, self.options.gamma, self.options.slope)
