@@ -58,6 +58,8 @@ class ModelConfig:
         attn_implementation: `sdpa`, `eager`, `flash_attention_2`, ...
         packed: lay weights out anew for fast products on an x86 CPU. They equal the plain products to rounding, which
             may decide between tokens or answers whose scores are as good as equal: it is another run than without.
+        compiled: run single prompts as compiled graphs (see `engine.prune`). Numbers equal the others to rounding, and
+            AutoPrune takes one of a few slopes, within 1 % of the visual tokens per layer.
     """
 
     path: str = "data/demo/model"
@@ -66,6 +68,7 @@ class ModelConfig:
     device: str = "auto"
     attn_implementation: str = "sdpa"
     packed: bool = False
+    compiled: bool = False
 
 
 @dataclass

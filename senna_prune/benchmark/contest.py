@@ -40,12 +40,13 @@ class Row:
         packed: with packed weights.
         readout_ms: milliseconds of reading the plan: plan less prefill, median over rounds. readout_floor: the least it
             could take on this hardware.
-        operations: tensor operations a prefill dispatches.
+        operations: tensor operations a prefill dispatches; None where they are compiled, and not dispatched.
+        compiled: how the decoder is compiled, see `Contestant`.
         flops_ratio: unpruned over own prefill FLOPs, attention in full as published. causal_ratio: the same, attention
             without the half that a causal kernel skips.
         speedup: measured prefill ratio to the first row with the same weight layout. plan_speedup: to the very first
             row. floor: milliseconds.
-        peak_mib: of what a plan allocates beside weights and inputs.
+        peak_mib: of what a plan allocates beside weights and inputs; None where a CPU's compiled code allocates unseen.
         decisions: milliseconds spent on deciding what to prune; None where nothing is decided.
     """
 
@@ -54,6 +55,7 @@ class Row:
     retention: float | None
     readout: str
     packed: bool
+    compiled: str
     evidence: bool
     entering: float
     after: float
@@ -61,14 +63,14 @@ class Row:
     plan: Times
     readout_ms: float
     readout_floor: float
-    operations: int
+    operations: int | None
     flops_ratio: float
     causal_ratio: float
     speedup: float
     plan_speedup: float
     floor: float
     kv_mib: float
-    peak_mib: float
+    peak_mib: float | None
     decisions: float | None
 
 
@@ -81,6 +83,8 @@ class Contestant:
         pruner: None: the model as it is, outside any `prune` context.
         attention: attention implementation.
         packed: on the model with packed weights.
+        compiled: "captured": as graphs of `engine.captured`; "torch": the plain model under `torch.compile`; "static":
+            steps of `generate` alone, with its static cache; empty: eager.
         method, retention: what the pruner was made from, None for baselines and for a time in milliseconds.
     """
 
@@ -89,6 +93,7 @@ class Contestant:
     pruner: Pruner | None
     attention: str
     packed: bool = False
+    compiled: str = ""
     method: str | None = None
     retention: float | None = None
 
@@ -110,8 +115,13 @@ def contestants(config: BenchmarkConfig, timed: TimedModel) -> list[Contestant]:
     for label, method, budget in asked_milliseconds(config):
         rows.append(Contestant(label, "one_pass", make(method, budget), attention))
     rows += [at(method, config.middle_retention, "generate") for method in config.methods]
+    if config.compiled:
+        again = [one for one in rows if one.readout == "one_pass"]
+        rows.append(Contestant("transformers generate, static cache", "generate", None, attention, compiled="static"))
+        rows.append(Contestant("transformers generate, torch.compile", "generate", None, attention, compiled="torch"))
+        rows += [replace(one, name=f"compiled: {one.name}", compiled="captured") for one in again]
     if config.packed:
-        again = [one for one in rows if one.attention == attention]
+        again = [one for one in rows if one.attention == attention and not one.compiled]
         rows += [replace(one, name=f"packed: {one.name}", packed=True) for one in again]
     return rows
 
@@ -134,10 +144,16 @@ def run_contest(
         return packed if one.packed and packed is not None else plain
 
     for one in field:
-        prefills[one.name] = partial(home(one).prefill, one.pruner)
-        plans[one.name] = partial(home(one).generate, one.pruner, config.new_tokens)
+        host, captured = home(one), one.compiled == "captured"
+        prefills[one.name] = partial(host.prefill, one.pruner, compiled=captured)
+        plans[one.name] = partial(host.generate, one.pruner, config.new_tokens)
         if one.readout == "one_pass" and one.pruner is not None:
-            plans[one.name] = partial(home(one).one_pass, one.pruner)
+            plans[one.name] = partial(host.one_pass, one.pruner, captured)
+        elif one.compiled == "static":
+            plans[one.name] = partial(host.generate_static, config.new_tokens)
+        elif one.compiled == "torch":
+            prefills[one.name] = host.prefill_compiled
+            plans[one.name] = partial(host.generate_compiled, config.new_tokens)
     times = interleave(
         {f"prefill {k}": v for k, v in prefills.items()} | {f"plan {k}": v for k, v in plans.items()},
         plain.device,
@@ -147,7 +163,9 @@ def run_contest(
         prepare=lambda name: home(one := named[name.partition(" ")[2]]).attend_with(one.attention),
     )
     text, base = len(plain.layout.text), field[0].name
-    alike = {layout: next(one.name for one in field if one.packed == layout) for layout in {o.packed for o in field}}
+    alike: dict[tuple[bool, bool], str] = {}
+    for one in field:
+        alike.setdefault(kind_of(one), one.name)
     full = (plain.layout.num_visual,) * shape.layers
     whole, whole_causal = decoder_flops(shape, full, text), decoder_flops(shape, full, text, causal=True)
     weights = weight_bytes(plain.model.model.language_model)
@@ -155,10 +173,10 @@ def run_contest(
         home(one).attend_with(one.attention)
         entering, after = full, full
         with Operations() as dispatched:
-            trace = home(one).prefill(one.pruner)
+            trace = home(one).prefill(plain.captured.pruner(one.pruner) if one.compiled else one.pruner)
         if trace is not None:
             entering, after = trace.samples[0].entering, trace.samples[0].after
-        flops = decoder_flops(shape, entering, text)
+        flops, unseen = decoder_flops(shape, entering, text), bool(one.compiled) and plain.device.type == "cpu"
         prefill, plan = times[f"prefill {one.name}"], times[f"plan {one.name}"]
         if one.readout == "one_pass":
             count = len(plain.trie.nodes)
@@ -173,6 +191,7 @@ def run_contest(
                 retention=one.retention,
                 readout=one.readout,
                 packed=one.packed,
+                compiled=one.compiled,
                 evidence=one.pruner is not None and VISION in one.pruner.needs,
                 entering=sum(entering) / len(entering),
                 after=sum(after) / len(after),
@@ -180,25 +199,30 @@ def run_contest(
                 plan=plan,
                 readout_ms=plan.median_above(prefill),
                 readout_floor=tail,
-                operations=dispatched.count,
+                operations=None if one.compiled else dispatched.count,
                 flops_ratio=whole / flops,
                 causal_ratio=whole_causal / decoder_flops(shape, entering, text, causal=True),
-                speedup=prefill.ratio_to(times[f"prefill {alike[one.packed]}"]),
+                speedup=prefill.ratio_to(times[f"prefill {alike[kind_of(one)]}"]),
                 plan_speedup=plan.ratio_to(times[f"plan {base}"]),
                 floor=hardware.floor(flops, weights) + tail,
                 kv_mib=kv_bytes(shape, entering, text) / 2**20,
-                peak_mib=peak_mebibytes(plans[one.name], plain.device),
+                peak_mib=None if unseen else peak_mebibytes(plans[one.name], plain.device),
                 decisions=decision_cost(home(one), one, config),
             )
         )
     return rows
 
 
+def kind_of(one: Contestant) -> tuple[bool, bool]:
+    """Prefills are compared with the first one of the same kind: weights laid out alike, graphs captured or not."""
+    return one.packed, one.compiled == "captured"
+
+
 def decision_cost(timed: TimedModel, one: Contestant, config: BenchmarkConfig) -> float | None:
     """Milliseconds a prefill spends on probe, schedule and selection, against a replay of the same selections; None
     where nothing is decided, or where another row has the same prefill. Best round against best round."""
     pruner = one.pruner
-    if pruner is None or pruner.name == "none" or one.readout == "generate":
+    if pruner is None or pruner.name == "none" or one.readout == "generate" or one.compiled:
         return None
     recorder = Recorder(pruner)
     trace = timed.prefill(recorder)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import CompileConfig
 
 from senna_prune.benchmark.settings import MAX_POSITIONS, VIEWS, BenchmarkConfig, TimedModelConfig
 from senna_prune.cost import ModelShape
 from senna_prune.engine import PruneTrace, prune
+from senna_prune.engine.captured import CapturedDecoder
 from senna_prune.engine.readout import AnswerTrie, score_answers
 from senna_prune.errors import ConfigError
 from senna_prune.hosts.senna import adapter_paths, senna_evidence
@@ -46,6 +49,7 @@ class TimedModel:
         features: visual tokens and evidence of that frame: `SennaImageFeatures` for Senna.
         trie: the 20 answers.
         pictures: the frame before preprocessing.
+        captured: its compiled passes.
     """
 
     model: Any
@@ -54,6 +58,7 @@ class TimedModel:
     features: Any
     trie: AnswerTrie
     pictures: list[np.ndarray]
+    captured: CapturedDecoder = field(default_factory=CapturedDecoder)
 
     @property
     def config(self) -> SennaConfig:
@@ -84,9 +89,30 @@ class TimedModel:
             "image_features": self.features.tokens.expand(batch, -1, -1, -1),
         }
 
-    def context(self, pruner: Pruner | Any, batch: int = 1) -> Any:
+    def prompt(self, batch: int = 1) -> dict[str, Any]:
+        """What stands for `inputs` where nothing shall make the host wait: embeddings, placeholders not counted."""
+        inputs = self.inputs(batch)
+        return {"inputs_embeds": self.model.model.embed(**inputs, counted=True)}
+
+    def context(self, pruner: Pruner | Any, batch: int = 1, compiled: bool = False) -> Any:
         """The `prune` context of this prompt."""
-        return prune(self.model, pruner, layouts=[self.layout] * batch, vision=self.evidence * batch)
+        vision, captured = self.evidence * batch, self.captured if compiled else False
+        return prune(self.model, pruner, layouts=[self.layout] * batch, vision=vision, compiled=captured)
+
+    @cached_property
+    def compiled_forward(self) -> Any:
+        """The plain decoder as `torch.compile` makes it."""
+        return torch.compile(self.model.get_decoder().forward)
+
+    @contextmanager
+    def plain_compiled(self) -> Iterator[None]:
+        """The plain decoder is compiled inside."""
+        decoder, forward = self.model.get_decoder(), self.compiled_forward
+        decoder.forward = forward
+        try:
+            yield
+        finally:
+            del decoder.forward
 
     def preprocess(self) -> None:
         size = self.config.vision_config.image_size
@@ -102,13 +128,13 @@ class TimedModel:
         return self.model.model.adapt(patches)
 
     @torch.inference_mode()
-    def prefill(self, pruner: Pruner | Any | None, batch: int = 1) -> PruneTrace | None:
+    def prefill(self, pruner: Pruner | Any | None, batch: int = 1, compiled: bool = False) -> PruneTrace | None:
         """The prompt through the decoder, up to the logits of the first new token."""
         if pruner is None:
             self.model(**self.inputs(batch), use_cache=True, logits_to_keep=1)
             return None
-        with self.context(pruner, batch) as trace:
-            self.model(**self.inputs(batch), use_cache=True, logits_to_keep=1)
+        with self.context(pruner, batch, compiled) as trace:
+            self.model(**self.prompt(batch), use_cache=True, logits_to_keep=1)
         return trace
 
     @torch.inference_mode()
@@ -122,10 +148,28 @@ class TimedModel:
             self.model.generate(**arguments)
 
     @torch.inference_mode()
-    def one_pass(self, pruner: Pruner) -> None:
+    def generate_static(self, new_tokens: int) -> None:
+        """A plan by `generate` with its static cache, whose steps it compiles."""
+        steps = CompileConfig()
+        steps._compile_all_devices = True  # else it compiles on accelerators alone
+        arguments = self.inputs() | {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
+        self.model.generate(**arguments, cache_implementation="static", compile_config=steps)
+
+    def generate_compiled(self, new_tokens: int) -> None:
+        """A plan by `generate` on the plain model under `torch.compile`."""
+        with self.plain_compiled():
+            self.generate(None, new_tokens)
+
+    def prefill_compiled(self) -> None:
+        """The prompt through the plain decoder under `torch.compile`."""
+        with self.plain_compiled():
+            self.prefill(None)
+
+    @torch.inference_mode()
+    def one_pass(self, pruner: Pruner, compiled: bool = False) -> None:
         """A plan by one pass over the answer trie."""
-        with self.context(pruner):
-            out = self.model(**self.inputs(), use_cache=True, logits_to_keep=1)
+        with self.context(pruner, compiled=compiled):
+            out = self.model(**self.prompt(), use_cache=True, logits_to_keep=1)
             score_answers(self.model, out.past_key_values, out.logits[:, -1], self.trie).most_probable()
 
     def attend_with(self, implementation: str) -> None:

@@ -51,7 +51,10 @@ class TimedHost(TimedModel):
             inputs |= {"image_grid_thw": sizes, "mm_token_type_ids": (ids == IMAGE).int()}
         return inputs
 
-    def context(self, pruner: Any, batch: int = 1) -> Any:
+    def prompt(self, batch: int = 1) -> dict[str, Any]:
+        return self.inputs(batch)
+
+    def context(self, pruner: Any, batch: int = 1, compiled: bool = False) -> Any:
         return prune(self.model, pruner)
 
     def shape(self, dtype: torch.dtype) -> ModelShape:

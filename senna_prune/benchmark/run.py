@@ -88,7 +88,7 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
     write_json(outputs["json"], record)
     write_whole(outputs["txt"], plain_text(machine, hardware, tables))
     try:
-        write_whole(outputs["png"], draw_plans(rows, f"{config.name}, {machine['device']}, {config.dtype}"))
+        write_whole(outputs["png"], draw_plans(rows, stages, f"{config.name}, {machine['device']}, {config.dtype}"))
     except ImportError:
         console.print("no plot: matplotlib is not installed")
     return record
@@ -110,7 +110,12 @@ def prefill_times(rows: Sequence[Row]) -> dict[str, dict[float, float]]:
     """Median prefill milliseconds by method and retention, with plain weights."""
     times: dict[str, dict[float, float]] = {}
     for row in rows:
-        if row.method is not None and row.retention is not None and row.readout == "one_pass" and not row.packed:
+        if (
+            row.method is not None
+            and row.retention is not None
+            and row.readout == "one_pass"
+            and not (row.packed or row.compiled)
+        ):
             times.setdefault(row.method, {})[row.retention] = row.prefill.p50
     return times
 

@@ -92,6 +92,8 @@ class BenchmarkConfig:
         compare: attention implementations of the unpruned baseline (transformers' own `generate`).
         methods, retentions: what is timed beside it.
         packed: also run everything with weights packed for the CPU (`model.packing`); holds a second model.
+        compiled: also run unpruned and pruned one-pass plans as compiled graphs, the plain model under `torch.compile`,
+            and `generate` with its static cache and compiled steps. Compiling takes minutes before the first round.
         milliseconds: prefill times to ask for; the profile of an earlier run turns them into retentions.
         new_tokens: tokens that `generate` decodes.
         warmup, repeats: rounds; in every round each contestant runs once, in turn.
@@ -109,6 +111,7 @@ class BenchmarkConfig:
     methods: list[str] = field(default_factory=lambda: ["autoprune"])
     retentions: list[float] = field(default_factory=lambda: [0.2, 0.25, 0.3, 0.35, 0.4])
     packed: bool = False
+    compiled: bool = False
     milliseconds: list[float] = field(default_factory=list)
     new_tokens: int = 10
     warmup: int = 2
@@ -131,6 +134,8 @@ class BenchmarkConfig:
         require_shares(self.retentions, "retentions")
         if self.packed and self.host.kind != "senna":
             raise ConfigError("weights are packed for Senna alone", where="packed", hint="set packed=false")
+        if self.compiled and (self.host.kind != "senna" or self.compare[0] != "sdpa"):
+            raise ConfigError("Senna alone is compiled, with sdpa", where="compiled", hint="list sdpa first in compare")
         counts = {name: [getattr(self, name)] for name in ("warmup", "repeats", "new_tokens", "threads")}
         for key, values in {**counts, "batch_sizes": self.batch_sizes, "images": self.images}.items():
             for value in values:

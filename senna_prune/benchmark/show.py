@@ -26,7 +26,7 @@ def all_tables(
 
 def prefill_table(rows: Sequence[Row]) -> Table:
     table = Table(title="Prefill, milliseconds")
-    bases = {row.packed: row.prefill.p50 for row in reversed(rows)}
+    bases = {row.packed: row.prefill.p50 for row in reversed(rows) if not row.compiled}
     table.add_column("contestant")
     for name in ("tokens in", "after", "p50", "p95", "speed-up", "FLOPs ratio", "share", "causal ratio", "share"):
         table.add_column(name, justify="right")
@@ -45,12 +45,12 @@ def prefill_table(rows: Sequence[Row]) -> Table:
             f"{row.causal_ratio:.2f}",
             f"{row.speedup / row.causal_ratio:.0%}",
             "-" if row.decisions is None else f"{row.decisions:.1f} ({row.decisions / bases[row.packed]:.1%})",
-            f"{row.operations:,}",
+            "-" if row.operations is None else f"{row.operations:,}",
         )
     table.caption = (
         "FLOPs ratio: attention counted in full, as published; causal: without the half that SDPA skips; deciding: "
-        "probe, schedule and selection; speed-ups and shares: against the unpruned prefill with the same weights. "
-        "Operations: dispatched tensor operations without views"
+        "probe, schedule and selection; speed-ups and shares: against the unpruned prefill with the same weights, "
+        "compiled alike. Operations: dispatched tensor operations without views"
     )
     return table
 
@@ -72,7 +72,7 @@ def plan_table(rows: Sequence[Row], stages: Mapping[str, Times]) -> Table:
             f"{total:.1f}" if "vision" in stages else "-",
             f"{whole[0] / total:.2f}" if "vision" in stages else "-",
             f"{row.kv_mib:.1f}",
-            f"{row.peak_mib:.0f}",
+            "-" if row.peak_mib is None else f"{row.peak_mib:.0f}",
         )
     table.caption = (
         "speed-up: against the first row; with pictures: preprocessing, tower and adapter too; peak: what a plan "
@@ -127,16 +127,24 @@ def batch_table(batches: Mapping[int, Times]) -> Table:
     return table
 
 
-def draw_plans(rows: Sequence[Row], title: str) -> bytes:
-    """Bars of prefill and readout, one per contestant, with the floor marked, as PNG."""
+def draw_plans(rows: Sequence[Row], stages: Mapping[str, Times], title: str) -> bytes:
+    """A bar per contestant, stacked: encoding the pictures, prefill, what deciding takes of it, readout; the floor of
+    prefill and readout is marked where they could end. As PNG."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 1.2 + 0.3 * len(rows)), layout="constrained")
     axes, places = figure.add_subplot(), range(len(rows))
-    prefills, readouts = [row.prefill.p50 for row in rows], [row.readout_ms for row in rows]
-    axes.barh(places, prefills, color="#3b82d6", label="prefill")
-    axes.barh(places, readouts, left=prefills, color="#e0762f", label="readout")
-    axes.plot([row.floor for row in rows], places, "|", color="black", markersize=11, label="floor of the whole plan")
+    encoding = [_before_decoder(row, stages) for row in rows]
+    deciding = [max(row.decisions or 0.0, 0.0) for row in rows]
+    prefill = [row.prefill.p50 - spent for row, spent in zip(rows, deciding, strict=True)]
+    bars = {"encode": (encoding, "#9aa5b1"), "prefill": (prefill, "#3b82d6"), "deciding": (deciding, "#8e44ad")}
+    bars["readout"] = [row.readout_ms for row in rows], "#e0762f"
+    ends = [0.0] * len(rows)
+    for label, (lengths, colour) in bars.items():
+        axes.barh(places, lengths, left=ends, color=colour, label=label)
+        ends = [end + length for end, length in zip(ends, lengths, strict=True)]
+    floors = [row.floor + before for row, before in zip(rows, encoding, strict=True)]
+    axes.plot(floors, places, "|", color="black", markersize=11, label="floor of prefill and readout")
     axes.set_yticks(places, [row.name for row in rows])
     axes.margins(y=0.01)
     axes.invert_yaxis()

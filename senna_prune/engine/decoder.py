@@ -40,6 +40,16 @@ class Decoder:
         their images: tables may be sliced, never computed from a token's place in the sequence."""
         return "mrope_section" in (getattr(self.module.config, "rope_parameters", None) or {})
 
+    @property
+    def device(self) -> torch.device:
+        """Where the last layer is."""
+        return next(self.layers[-1].parameters()).device
+
+    def normalised(self, hidden: Tensor) -> Tensor:
+        """What the decoder gives out for the last layer's hidden states, (batch, n, d)."""
+        module: Any = self.module
+        return module.norm(hidden)
+
     def rotary(self, like: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine tables, each (batch, n, head_dim), for `positions` of shape (batch, n) of text tokens."""
         module: Any = self.module

@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from senna_prune.engine.captured import CapturedDecoder, require_compiler
 from senna_prune.engine.decode import DecodeStep, PromptCache
 from senna_prune.engine.decoder import Decoder, find_decoder
 from senna_prune.engine.prompt_pass import PromptPass
@@ -35,6 +38,7 @@ def prune(
     *,
     layouts: Sequence[TokenLayout] | None = None,
     vision: Sequence[VisionEvidence] | None = None,
+    compiled: bool | CapturedDecoder = False,
 ) -> Iterator[PruneTrace]:
     """Prune every prefill that `model` runs inside the context: any number of prompts, of any length.
 
@@ -48,6 +52,9 @@ def prune(
         pruner: the policy.
         layouts: one per sample; None lets the model's host read them off its inputs.
         vision: vision-tower evidence, one per sample; None lets the host compute it if the policy needs it.
+        compiled: run single prompts, and the pass over an answer trie, as graphs that are compiled when a length or a
+            schedule is first seen. A complexity then acts as one of a few (`schedules.Quantised`). A
+            `CapturedDecoder` keeps its graphs for later contexts of the same model; True makes one for this context.
 
     Yields:
         The trace, filled anew by each prefill.
@@ -61,13 +68,62 @@ def prune(
     if is_pruned(decoder.module):
         raise PruningError("this model is in a prune context already", hint="leave it before entering another")
     _require_fit(pruner, decoder)
+    captured = (CapturedDecoder() if compiled is True else compiled) or None
+    if captured is not None:
+        require_compiler()
+        pruner = captured.pruner(pruner)
     context = _Context(decoder, pruner, host, layouts, vision)
     with ExitStack() as stack:
         for handle in context.hooks(model):
             stack.callback(handle.remove)
         if host is not None:
             stack.enter_context(host.encoding(context.encode))
+        if captured is not None:
+            stack.enter_context(_in_place_of_forward(decoder, context, captured))
         yield context.trace
+
+
+@contextmanager
+def _in_place_of_forward(decoder: Decoder, context: _Context, captured: CapturedDecoder) -> Iterator[None]:
+    """Let `captured` run what it can of the decoder's calls."""
+    module: Any = decoder.module
+    own, eager = module.__dict__.get("forward"), module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        hidden = None if args else _captured(decoder, context, captured, kwargs)
+        return eager(*args, **kwargs) if hidden is None else hidden
+
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
+
+
+def _captured(decoder: Decoder, context: _Context, captured: CapturedDecoder, kwargs: dict[str, Any]) -> Any:
+    """Output of the decoder, or None where its call is none that can be captured: several prompts, padding, other
+    attention than SDPA, intermediate results, no cache."""
+    running, cache, module = context.running, kwargs.get("past_key_values"), decoder.module
+    tracked = any(kwargs.get(name) for name in ("output_hidden_states", "output_attentions"))
+    if decoder.attention != "sdpa" or decoder.multi_axis or tracked or kwargs.get("use_cache") is False:
+        return None
+    embeds = kwargs.get("inputs_embeds")
+    if embeds is None:
+        embeds = cast(Any, module).get_input_embeddings()(kwargs["input_ids"])
+    if embeds.shape[0] > 1:
+        return None
+    if isinstance(running, PromptPass) and running.samples[0].state.length == embeds.shape[1]:
+        cache, places = DynamicCache() if cache is None else cache, kwargs.get("position_ids")
+        tables = decoder.rotary(embeds, running.places[None] if places is None else places)
+        hidden = captured.prompt(decoder, context, embeds, tables, cache)
+    elif isinstance(running, DecodeStep) and running.tree is not None:
+        hidden = captured.readout(decoder, context, embeds, cache)
+    else:
+        return None
+    return None if hidden is None else BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
 
 
 def is_pruned(decoder: nn.Module) -> bool:
@@ -153,7 +209,7 @@ class _Context:
         if embeds is None:
             embeds = module.get_input_embeddings()(kwargs["input_ids"] if "input_ids" in kwargs else args[0])
         lengths, starts = spans_of(embeds, kwargs.get("attention_mask"))
-        ids = inputs.get("input_ids")
+        ids = inputs.get("input_ids") if self.given_layouts is None else None  # reading them waits for the device
         rows = [] if ids is None else [r[s : s + n] for r, s, n in zip(ids.cpu(), starts, lengths, strict=True)]
         layouts = self._layouts(rows, lengths, pictures)
         self.running = PromptPass(

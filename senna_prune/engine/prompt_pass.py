@@ -12,12 +12,13 @@ from torch import Tensor
 
 from senna_prune.engine.decode import CacheShape, PromptCache
 from senna_prune.engine.decoder import Decoder, joined, moved
+from senna_prune.engine.finite import not_finite
 from senna_prune.engine.masks import attention_mask, pad_left
 from senna_prune.engine.probe import Capture, next_rows, take
 from senna_prune.engine.sample import Sample
 from senna_prune.engine.sequence import TokenState
 from senna_prune.engine.trace import SampleTrace
-from senna_prune.errors import InputError, PruningError
+from senna_prune.errors import PruningError
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.interface import (
     EMBEDDINGS,
@@ -87,6 +88,9 @@ class PromptPass:
             flat = position_ids if position_ids.ndim == 2 else position_ids[-1]
             ends = flat.expand(len(layouts), -1).gather(1, ends[:, None] - 1).squeeze(1) + 1
         self.next_positions = ends
+        self.measured_at = pruner.complexity.layer + 1 if pruner.complexity else None
+        self.settled = False
+        self.places = torch.arange(embeds.shape[1], device=self.device)
         self.tables: tuple[Tensor, Tensor] | None = None
         self.overrides: dict[str, Any] = {}
         self.shapes: list[CacheShape] = []
@@ -117,16 +121,15 @@ class PromptPass:
             The hidden states that enter the layer, and its other arguments.
         """
         if self.tables is None:
-            given, longest = kwargs["position_embeddings"], max(sample.state.length for sample in self.samples)
-            places = torch.arange(longest, device=hidden.device)[None] if self.repacked else None
-            self.tables = joined(given) if places is None else self.decoder.rotary(hidden, places)
+            given = kwargs["position_embeddings"]
+            self.tables = self.decoder.rotary(hidden, self.places[None]) if self.repacked else joined(given)
         if hidden.device != self.device:
             self.device = hidden.device
+            self.places = moved(self.places, self.device)
             for sample in self.samples:
                 sample.move(self.device)
-        complexity = self.pruner.complexity
-        if complexity is not None and layer == complexity.layer + 1:
-            self._measure(layer, hidden)
+        if layer == self.measured_at and not self.settled:
+            self.settle(self.measure(hidden).tolist(), hidden)
         hidden = self._cut(layer, hidden)
         for sample in self.samples:
             sample.trace.origins.append(sample.state.origin)
@@ -135,7 +138,7 @@ class PromptPass:
         self.cache = kwargs.get("past_key_values")
         spans = tuple((sample.span.start, sample.span.stop) for sample in self.samples)
         self.shapes.append(CacheShape(spans, hidden.shape[1], bool(self.overrides)))
-        self._watch(layer, kwargs["position_embeddings"])
+        self.watch(layer, kwargs["position_embeddings"])
         return hidden, kwargs
 
     def _cut(self, layer: int, hidden: Tensor) -> Tensor:
@@ -162,35 +165,41 @@ class PromptPass:
         self.overrides = self._write_overrides(hidden)
         return hidden
 
-    def _measure(self, layer: int, hidden: Tensor) -> None:
-        """Measure every sample's complexity and settle its counts. The one host sync of a prefill.
-
-        Raises:
-            InputError: the complexity is not finite: the model's numbers are not.
-        """
+    def measure(self, hidden: Tensor) -> Tensor:
+        """Every sample's complexity at boundary `measured_at`, shape (batch,). Reading it is the one host sync of a
+        prefill."""
         complexity = self.pruner.complexity
         assert complexity is not None
         measured = []
         for i, sample in enumerate(self.samples):
-            observation = self._observe(i, layer, hidden[i, sample.span], complexity.needs)
+            observation = self._observe(i, complexity.layer + 1, hidden[i, sample.span], complexity.needs)
             measured.append(complexity.measure(observation).float())
             shares = {TEXT_ATTENTION} <= complexity.needs & self.pruner.scorer.needs
             sample.rows = observation.rows if shares else None
-        for sample, value in zip(self.samples, torch.stack(measured).tolist(), strict=True):
+        return torch.stack(measured)
+
+    def settle(self, complexities: Sequence[float], hidden: Tensor) -> None:
+        """Settle every sample's counts by its complexity.
+
+        Raises:
+            InputError: a complexity is not finite: the model's numbers, of which `hidden` is one, are not.
+        """
+        self.settled = True
+        for sample, value in zip(self.samples, complexities, strict=True):
             if not math.isfinite(value):
                 raise not_finite(hidden)
             sample.trace.complexity = value
             sample.trace.counts = self.pruner.plan(sample.trace.num_visual, self.decoder.num_layers, value)
 
-    def _watch(self, layer: int, tables: tuple[Tensor, Tensor]) -> None:
+    def watch(self, layer: int, tables: tuple[Tensor, Tensor]) -> None:
         """Layer `layer` is about to run: catch its projections if boundary `layer + 1` will ask for attention.
 
         Where complexity is measured at that boundary, the counts known so far do not tell whether it cuts.
         """
-        complexity, boundary, self.capture = self.pruner.complexity, layer + 1, None
+        boundary, self.capture = layer + 1, None
         if boundary == self.decoder.num_layers or not {TEXT_ATTENTION, LAST_ATTENTION, KEYS} & self.needs:
             return
-        if (complexity is not None and complexity.layer == layer) or any(s.cut_at(boundary) for s in self.samples):
+        if boundary == self.measured_at or any(s.cut_at(boundary) for s in self.samples):
             self.capture = Capture(self.decoder, layer, tables, self.cache, self.biases)
 
     def _observe(self, number: int, layer: int, hidden: Tensor, needs: frozenset[str]) -> Observation:
@@ -214,7 +223,7 @@ class PromptPass:
             num_layers=self.decoder.num_layers,
             origin=state.origin,
             views=state.views,
-            num_views=state.view_ends.shape[0],
+            num_views=state.num_views,
             slots=state.visual_slots,
             sequence=hidden,
             queries=queries,
@@ -241,7 +250,7 @@ class PromptPass:
 
     def _columns(self, state: TokenState) -> Tensor:
         """Where the rotary tables hold the positions of a sample's tokens, (length,)."""
-        return torch.arange(state.length, device=self.device) if self.repacked else state.columns()
+        return self.places[: state.length] if self.repacked else state.columns()
 
     def _tables(self) -> tuple[Tensor, Tensor]:
         """Cosine and sine, each (batch or 1, width, head_dim): the model's own, or of renumbered positions."""
@@ -285,18 +294,5 @@ class PromptPass:
             ),
             "position_embeddings": tables,
             # Rotation is done by the tables above; flash attention reads gaps in `position_ids` as packed sequences.
-            "position_ids": torch.arange(width, device=hidden.device)[None],
+            "position_ids": self.places[None, :width],
         }
-
-
-def not_finite(tensor: Tensor) -> InputError:
-    """The error for a model whose numbers, of which `tensor` is one, are not finite: float16 overflows easily, and in
-    other types the weights are broken."""
-    kind = tensor.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tensor.dtype
-    if dtype == torch.float16:
-        return InputError("the model's output is not finite: float16 overflows", hint="load it in bfloat16 or float32")
-    return InputError(
-        f"the model's output is not finite in {str(dtype).removeprefix('torch.')}",
-        hint="check the weights and the settings of the checkpoint",
-    )

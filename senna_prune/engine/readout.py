@@ -130,12 +130,13 @@ def score_answers(model: nn.Module, cache: Any, prompt_logits: Tensor, trie: Ans
     if not is_pruned(find_decoder(model).module):
         raise InputError("score_answers needs the prune context that made the cache", hint="call it inside prune()")
     host: Any = model
-    batch, count = prompt_logits.shape[0], trie.nodes.shape[0]
+    batch, count, known = prompt_logits.shape[0], trie.nodes.shape[0], cache.get_seq_length()
     logits = prompt_logits[:, None]
     if count:
         ids = trie.nodes.expand(batch, count)
         nodes = host(input_ids=ids, past_key_values=cache, use_cache=True, token_tree=trie.tree).logits
-        cache.crop(-count)
+        if cache.get_seq_length() > known:  # a captured pass leaves it alone
+            cache.crop(-count)
         logits = torch.cat([logits, nodes], dim=1)
     conditionals = logits.float().log_softmax(dim=-1)
     steps = conditionals[:, trie.step_nodes.clamp(min=0), trie.step_tokens]

@@ -17,7 +17,7 @@ _BIRTH = 1 << 12
 
 
 # Rows of `TokenState.visual`.
-_SLOT, _KEY, _COLUMN, _ORIGIN, _VIEW = range(5)
+_SLOT, _KEY, _COLUMN, _ORIGIN, _VIEW, _END = range(6)
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,11 @@ class TokenState:
         text_slots: where the text tokens stand in the current sequence, ascending.
         text_keys, text_columns: their order keys, and their columns in the batch that entered the decoder, which say
             what positions they have.
-        visual: in one table, so that one gather moves all of it, shape (5, n): where the visual tokens stand in the
+        visual: in one table, so that one gather moves all of it, shape (6, n): where the visual tokens stand in the
             current sequence (ascending), their order keys, their columns in the batch that entered the decoder (a
-            merged token has its anchor's), their index in the original visual list (negative: merged) and their view.
-        view_ends: for each view the order key of its last token in the unpruned sequence, shape (num_views,).
+            merged token has its anchor's), their index in the original visual list (negative: merged), their view, and
+            the order key of its last token in the unpruned sequence.
+        num_views: number of views.
         num_question: how many tokens at the end of the sequence follow the last view.
     """
 
@@ -39,7 +40,7 @@ class TokenState:
     text_keys: Tensor
     text_columns: Tensor
     visual: Tensor
-    view_ends: Tensor
+    num_views: int
     num_question: int
 
     @classmethod
@@ -47,14 +48,15 @@ class TokenState:
         """The unpruned sequence of `layout`, which begins at `column` of its batch."""
         places, origin = layout.visual, torch.arange(layout.num_visual)
         ends = torch.tensor([span.stop - 1 for span in layout.views.values()], dtype=torch.long)
-        visual = torch.stack([places, places * _STRIDE, places + column, origin, layout.view_of_visual])
+        views = layout.view_of_visual
+        visual = torch.stack([places, places * _STRIDE, places + column, origin, views, ends[views] * _STRIDE])
         text = layout.text.to(device, non_blocking=True)
         return cls(
             text_slots=text,
             text_keys=text * _STRIDE,
             text_columns=text + column if column else text,
             visual=visual.to(device, non_blocking=True),
-            view_ends=(ends * _STRIDE).to(device, non_blocking=True),
+            num_views=len(layout.views),
             num_question=len(layout.question),
         )
 
@@ -113,13 +115,13 @@ class TokenState:
             # than copying all of `hidden` to append to it.
             visual = self.visual.index_select(1, torch.cat([selection.keep, selection.anchors]))
             young, first = visual[:, num_kept:], layer * _BIRTH + 1
-            births = torch.arange(first, first + young.shape[1], device=hidden.device)
-            torch.add(self.view_ends[young[_VIEW]], births, out=young[_KEY])
+            births = torch.arange(first, first + young.shape[1], device=hidden.device) if young.shape[1] > 1 else first
+            torch.add(young[_END], births, out=young[_KEY])
             young[_ORIGIN].fill_(-1 - layer)
         else:
             visual = self.visual.index_select(1, selection.keep)
         order = torch.cat([self.text_keys, visual[_KEY]]).argsort()
-        slots = torch.empty_like(order).scatter_(0, order, torch.arange(order.shape[0], device=order.device))
+        slots = order.argsort()
         new_hidden = hidden.index_select(0, torch.cat([self.text_slots, visual[_SLOT]])[order])
         visual[_SLOT] = slots[num_text:]
         if selection.states is not None:

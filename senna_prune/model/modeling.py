@@ -149,8 +149,14 @@ class SennaModel(SennaPreTrainedModel):
             patch_keys=None if keys is None else keys.unflatten(0, frames),
         )
 
-    def embed(self, input_ids: Tensor, image_features: Tensor | None) -> Tensor:
+    def embed(self, input_ids: Tensor, image_features: Tensor | None, counted: bool = False) -> Tensor:
         """Decoder inputs of shape (B, S, D): word embeddings with the visual tokens in the placeholders' stead.
+
+        Args:
+            input_ids: shape (B, S).
+            image_features: shape (B, views, T, D).
+            counted: the caller knows that every row holds one placeholder per visual token. Counting them makes the
+                host wait for the device.
 
         Raises:
             InputError: a row does not hold one placeholder per visual token.
@@ -159,7 +165,7 @@ class SennaModel(SennaPreTrainedModel):
         # The placeholder has no row in the embedding; any valid id will do, its embedding is overwritten.
         embeddings = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
         expected = 0 if image_features is None else image_features.shape[1] * image_features.shape[2]
-        found = is_image.sum(dim=1).tolist()
+        found = [] if counted else is_image.sum(dim=1).tolist()
         if any(count != expected for count in found):
             raise InputError(
                 f"the rows of input_ids hold {found} image placeholders, but {expected} visual tokens each were given",

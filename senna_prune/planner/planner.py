@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.engine import SampleTrace, prune
+from senna_prune.engine.captured import CapturedDecoder, require_compiler
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
@@ -54,6 +55,7 @@ class Planner(FrameEncoder):
             repeats the released converter, for a model trained on its output.
         system: system sentence of the prompt.
         max_new_tokens: longest generated answer, 1 or more.
+        compiled: see `prune`; a frame at a time, with readouts "one_pass" and "constrained".
 
     Raises:
         InputError: an argument of the wrong type, an unknown readout or system sentence, a model without weights.
@@ -69,6 +71,7 @@ class Planner(FrameEncoder):
         convention: CameraOrder = "corrected",
         system: System = "llava_v1",
         max_new_tokens: int = 32,
+        compiled: bool = False,
     ) -> None:
         check_settings(model, processor, pruner, readout, system, max_new_tokens)
         super().__init__(model, processor, system)
@@ -78,6 +81,9 @@ class Planner(FrameEncoder):
         self.labels = tuple(map(view_label, model.config.camera_names))
         self.max_new_tokens = max_new_tokens
         self.answers = plan_trie(processor, system)
+        if compiled:
+            require_compiler()
+        self.captured = CapturedDecoder() if compiled else None
 
     @classmethod
     def from_pretrained(
@@ -219,7 +225,8 @@ class Planner(FrameEncoder):
                 "image_features": torch.cat([frame.features.tokens for frame in encoded]),
             }
             layouts = [self._layout(frame.input_ids) for frame in encoded]
-            with prune(self.model, pruner, layouts=layouts, vision=vision) as trace:
+            compiled = self.captured or False
+            with prune(self.model, pruner, layouts=layouts, vision=vision, compiled=compiled) as trace:
                 readings = read(inputs, stopwatch)
         shared = {stage: spent / len(encoded) for stage, spent in stopwatch.stages.items()}
         return [

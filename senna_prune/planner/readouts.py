@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from senna_prune.engine.prompt_pass import not_finite
+from senna_prune.engine.finite import not_finite
 from senna_prune.engine.readout import AnswerTrie, score_answers
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
@@ -124,13 +124,14 @@ def score_plans(
     Raises:
         InputError: the model's output is not finite.
     """
-    inputs = dict(inputs)
-    if len(inputs["input_ids"]) == 1:
-        # Nothing is padded: without a mask to look at, the host need not wait for the device.
-        del inputs["attention_mask"]
-    else:
-        inputs["position_ids"] = (inputs["attention_mask"].cumsum(dim=1) - 1).clamp(min=0)
-    output = model(**inputs, use_cache=True, logits_to_keep=1)
+    # The layouts of these prompts were read on the host: no placeholder needs to be counted again.
+    embeds = model.model.embed(inputs["input_ids"], inputs["image_features"], counted=True)
+    placed = {}
+    if len(embeds) > 1:
+        # Where nothing is padded there is no mask to look at, and the host need not wait for the device.
+        mask = inputs["attention_mask"]
+        placed = {"attention_mask": mask, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
+    output = model(inputs_embeds=embeds, **placed, use_cache=True, logits_to_keep=1)
     stopwatch.lap("prefill")
     scores = score_answers(model, output.past_key_values, output.logits[:, -1], answers)
     chosen = scores.greedy() if greedy else scores.most_probable()

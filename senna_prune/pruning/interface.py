@@ -203,6 +203,12 @@ class Scorer(Protocol):
 class Merger(Protocol):
     """Lets tokens that are not kept live on: as a few new tokens, or inside the kept ones."""
 
-    def merge(self, observation: Observation, score: Tensor, keep: Tensor, count: int) -> Selection:
-        """`keep` as selected by `score`; `count` new tokens are to be made, often 0."""
+    def merge(self, observation: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
+        """`count` new tokens are to be made, often 0.
+
+        Args:
+            observation: the sample before the cut.
+            order: all its visual tokens: first those that are kept, then the others by falling score, shape (n,).
+            keep: the kept ones, ascending.
+        """
         ...

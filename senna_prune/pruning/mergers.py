@@ -55,12 +55,17 @@ class ClusterDropped:
     """Replaces the best-scored 30 % of the dropped tokens by their cluster means; a cluster belongs to the view of its
     centre, whichever views its members come from."""
 
-    def merge(self, observation: Observation, score: Tensor, keep: Tensor, count: int) -> Selection:
+    def merge(self, observation: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
         """See `interface.Merger`."""
         if not count:
             return Selection(keep)
-        dropped = score.numel() - keep.numel()
-        order = score.scatter(0, keep, -torch.inf).argsort(descending=True, stable=True)
-        recycled = order[: recycled_count(dropped)]
-        means, centres = cluster_and_merge(observation.states(recycled), count)
+        kept, total = keep.numel(), order.numel()
+        recycled = order[kept : kept + recycled_count(total - kept)]
+        states = observation.states(recycled)
+        if count == 1:
+            # What `cluster_and_merge` gives, in fewer operations: every token is its own nearest neighbour, so that the
+            # ramp alone decides which is densest. The last one is the centre, and all belong to it.
+            mean = states.float().sum(0, keepdim=True) / (recycled.numel() + 1e-6)
+            return Selection(keep, mean.to(states.dtype), recycled[-1:])
+        means, centres = cluster_and_merge(states, count)
         return Selection(keep, means, recycled[centres])

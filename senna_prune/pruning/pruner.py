@@ -8,7 +8,7 @@ from typing import Literal
 from senna_prune.errors import PruningError
 from senna_prune.pruning.interface import Complexity, LayerCounts, Merger, Observation, Scorer, Selection
 from senna_prune.pruning.schedules import BudgetedSchedule, Resolution
-from senna_prune.pruning.selection import select_top
+from senna_prune.pruning.selection import kept_first
 
 Positions = Literal["original", "repacked"]
 TextScope = Literal["question", "all_text"]
@@ -81,9 +81,8 @@ class Pruner:
                 hint="give one per view",
             )
         observation = replace(observation, keep=keep_total - merged)
-        score = self.scorer.score(observation)
-        keep = select_top(
-            score,
+        order = kept_first(
+            self.scorer.score(observation),
             observation.views,
             observation.num_views,
             observation.keep,
@@ -91,4 +90,5 @@ class Pruner:
             minimum=self.min_tokens_per_view,
             weights=weights,
         )
-        return self.merger.merge(observation, score, keep, merged) if self.merger else Selection(keep)
+        keep = order[: observation.keep].sort().values
+        return self.merger.merge(observation, order, keep, merged) if self.merger else Selection(keep)

@@ -19,7 +19,23 @@ def select_top(
     minimum: int = 0,
     weights: tuple[float, ...] | None = None,
 ) -> Tensor:
-    """Indices of the `keep` tokens to keep, ascending, shape (keep,), int64. Ties go to the earlier token.
+    """Indices of the `keep` tokens to keep, ascending, shape (keep,), int64; arguments as for `kept_first`."""
+    order = kept_first(score, views, num_views, keep, per_view=per_view, minimum=minimum, weights=weights)
+    return order[:keep].sort().values
+
+
+def kept_first(
+    score: Tensor,
+    views: Tensor,
+    num_views: int,
+    keep: int,
+    *,
+    per_view: bool = False,
+    minimum: int = 0,
+    weights: tuple[float, ...] | None = None,
+) -> Tensor:
+    """All tokens, shape (n,), int64: first the `keep` tokens to keep, then the others by falling score. Ties go to the
+    earlier token.
 
     Args:
         score: shape (n,), higher = keep.
@@ -34,6 +50,7 @@ def select_top(
     """
     if keep >= score.numel():
         return torch.arange(score.numel(), device=score.device)
+    raw, floor = score, min(minimum, keep // max(num_views, 1))
     factor: Tensor | float = 1.0
     if weights is not None:
         # Non-blocking, because a blocking copy to the device waits for everything queued on it.
@@ -42,13 +59,16 @@ def select_top(
             # Scores are not shifted to be positive: one very low score would then make the factors outweigh all others.
             score = torch.where(score < 0, score / factor, score * factor).masked_fill(factor == 0, -torch.inf)
     order = score.argsort(descending=True, stable=True)
-    floor = min(minimum, keep // max(num_views, 1))
     if per_view or floor:
         rank = rank_within_view(views, order, num_views)
         tier = (rank + 1) / factor if per_view else torch.ones_like(score)
         tier = tier.masked_fill(rank < floor, 0.0)
         order = order[tier[order].argsort(stable=True)]
-    return order[:keep].sort().values
+    if weights is None and not (per_view or floor):
+        return order
+    kept = order[:keep]
+    others = raw.scatter(0, kept, -torch.inf).argsort(descending=True, stable=True)
+    return torch.cat([kept, others[: score.numel() - keep]])
 
 
 def rank_within_view(views: Tensor, order: Tensor, num_views: int) -> Tensor:

@@ -141,13 +141,27 @@ def test_clustering_in_blocks_is_clustering() -> None:
 
 
 def test_dropped_tokens_are_recycled_best_first() -> None:
-    seen, score = scene([40]), torch.arange(40.0)
-    selection = ClusterDropped().merge(seen, score, torch.arange(35, 40), 2)
+    seen, order = scene([40]), torch.arange(39, -1, -1)
+    selection = ClusterDropped().merge(seen, order, torch.arange(35, 40), 2)
     assert selection.anchors is not None
     assert selection.merged is not None
     # int(0.3 * 35) + 1 = 11 of the 35 dropped tokens, the best-scored ones.
     assert set(selection.anchors.tolist()) <= set(range(24, 35))
     torch.testing.assert_close(selection.merged, cluster_and_merge(seen.hidden[range(34, 23, -1)], 2)[0])
+
+
+def test_one_cluster_is_what_clustering_gives() -> None:
+    """Up to 8 tokens the ramp that breaks ties is finer than float32 is around 1; behind that two may tie."""
+    for recycled in range(1, 9):
+        dropped = next(n for n in range(1, 40) if int(0.3 * n) + 1 == recycled)
+        seen, order = scene([40]), torch.randperm(40, generator=torch.Generator().manual_seed(recycled))
+        kept = 40 - dropped
+        selection = ClusterDropped().merge(seen, order, order[:kept].sort().values, 1)
+        means, centres = cluster_and_merge(seen.hidden[order[kept : kept + recycled]], 1)
+        assert selection.merged is not None
+        assert selection.anchors is not None
+        torch.testing.assert_close(selection.merged, means)
+        assert selection.anchors.tolist() == order[kept : kept + recycled][centres].tolist()
 
 
 def test_contextual_tokens_by_hand() -> None:

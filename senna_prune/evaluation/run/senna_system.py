@@ -101,6 +101,7 @@ class SennaSystem:
             processor,
             readout=cast(Readout, self.config.readout.mode),
             max_new_tokens=self.config.readout.max_new_tokens,
+            compiled=model.compiled,
         )
 
     @property

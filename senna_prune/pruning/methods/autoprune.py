@@ -134,6 +134,11 @@ class RetentionCurve(BudgetedSchedule):
     options: AutoPrune
     depth_scale: float = 1.0
 
+    @property
+    def adapts_up_to(self) -> float:
+        """Where Eq. 8 is clamped to slope 0, and the curve is flat."""
+        return max(self.options.k0 / self.options.gamma, 0.0) if self.options.gamma > 0 else 0.0
+
     def _slope(self, complexity: float) -> float:
         return dynamic_slope(complexity, self.options.k0, self.options.gamma, self.options.slope)
 

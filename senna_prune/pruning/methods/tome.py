@@ -57,7 +57,7 @@ class LastMerged(Order):
 class IntoKept:
     """Every token that is not kept goes where matching sent it."""
 
-    def merge(self, observation: Observation, score: Tensor, keep: Tensor, count: int) -> Selection:
+    def merge(self, observation: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
         """See `interface.Merger`."""
         _, into, _ = merge_rounds(observation.hidden, observation.views, observation.num_views)
         return Selection(keep, states=mean_of_merged(observation.hidden, destinations(into, keep), keep))

@@ -50,7 +50,7 @@ class VisionZip(Method):
 class ContextualMerge:
     """`contextual_merge` on the decoder embeddings, by the vision tower's keys."""
 
-    def merge(self, observation: Observation, score: Tensor, keep: Tensor, count: int) -> Selection:
+    def merge(self, observation: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
         """See `interface.Merger`."""
         if not count:
             return Selection(keep)
