@@ -76,9 +76,10 @@ class PrunedModel(lmms):
             raise CheckpointError(
                 "the processor has no chat template", where=pretrained, hint="add chat_template.jinja"
             )
-        self.model = AutoModelForImageTextToText.from_pretrained(
+        model: Any = AutoModelForImageTextToText.from_pretrained(
             pretrained, dtype=dtype, attn_implementation=attn_implementation
-        ).to(self.device)
+        )
+        self.model = model.to(self.device)
         self.pruner = pruner_for(self.model, method, budget, **options)
         self.told = f"{method} at {'all tokens' if budget is None else f'{budget.value:g} {budget.kind}'}"
         logger.info(f"senna_prune: {self.told}, positions {self.pruner.positions}, on {self.device}")
@@ -124,7 +125,7 @@ class PrunedModel(lmms):
     def _report(self, found: Sequence[Answer], seconds: float) -> None:
         """Into the log, and as "throughput" into the file of results."""
         generated = sum(one.generated for one in found)
-        seen: dict[str, Any] = {"pruning": self.told, "rank": self.rank}
+        seen: dict[str, Any] = {"pruning": self.told}
         if pictured := [one for one in found if one.visual]:
             seen["visual_tokens"] = mean(one.visual for one in pictured)
             seen["visual_tokens_per_layer"] = mean(one.kept for one in pictured)

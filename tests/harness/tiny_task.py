@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.tiny_hosts import HOSTS, picture, tiny_host
+from tests.tiny_hosts import HOSTS, IMAGE, VIDEO, picture, tiny_host
 
 TASK = "senna_five"
 TEMPLATE = (
@@ -62,6 +62,12 @@ def write_model(kind: str, folder: Path) -> None:
         processor = Qwen2_5_VLProcessor(processor.image_processor, processor.tokenizer, Qwen2VLVideoProcessor())
     processor.chat_template = TEMPLATE
     processor.save_pretrained(folder)
+    if kind == "qwen2_5_vl":
+        # Its processor asks the tokenizer for their names, which a tokenizer of Llama's class does not save by itself.
+        file = folder / "tokenizer_config.json"
+        settings = json.loads(file.read_text(encoding="utf-8"))
+        settings["extra_special_tokens"] = {"image_token": IMAGE, "video_token": VIDEO}
+        file.write_text(json.dumps(settings), encoding="utf-8")
 
 
 if __name__ == "__main__":
