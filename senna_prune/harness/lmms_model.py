@@ -95,7 +95,9 @@ class PrunedModel(lmms):
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
         """Answer requests in batches of equal `generation_kwargs`, prompts of similar length together."""
         # Arguments of a request: text, function from a document to messages, generation_kwargs, document, task, split.
-        order = Collator([one.args for one in requests], lambda args: -len(args[0]), lambda args: args[2], True)
+        order = Collator(
+            [one.args for one in requests], lambda args: -len(args[0]), lambda args: args[2], grouping=True
+        )
         found: list[Answer] = []
         begin = time.perf_counter()
         with tqdm(total=len(requests), disable=self.rank != 0, desc="senna_prune") as progress:
