@@ -70,7 +70,7 @@ class PrunedModel(lmms):
         found = AutoConfig.from_pretrained(pretrained).model_type
         if found != self.kind:
             hint = f"use --model senna_prune_{found}" if f"senna_prune_{found}" in CLASSES else "choose another"
-            raise CheckpointError(f"a {found} is no {self.kind}", where=pretrained, hint=hint)
+            raise CheckpointError(f"the checkpoint is a {found}, not a {self.kind}", where=pretrained, hint=hint)
         self.processor = AutoProcessor.from_pretrained(pretrained, **self.processor_options())
         if self.processor.chat_template is None:
             raise CheckpointError(

@@ -142,7 +142,7 @@ def test_what_is_unsupported_is_told_in_one_line(
     done = run(python, "-c", REFUSED, folder=folder)
     lines = [line.removeprefix("refused: ") for line in done.stdout.splitlines() if line.startswith("refused: ")]
     assert lines == [
-        "CheckpointError qwen2_5_vl: a qwen2_5_vl is no llava. Use --model senna_prune_qwen2_5_vl",
+        "CheckpointError qwen2_5_vl: the checkpoint is a qwen2_5_vl, not a llava. Use --model senna_prune_qwen2_5_vl",
         lines[1],
         lines[2],
         "InputError packing: unknown packing 'spacial'. Did you mean 'spatial'? Known: spatial_unpad, spatial",
