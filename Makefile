@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test test-portable test-conformance style bench docs clean
+.PHONY: demo test test-portable test-conformance test-lmms-eval style bench docs clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: setup.cfg constraints.txt
@@ -41,6 +41,9 @@ test-portable: $(VENV)/.installed  ## the tests that compare numbers, on every i
 
 test-conformance: $(VENV)/.installed  ## Senna under transformers' own model tests; the first run fetches their source
 	$(PY) -m pytest -q -o addopts= tests/conformance/senna_cases.py
+
+test-lmms-eval: $(VENV)/.installed  ## lmms-eval with the three models; installs it for the time of the test, 7 GB with torch
+	SENNA_PRUNE_LMMS_EVAL=1 $(PY) -m pytest -q tests/harness/test_lmms_eval.py
 
 bench: $(VENV)/.installed  ## time pruning on the CPU decoder
 	$(PY) tools/benchmark.py --config configs/benchmark/cpu_decoder.yaml $(ARGS)

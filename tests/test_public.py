@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation.report": {*BASE, "config", "task", "pruning", "evaluation.run", "evaluation.score"},
     "evaluation": {*BASE, "config", "task", "evaluation.run", "evaluation.score", "evaluation.report"},
     "benchmark": {*BASE, "config", "task", "model", "pruning", "hosts", "engine", "planner"},
+    "harness": {*BASE, "pruning", "hosts", "engine", "planner"},
     "commands": BASE
     | {"hosts", "config", "task", "demo", "model", "nuscenes", "evaluation", "evaluation.run"}
     | {"evaluation.report", "benchmark"},
