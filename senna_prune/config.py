@@ -23,6 +23,7 @@ PROTOCOLS = ("parsed", "reference")
 READOUTS = get_args(Readout)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ACCOUNTINGS = ("entering", "published")
+PREPROCESS = ("exact", "device")
 CAMERA_ORDERS = ("corrected", "upstream")
 
 T = TypeVar("T")
@@ -60,6 +61,8 @@ class ModelConfig:
             may decide between tokens or answers whose scores are as good as equal: it is another run than without.
         compiled: run single prompts as compiled graphs (see `engine.prune`). Numbers equal the others to rounding, and
             AutoPrune takes one of a few slopes, within 1 % of the visual tokens per layer.
+        preprocess: `exact` resizes pictures as the released model does, `device` on the model's device, by nearly the
+            same filter.
     """
 
     path: str = "data/demo/model"
@@ -69,6 +72,7 @@ class ModelConfig:
     attn_implementation: str = "sdpa"
     packed: bool = False
     compiled: bool = False
+    preprocess: str = "exact"
 
 
 @dataclass
@@ -154,6 +158,7 @@ class EvaluationConfig:
         one_of(self.scoring.on_error, ON_ERROR, "scoring.on_error")
         one_of(self.pruning.accounting, ACCOUNTINGS, "pruning.accounting")
         one_of(self.model.dtype, DTYPES, "model.dtype")
+        one_of(self.model.preprocess, PREPROCESS, "model.preprocess")
         for order in self.data.camera_orders:
             one_of(order, CAMERA_ORDERS, "data.camera_orders")
         for kind in self.data.kinds:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch import Tensor
 from senna_prune.engine import SampleTrace, prune
 from senna_prune.engine.captured import CapturedDecoder, require_compiler
 from senna_prune.model.checkpoint import load_senna
+from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.token_layout import TokenLayout
@@ -55,7 +56,9 @@ class Planner(FrameEncoder):
             repeats the released converter, for a model trained on its output.
         system: system sentence of the prompt.
         max_new_tokens: longest generated answer, 1 or more.
-        compiled: see `prune`; a frame at a time, with readouts "one_pass" and "constrained".
+        compiled: see `prune`; graphs run single frames, and both passes of the readouts "one_pass" and "constrained".
+        preprocess: "exact" resizes pictures as the released model does, "device" on the model's device, by nearly the
+            same filter (`model.images.pixel_values_on`).
 
     Raises:
         InputError: an argument of the wrong type, an unknown readout or system sentence, a model without weights.
@@ -72,9 +75,11 @@ class Planner(FrameEncoder):
         system: System = "llava_v1",
         max_new_tokens: int = 32,
         compiled: bool = False,
+        preprocess: Preprocess = "exact",
     ) -> None:
         check_settings(model, processor, pruner, readout, system, max_new_tokens)
-        super().__init__(model, processor, system)
+        require(preprocess in get_args(Preprocess), "preprocess", preprocess, "'exact' or 'device'")
+        super().__init__(model, processor, system, preprocess)
         self.pruner = pruner_for(model, "none") if pruner is None else pruner
         self.readout = readout
         self.cameras = cameras_of(model, convention)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from senna_prune.engine import prune
 from senna_prune.engine.captured import CapturedDecoder, EagerFallback
-from senna_prune.errors import PruningError
+from senna_prune.errors import InputError, PruningError
 from senna_prune.planner.planner import Planner
 from senna_prune.planner.pruners import pruner_for
 from senna_prune.pruning import Budget, Pruner, make_pruner
@@ -106,6 +106,18 @@ def test_what_depends_on_data_is_not_captured() -> None:
     with pytest.warns(EagerFallback, match="depends on data"):
         plan = captured.decide(frame, peeking)
     assert plan.distribution == eager.decide(frame, peeking).distribution
+
+
+def test_a_frame_resized_on_the_device_is_decided_like_the_exact_one() -> None:
+    """On a random model: nearly equal distributions, whatever the most probable plan."""
+    model, processor = tiny_senna()
+    exact, near = Planner(model, processor), Planner(model, processor, preprocess="device")
+    plans = [planner.decide(planner.encode(tiny_views(), QUESTIONS[0])) for planner in (exact, near)]
+    assert plans[0].distribution is not None
+    assert plans[1].distribution is not None
+    assert max(abs(plans[0].distribution[plan] - plans[1].distribution[plan]) for plan in plans[0].distribution) < 0.05
+    with pytest.raises(InputError, match="'exact' or 'device'"):
+        Planner(model, processor, preprocess="gpu")  # type: ignore[arg-type]
 
 
 def test_batches_run_eagerly() -> None:

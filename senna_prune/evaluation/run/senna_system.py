@@ -24,6 +24,7 @@ from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
 from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.checkpoint import Checkpoint, checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.configuration import model_shape
+from senna_prune.model.images import Preprocess
 from senna_prune.planner.plan import EncodedFrame, LoadedFrame, Plan, Reply
 from senna_prune.planner.planner import Planner
 from senna_prune.pruning.budget import Accounting, Budget
@@ -102,6 +103,7 @@ class SennaSystem:
             readout=cast(Readout, self.config.readout.mode),
             max_new_tokens=self.config.readout.max_new_tokens,
             compiled=model.compiled,
+            preprocess=cast(Preprocess, model.preprocess),
         )
 
     @property
