@@ -161,8 +161,16 @@ class Planner(FrameEncoder):
         """Decide an encoded frame under any pruner; None is the planner's own."""
         return self.decide_batch([encoded], pruner)[0]
 
-    def decide_batch(self, encoded: Sequence[EncodedFrame], pruner: Pruner | None = None) -> list[Plan]:
+    def decide_batch(
+        self, encoded: Sequence[EncodedFrame], pruner: Pruner | None = None, compiled: bool = True
+    ) -> list[Plan]:
         """Decide encoded frames in one pass through the decoder; see `decide`.
+
+        Args:
+            encoded: the frames.
+            pruner: None is the planner's own.
+            compiled: with the planner's graphs, if it has any. False for a pruner that does not come again: each takes
+                graphs of its own.
 
         Raises:
             InputError: the model's output is not finite.
@@ -178,7 +186,7 @@ class Planner(FrameEncoder):
 
         return [
             Plan(**vars(reading), trace=trace, timing=timing)
-            for reading, trace, timing in self._read(encoded, pruner, read)
+            for reading, trace, timing in self._read(encoded, pruner, read, self.captured if compiled else None)
         ]
 
     def answer_batch(
@@ -197,7 +205,8 @@ class Planner(FrameEncoder):
 
         return [
             Reply(**vars(reading), trace=trace, timing=timing)
-            for reading, trace, timing in self._read(encoded, pruner, read)
+            # Never compiled: such questions are of many lengths.
+            for reading, trace, timing in self._read(encoded, pruner, read, None)
         ]
 
     @torch.inference_mode()
@@ -206,6 +215,7 @@ class Planner(FrameEncoder):
         encoded: Sequence[EncodedFrame],
         pruner: Pruner | None,
         read: Callable[[Mapping[str, Tensor], Stopwatch], list[R]],
+        captured: CapturedDecoder | None,
     ) -> list[tuple[R, SampleTrace, Timing]]:
         """Encoded frames through the decoder in one pass: what `read` makes of each, its trace and its times."""
         if not encoded:
@@ -230,8 +240,7 @@ class Planner(FrameEncoder):
                 "image_features": torch.cat([frame.features.tokens for frame in encoded]),
             }
             layouts = [self._layout(frame.input_ids) for frame in encoded]
-            compiled = self.captured or False
-            with prune(self.model, pruner, layouts=layouts, vision=vision, compiled=compiled) as trace:
+            with prune(self.model, pruner, layouts=layouts, vision=vision, compiled=captured or False) as trace:
                 readings = read(inputs, stopwatch)
         shared = {stage: spent / len(encoded) for stage, spent in stopwatch.stages.items()}
         return [

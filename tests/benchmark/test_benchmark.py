@@ -213,7 +213,7 @@ def test_peak_memory_of_a_run_is_that_of_its_own_device(monkeypatch: pytest.Monk
     fake = Fake(monkeypatch)
     system = SennaSystem(EvaluationConfig())
     model = SimpleNamespace(device=torch.device("cuda:1"))
-    system._planner = cast(Planner, SimpleNamespace(model=model, decide_batch=lambda frames, pruner: []))
+    system._planner = cast(Planner, SimpleNamespace(model=model, decide_batch=lambda frames, pruner, compiled: []))
     system._decide_together([], cast(Pruner, None), [])
     assert fake.asked == [("reset_peak_memory_stats", 1), ("max_memory_allocated", 1)]
 

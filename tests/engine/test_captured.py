@@ -200,3 +200,12 @@ def test_compiled_keeps_what_eager_keeps_unless_scores_tie(method: str, options:
     assert found.distribution is not None
     for plan, share in plain.distribution.items():
         assert found.distribution[plan] == pytest.approx(share, abs=1e-4)
+
+
+def test_a_pruner_that_does_not_come_again_takes_no_graph() -> None:
+    eager, captured, pruner = planners("autoprune")
+    frame = eager.encode(tiny_views(), QUESTIONS[0])
+    plan = captured.decide_batch([frame], pruner, compiled=False)[0]
+    assert plan.distribution == eager.decide(frame, pruner).distribution
+    assert captured.captured is not None
+    assert not captured.captured.graphs

@@ -150,17 +150,19 @@ class SennaSystem:
         return [
             decision
             for one, wanted in zip(encoded, depths, strict=True)
-            for decision in self._decide_together([one], self._pruner(condition, one[0]), [wanted])
+            for decision in self._decide_together([one], self._pruner(condition, one[0]), [wanted], compiled=False)
         ]
 
-    def _decide_together(self, encoded: Sequence[Encoded], pruner: Pruner, depths: Sequence[bool]) -> list[Decision]:
+    def _decide_together(
+        self, encoded: Sequence[Encoded], pruner: Pruner, depths: Sequence[bool], compiled: bool = True
+    ) -> list[Decision]:
         device = self.planner.model.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         frames = [frame for _, frame in encoded]
         answers = list[Plan | Reply]()
         if all(sample.kind == PLAN for sample, _ in encoded):  # those decided together are of one kind
-            answers += self.planner.decide_batch(frames, pruner)
+            answers += self.planner.decide_batch(frames, pruner, compiled)
         else:
             answers += self.planner.answer_batch(frames, pruner, self.config.readout.max_text_tokens)
         peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
