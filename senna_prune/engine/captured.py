@@ -174,14 +174,16 @@ class CapturedDecoder:
         known = (key, static, tuple((t.shape, t.dtype, t.device) for t in tensors))
         if known not in self.graphs:
             if len(self.graphs) >= self.most:
-                return self._decline(f"{self.most} graphs are compiled already, none for {name}")
+                self._decline(f"{self.most} graphs are compiled already, none for {name}")
+                return None
             began = time.perf_counter()
             try:
                 traced, unflatten, shapes = trace_graph(run, parts)
             except RuntimeError as error:
                 if not depends_on_data(error):
                     raise
-                return self._decline(f"what is computed depends on data in {name}: {error}")
+                self._decline(f"what is computed depends on data in {name}: {error}")
+                return None
             sys.stderr.write(f"compiling {name} ...")
             sys.stderr.flush()
             compiled = self.compile(traced, decoder.device)
