@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.utils._pytree import tree_flatten
 from transformers.cache_utils import DynamicLayer
@@ -28,6 +28,7 @@ from senna_prune.engine.decoder import Decoder
 from senna_prune.engine.prompt_pass import PromptPass
 from senna_prune.engine.tracing import parts_of, run_prompt, run_readout, trace_graph
 from senna_prune.errors import PruningError
+from senna_prune.model.packed_linear import PackedLinear
 from senna_prune.pruning.pruner import Pruner
 from senna_prune.pruning.schedules import Quantised
 
@@ -38,12 +39,14 @@ class EagerFallback(UserWarning):
     """A pass that was to run compiled runs eagerly instead; the message says why."""
 
 
-def require_compiler() -> None:
+def require_compilable(model: nn.Module) -> None:
     """Refuse compilation where it cannot work.
 
     Raises:
-        PruningError: no C++ compiler is found.
+        PruningError: no C++ compiler is found, or the model's weights are packed.
     """
+    if any(isinstance(module, PackedLinear) for module in model.modules()):
+        raise PruningError("packed weights cannot be compiled", where="compiled", hint="choose packed or compiled")
     names = (os.environ.get("CXX"), "g++", "clang++", "c++")
     if not any(name and shutil.which(name) for name in names):
         raise PruningError("torch.compile finds no C++ compiler", where="compiled", hint="install g++, or set CXX")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.engine import SampleTrace, prune
-from senna_prune.engine.captured import CapturedDecoder, require_compiler
+from senna_prune.engine.captured import CapturedDecoder, require_compilable
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
@@ -87,7 +87,7 @@ class Planner(FrameEncoder):
         self.max_new_tokens = max_new_tokens
         self.answers = plan_trie(processor, system)
         if compiled:
-            require_compiler()
+            require_compilable(model)
         self.captured = CapturedDecoder() if compiled else None
 
     @classmethod

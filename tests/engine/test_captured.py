@@ -14,6 +14,7 @@ from torch import Tensor
 from senna_prune.engine import prune
 from senna_prune.engine.captured import CapturedDecoder, EagerFallback
 from senna_prune.errors import InputError, PruningError
+from senna_prune.model.packed_linear import pack_linears
 from senna_prune.planner.planner import Planner
 from senna_prune.planner.pruners import pruner_for
 from senna_prune.pruning import Budget, Pruner, make_pruner
@@ -137,6 +138,14 @@ def test_no_compiler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         Planner(model, processor, compiled=True)
     with pytest.raises(PruningError), prune(model, pruner_for(model, "none"), compiled=True):
         pass
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+def test_packed_weights_are_not_compiled() -> None:
+    model, processor = tiny_senna()
+    pack_linears(model, model.model.img_adapter)
+    with pytest.raises(PruningError, match="Choose packed or compiled"):
+        Planner(model, processor, compiled=True)
 
 
 def test_the_model_is_left_as_it_was() -> None:
