@@ -23,6 +23,7 @@ PROTOCOLS = ("parsed", "reference")
 READOUTS = get_args(Readout)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ACCOUNTINGS = ("entering", "published")
+PREPROCESS = ("exact", "device")
 CAMERA_ORDERS = ("corrected", "upstream")
 
 T = TypeVar("T")
@@ -59,7 +60,10 @@ class ModelConfig:
         packed: lay weights out anew for fast products on an x86 CPU. They equal the plain products to rounding, which
             may decide between tokens or answers whose scores are as good as equal: it is another run than without.
         compiled: run single prompts as compiled graphs (see `engine.prune`). Numbers equal the others to rounding, and
-            AutoPrune takes one of a few slopes, within 1 % of the visual tokens per layer.
+            AutoPrune takes one of a few slopes, within 1 % of the visual tokens per layer. Batches, seeded methods and
+            free questions run eagerly.
+        preprocess: `exact` resizes pictures as the released model does, `device` on the model's device, by nearly the
+            same filter.
     """
 
     path: str = "data/demo/model"
@@ -69,6 +73,7 @@ class ModelConfig:
     attn_implementation: str = "sdpa"
     packed: bool = False
     compiled: bool = False
+    preprocess: str = "exact"
 
 
 @dataclass
@@ -156,6 +161,7 @@ class EvaluationConfig:
         one_of(self.scoring.on_error, ON_ERROR, "scoring.on_error")
         one_of(self.pruning.accounting, ACCOUNTINGS, "pruning.accounting")
         one_of(self.model.dtype, DTYPES, "model.dtype")
+        one_of(self.model.preprocess, PREPROCESS, "model.preprocess")
         for order in self.data.camera_orders:
             one_of(order, CAMERA_ORDERS, "data.camera_orders")
         for kind in self.data.kinds:

@@ -48,3 +48,8 @@ def test_orientation_of_bytes_and_files_is_applied(tmp_path: Path) -> None:
     content = saved(Image.new("RGB", (8, 4)), "JPEG", exif=exif)
     assert open_picture(content).size == (4, 8)
     assert open_picture(in_file(content)(tmp_path)).size == (4, 8)
+
+
+def test_an_upright_rgb_picture_is_not_copied() -> None:
+    picture = Image.new("RGB", (16, 9))
+    assert open_picture(picture) is picture

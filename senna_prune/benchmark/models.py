@@ -150,7 +150,7 @@ class TimedModel:
     @torch.inference_mode()
     def generate_static(self, new_tokens: int) -> None:
         """A plan by `generate` with its static cache, whose steps it compiles."""
-        steps = CompileConfig()
+        steps: Any = CompileConfig()
         steps._compile_all_devices = True  # else it compiles on accelerators alone
         arguments = self.inputs() | {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
         self.model.generate(**arguments, cache_implementation="static", compile_config=steps)

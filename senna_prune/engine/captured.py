@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.utils._pytree import tree_flatten
 from transformers.cache_utils import DynamicLayer
@@ -28,6 +28,7 @@ from senna_prune.engine.decoder import Decoder
 from senna_prune.engine.prompt_pass import PromptPass
 from senna_prune.engine.tracing import parts_of, run_prompt, run_readout, trace_graph
 from senna_prune.errors import PruningError
+from senna_prune.model.packed_linear import PackedLinear
 from senna_prune.pruning.pruner import Pruner
 from senna_prune.pruning.schedules import Quantised
 
@@ -38,12 +39,14 @@ class EagerFallback(UserWarning):
     """A pass that was to run compiled runs eagerly instead; the message says why."""
 
 
-def require_compiler() -> None:
+def require_compilable(model: nn.Module) -> None:
     """Refuse compilation where it cannot work.
 
     Raises:
-        PruningError: no C++ compiler is found.
+        PruningError: no C++ compiler is found, or the model's weights are packed.
     """
+    if any(isinstance(module, PackedLinear) for module in model.modules()):
+        raise PruningError("packed weights cannot be compiled", where="compiled", hint="choose packed or compiled")
     names = (os.environ.get("CXX"), "g++", "clang++", "c++")
     if not any(name and shutil.which(name) for name in names):
         raise PruningError("torch.compile finds no C++ compiler", where="compiled", hint="install g++, or set CXX")
@@ -174,14 +177,16 @@ class CapturedDecoder:
         known = (key, static, tuple((t.shape, t.dtype, t.device) for t in tensors))
         if known not in self.graphs:
             if len(self.graphs) >= self.most:
-                return self._decline(f"{self.most} graphs are compiled already, none for {name}")
+                self._decline(f"{self.most} graphs are compiled already, none for {name}")
+                return None
             began = time.perf_counter()
             try:
                 traced, unflatten, shapes = trace_graph(run, parts)
             except RuntimeError as error:
                 if not depends_on_data(error):
                     raise
-                return self._decline(f"what is computed depends on data in {name}: {error}")
+                self._decline(f"what is computed depends on data in {name}: {error}")
+                return None
             sys.stderr.write(f"compiling {name} ...")
             sys.stderr.flush()
             compiled = self.compile(traced, decoder.device)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from senna_prune.engine.captured import CapturedDecoder, require_compiler
+from senna_prune.engine.captured import CapturedDecoder, require_compilable
 from senna_prune.engine.decode import DecodeStep, PromptCache
 from senna_prune.engine.decoder import Decoder, find_decoder
 from senna_prune.engine.prompt_pass import PromptPass
@@ -70,7 +70,7 @@ def prune(
     _require_fit(pruner, decoder)
     captured = (CapturedDecoder() if compiled is True else compiled) or None
     if captured is not None:
-        require_compiler()
+        require_compilable(model)
         pruner = captured.pruner(pruner)
     context = _Context(decoder, pruner, host, layouts, vision)
     with ExitStack() as stack:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.hosts.senna import adapter_paths
+from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.vision import SennaImageFeatures
@@ -26,16 +27,23 @@ class FrameEncoder:
     """The part of a `Planner` that needs no pruner.
 
     Attributes:
-        model, processor, system: see `Planner`.
+        model, processor, system, preprocess: see `Planner`.
         device: where the inputs go.
         model_in_use: held while a batch runs through the model.
     """
 
-    def __init__(self, model: SennaForConditionalGeneration, processor: SennaProcessor, system: System) -> None:
+    def __init__(
+        self,
+        model: SennaForConditionalGeneration,
+        processor: SennaProcessor,
+        system: System,
+        preprocess: Preprocess = "exact",
+    ) -> None:
         self.model = model
         self.device = device_of(model)
         self.processor = processor
         self.system = system
+        self.preprocess = preprocess
         self.model_in_use = threading.Lock()
 
     @cached_property
@@ -66,8 +74,9 @@ class FrameEncoder:
         began = time.perf_counter()
         ids = self.processor.encode_prompt(planning_prompt(question, self.system))
         # In the model's dtype already: what is converted on its way to the device leaves pinned memory first.
-        pixels = self.processor.encode_views(views, names).to(self.model.dtype)
-        if self.device.type == "cuda":
+        where = self.device if self.preprocess == "device" else None
+        pixels = self.processor.encode_views(views, names, where).to(self.model.dtype)
+        if self.device.type == "cuda" and where is None:
             # In a new thread the current device is the first one, and pinning would occupy memory there.
             with torch.cuda.device(self.device):
                 pixels = pixels.pin_memory()

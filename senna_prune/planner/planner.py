@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
 from senna_prune.engine import SampleTrace, prune
-from senna_prune.engine.captured import CapturedDecoder, require_compiler
+from senna_prune.engine.captured import CapturedDecoder, require_compilable
 from senna_prune.model.checkpoint import load_senna
+from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.token_layout import TokenLayout
@@ -55,7 +56,9 @@ class Planner(FrameEncoder):
             repeats the released converter, for a model trained on its output.
         system: system sentence of the prompt.
         max_new_tokens: longest generated answer, 1 or more.
-        compiled: see `prune`; a frame at a time, with readouts "one_pass" and "constrained".
+        compiled: see `prune`; graphs run single frames, and both passes of the readouts "one_pass" and "constrained".
+        preprocess: "exact" resizes pictures as the released model does, "device" on the model's device, by nearly the
+            same filter (`model.images.pixel_values_on`).
 
     Raises:
         InputError: an argument of the wrong type, an unknown readout or system sentence, a model without weights.
@@ -72,9 +75,11 @@ class Planner(FrameEncoder):
         system: System = "llava_v1",
         max_new_tokens: int = 32,
         compiled: bool = False,
+        preprocess: Preprocess = "exact",
     ) -> None:
         check_settings(model, processor, pruner, readout, system, max_new_tokens)
-        super().__init__(model, processor, system)
+        require(preprocess in get_args(Preprocess), "preprocess", preprocess, "'exact' or 'device'")
+        super().__init__(model, processor, system, preprocess)
         self.pruner = pruner_for(model, "none") if pruner is None else pruner
         self.readout = readout
         self.cameras = cameras_of(model, convention)
@@ -82,7 +87,7 @@ class Planner(FrameEncoder):
         self.max_new_tokens = max_new_tokens
         self.answers = plan_trie(processor, system)
         if compiled:
-            require_compiler()
+            require_compilable(model)
         self.captured = CapturedDecoder() if compiled else None
 
     @classmethod
@@ -156,8 +161,16 @@ class Planner(FrameEncoder):
         """Decide an encoded frame under any pruner; None is the planner's own."""
         return self.decide_batch([encoded], pruner)[0]
 
-    def decide_batch(self, encoded: Sequence[EncodedFrame], pruner: Pruner | None = None) -> list[Plan]:
+    def decide_batch(
+        self, encoded: Sequence[EncodedFrame], pruner: Pruner | None = None, compiled: bool = True
+    ) -> list[Plan]:
         """Decide encoded frames in one pass through the decoder; see `decide`.
+
+        Args:
+            encoded: the frames.
+            pruner: None is the planner's own.
+            compiled: with the planner's graphs, if it has any. False for a pruner that does not come again: each takes
+                graphs of its own.
 
         Raises:
             InputError: the model's output is not finite.
@@ -173,7 +186,7 @@ class Planner(FrameEncoder):
 
         return [
             Plan(**vars(reading), trace=trace, timing=timing)
-            for reading, trace, timing in self._read(encoded, pruner, read)
+            for reading, trace, timing in self._read(encoded, pruner, read, self.captured if compiled else None)
         ]
 
     def answer_batch(
@@ -192,7 +205,8 @@ class Planner(FrameEncoder):
 
         return [
             Reply(**vars(reading), trace=trace, timing=timing)
-            for reading, trace, timing in self._read(encoded, pruner, read)
+            # Never compiled: such questions are of many lengths.
+            for reading, trace, timing in self._read(encoded, pruner, read, None)
         ]
 
     @torch.inference_mode()
@@ -201,6 +215,7 @@ class Planner(FrameEncoder):
         encoded: Sequence[EncodedFrame],
         pruner: Pruner | None,
         read: Callable[[Mapping[str, Tensor], Stopwatch], list[R]],
+        captured: CapturedDecoder | None,
     ) -> list[tuple[R, SampleTrace, Timing]]:
         """Encoded frames through the decoder in one pass: what `read` makes of each, its trace and its times."""
         if not encoded:
@@ -225,8 +240,7 @@ class Planner(FrameEncoder):
                 "image_features": torch.cat([frame.features.tokens for frame in encoded]),
             }
             layouts = [self._layout(frame.input_ids) for frame in encoded]
-            compiled = self.captured or False
-            with prune(self.model, pruner, layouts=layouts, vision=vision, compiled=compiled) as trace:
+            with prune(self.model, pruner, layouts=layouts, vision=vision, compiled=captured or False) as trace:
                 readings = read(inputs, stopwatch)
         shared = {stage: spent / len(encoded) for stage, spent in stopwatch.stages.items()}
         return [

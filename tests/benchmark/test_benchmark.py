@@ -213,7 +213,7 @@ def test_peak_memory_of_a_run_is_that_of_its_own_device(monkeypatch: pytest.Monk
     fake = Fake(monkeypatch)
     system = SennaSystem(EvaluationConfig())
     model = SimpleNamespace(device=torch.device("cuda:1"))
-    system._planner = cast(Planner, SimpleNamespace(model=model, decide_batch=lambda frames, pruner: []))
+    system._planner = cast(Planner, SimpleNamespace(model=model, decide_batch=lambda frames, pruner, compiled: []))
     system._decide_together([], cast(Pruner, None), [])
     assert fake.asked == [("reset_peak_memory_stats", 1), ("max_memory_allocated", 1)]
 
@@ -321,6 +321,7 @@ def test_a_pruned_prefill_dispatches_few_operations(sixteen_layers: TimedModel, 
 def test_a_prefill_waits_for_the_device_once(sixteen_layers: TimedModel) -> None:
     """What the host reads of tensors is complexity alone."""
     pruner = pruner_for(sixteen_layers.model, "autoprune", Budget.retention(0.25))
+    sixteen_layers.prefill(pruner)  # the layout is read off the ids once
     with Reads() as reads:
         sixteen_layers.prefill(pruner)
     assert reads.count == 1

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from senna_prune.engine import prune
 from senna_prune.engine.captured import CapturedDecoder, EagerFallback
-from senna_prune.errors import PruningError
+from senna_prune.errors import InputError, PruningError
+from senna_prune.model.packed_linear import pack_linears
 from senna_prune.planner.planner import Planner
 from senna_prune.planner.pruners import pruner_for
 from senna_prune.pruning import Budget, Pruner, make_pruner
@@ -108,6 +109,18 @@ def test_what_depends_on_data_is_not_captured() -> None:
     assert plan.distribution == eager.decide(frame, peeking).distribution
 
 
+def test_a_frame_resized_on_the_device_is_decided_like_the_exact_one() -> None:
+    """On a random model: nearly equal distributions, whatever the most probable plan."""
+    model, processor = tiny_senna()
+    exact, near = Planner(model, processor), Planner(model, processor, preprocess="device")
+    plans = [planner.decide(planner.encode(tiny_views(), QUESTIONS[0])) for planner in (exact, near)]
+    assert plans[0].distribution is not None
+    assert plans[1].distribution is not None
+    assert max(abs(plans[0].distribution[plan] - plans[1].distribution[plan]) for plan in plans[0].distribution) < 0.05
+    with pytest.raises(InputError, match="'exact' or 'device'"):
+        Planner(model, processor, preprocess="gpu")  # type: ignore[arg-type]
+
+
 def test_batches_run_eagerly() -> None:
     eager, captured, pruner = planners("autoprune")
     frames = [eager.encode(tiny_views(seed), question) for seed, question in enumerate(QUESTIONS)]
@@ -125,6 +138,14 @@ def test_no_compiler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         Planner(model, processor, compiled=True)
     with pytest.raises(PruningError), prune(model, pruner_for(model, "none"), compiled=True):
         pass
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+def test_packed_weights_are_not_compiled() -> None:
+    model, processor = tiny_senna()
+    pack_linears(model, model.model.img_adapter)
+    with pytest.raises(PruningError, match="Choose packed or compiled"):
+        Planner(model, processor, compiled=True)
 
 
 def test_the_model_is_left_as_it_was() -> None:
@@ -188,3 +209,12 @@ def test_compiled_keeps_what_eager_keeps_unless_scores_tie(method: str, options:
     assert found.distribution is not None
     for plan, share in plain.distribution.items():
         assert found.distribution[plan] == pytest.approx(share, abs=1e-4)
+
+
+def test_a_pruner_that_does_not_come_again_takes_no_graph() -> None:
+    eager, captured, pruner = planners("autoprune")
+    frame = eager.encode(tiny_views(), QUESTIONS[0])
+    plan = captured.decide_batch([frame], pruner, compiled=False)[0]
+    assert plan.distribution == eager.decide(frame, pruner).distribution
+    assert captured.captured is not None
+    assert not captured.captured.graphs

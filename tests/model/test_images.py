@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from senna_prune.model.images import MEAN, PAD_COLOUR, STD, to_pixel_values
+from senna_prune.model.images import MEAN, MOST_OFF, PAD_COLOUR, STD, pixel_values_on, to_pixel_values
 from senna_prune.pictures import open_picture
 
 
@@ -32,6 +32,18 @@ def test_pad_puts_the_picture_in_the_middle_of_the_pad_colour() -> None:
     np.testing.assert_allclose(values[:14], np.broadcast_to(PAD_COLOUR, (14, 56, 3)), atol=1e-3)
     np.testing.assert_allclose(values[42:], np.broadcast_to(PAD_COLOUR, (14, 56, 3)), atol=1e-3)
     np.testing.assert_allclose(values[14:42], 200, atol=1e-3)
+
+
+@pytest.mark.parametrize("aspect_ratio", ["pad", "plain"])
+@pytest.mark.parametrize(("height", "width"), [(90, 160), (900, 1600), (160, 90), (40, 40)])
+@pytest.mark.parametrize("kind", ["noise", "gradient"])
+def test_resizing_on_the_device_is_near_the_exact_one(kind: str, height: int, width: int, aspect_ratio: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    picture = Image.fromarray(noise if kind == "noise" else gradient(height, width))
+    near = pixel_values_on(torch.device("cpu"), picture, 56, aspect_ratio)  # type: ignore[arg-type]
+    exact = to_pixel_values(picture, 56, aspect_ratio)  # type: ignore[arg-type]
+    off = np.abs(denormalised(near) - denormalised(exact)).max()
+    assert off <= MOST_OFF + 1e-3
 
 
 def test_pad_of_a_tall_picture() -> None:

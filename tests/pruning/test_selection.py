@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from senna_prune.pruning.selection import select_top
+from senna_prune.pruning.selection import kept_first, select_top
 
 VIEWS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
 SCORE = torch.tensor([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
@@ -92,3 +94,12 @@ def test_any_combination_of_options_gives_a_sorted_set_of_the_right_size(
 @pytest.mark.parametrize("keep", [9, 12])
 def test_enough_room_keeps_all(keep: int) -> None:
     assert select_top(SCORE, VIEWS, 3, keep, per_view=True).tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("options", [{}, {"per_view": True}, {"minimum": 1}, {"weights": (1.0, 3.0, 0.0)}])
+def test_the_kept_come_first_and_the_others_by_falling_score(options: dict[str, Any]) -> None:
+    order = kept_first(SCORE, VIEWS, 3, 4, **options)
+    assert order[:4].sort().values.tolist() == select_top(SCORE, VIEWS, 3, 4, **options).tolist()
+    assert sorted(order.tolist()) == list(range(9))
+    others = SCORE[order[4:]].tolist()
+    assert others == sorted(others, reverse=True)

@@ -24,6 +24,7 @@ from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
 from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.checkpoint import Checkpoint, checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.configuration import model_shape
+from senna_prune.model.images import Preprocess
 from senna_prune.planner.plan import EncodedFrame, LoadedFrame, Plan, Reply
 from senna_prune.planner.planner import Planner
 from senna_prune.pruning.budget import Accounting, Budget
@@ -102,6 +103,7 @@ class SennaSystem:
             readout=cast(Readout, self.config.readout.mode),
             max_new_tokens=self.config.readout.max_new_tokens,
             compiled=model.compiled,
+            preprocess=cast(Preprocess, model.preprocess),
         )
 
     @property
@@ -148,17 +150,19 @@ class SennaSystem:
         return [
             decision
             for one, wanted in zip(encoded, depths, strict=True)
-            for decision in self._decide_together([one], self._pruner(condition, one[0]), [wanted])
+            for decision in self._decide_together([one], self._pruner(condition, one[0]), [wanted], compiled=False)
         ]
 
-    def _decide_together(self, encoded: Sequence[Encoded], pruner: Pruner, depths: Sequence[bool]) -> list[Decision]:
+    def _decide_together(
+        self, encoded: Sequence[Encoded], pruner: Pruner, depths: Sequence[bool], compiled: bool = True
+    ) -> list[Decision]:
         device = self.planner.model.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         frames = [frame for _, frame in encoded]
         answers = list[Plan | Reply]()
         if all(sample.kind == PLAN for sample, _ in encoded):  # those decided together are of one kind
-            answers += self.planner.decide_batch(frames, pruner)
+            answers += self.planner.decide_batch(frames, pruner, compiled)
         else:
             answers += self.planner.answer_batch(frames, pruner, self.config.readout.max_text_tokens)
         peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
