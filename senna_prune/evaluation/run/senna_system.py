@@ -137,7 +137,10 @@ class SennaSystem:
             problem = f"the sample's cameras are {', '.join(given)}, the checkpoint's {', '.join(names)}"
             raise InputError(problem, hint="use a checkpoint for these cameras, or name them in its order")
         if not sample.question.startswith(head):
-            raise InputError(f"the question does not begin with {head.splitlines()[0]!r} and so on", hint="see docs/reference/files.md")
+            raise InputError(
+                f"the question does not begin with {head.splitlines()[0]!r} and so on",
+                hint="see docs/reference/files.md",
+            )
 
     def encode(self, prepared: Sequence[tuple[PlanningSample, LoadedFrame]]) -> list[Encoded]:
         frames = self.planner.see([frame for _, frame in prepared])
