@@ -60,8 +60,7 @@ def prune(
         The trace, filled anew by each prefill.
 
     Raises:
-        PruningError: the host is not supported, the pruner does not fit it, or the policy needs evidence that is not
-            there.
+        PruningError: the host is not supported, the pruner does not fit it, or evidence that it needs is not there.
     """
     host = find_host(model, required=layouts is None)
     decoder = find_decoder(model)

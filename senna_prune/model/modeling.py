@@ -63,15 +63,11 @@ class SennaModel(SennaPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.set_input_embeddings(value)
 
-    @property
-    def _tower_layers(self) -> nn.ModuleList:
-        return self.vision_tower.encoder.layers[: self.config.num_vision_layers]
-
     def run_tower(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """States entering and leaving the selected layer, each (N, 1 + P, vision width); alike where there is none."""
         tower = self.vision_tower
         entering = hidden = tower.pre_layrnorm(tower.embeddings(pixel_values))
-        for layer in self._tower_layers:
+        for layer in tower.encoder.layers[: self.config.num_vision_layers]:
             entering, hidden = hidden, layer(hidden, None)
         return entering, hidden
 
@@ -92,7 +88,8 @@ class SennaModel(SennaPreTrainedModel):
             InputError: evidence is asked for, but no layer runs.
         """
         entering, hidden = self.run_tower(pixel_values)
-        return patch_features(self._tower_layers, entering, hidden, output_evidence)
+        layers = self.vision_tower.encoder.layers[: self.config.num_vision_layers]
+        return patch_features(layers, entering, hidden, output_evidence)
 
     def adapt(self, features: Tensor) -> Tensor:
         """Visual tokens (N, T, D) of patch features (N, P, vision width)."""
@@ -153,10 +150,7 @@ class SennaModel(SennaPreTrainedModel):
         """Decoder inputs of shape (B, S, D): word embeddings with the visual tokens in the placeholders' stead.
 
         Args:
-            input_ids: shape (B, S).
-            image_features: shape (B, views, T, D).
-            counted: the caller knows that every row holds one placeholder per visual token. Counting them makes the
-                host wait for the device.
+            counted: every row is known to hold one placeholder per visual token: counting makes the host wait.
 
         Raises:
             InputError: a row does not hold one placeholder per visual token.

@@ -1,0 +1,158 @@
+"""What a policy sees at a boundary: attention rows, keys, text beside the views."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from senna_prune.engine import prune
+from senna_prune.engine.decoder import find_decoder
+from senna_prune.engine.probe import Capture
+from senna_prune.errors import PruningError
+from senna_prune.model.token_layout import TokenLayout
+from senna_prune.pruning.interface import (
+    KEYS,
+    LAST_ATTENTION,
+    NEXT_ATTENTION,
+    NORMED,
+    TEXT_ATTENTION,
+    VISION,
+    Observation,
+)
+from tests.engine.policies import ScriptedPruner
+from tests.engine.test_prefill import LATE, inputs_for
+from tests.fakes import tiny_senna
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2)])
+def test_probe_rows_equal_eager_attention(heads: tuple[int, int], use_cache: bool) -> None:
+    model, processor = tiny_senna(attn_implementation="sdpa", num_heads=heads[0], num_key_value_heads=heads[1])
+    eager, _ = tiny_senna(attn_implementation="eager", num_heads=heads[0], num_key_value_heads=heads[1])
+    inputs = inputs_for(model, processor)
+    layout = TokenLayout.from_ids(inputs["input_ids"][0], model.config.image_token_id, model.config.num_view_tokens)
+    with torch.no_grad():
+        attentions = eager(**inputs, output_attentions=True).attentions
+    last = torch.tensor([layout.length - 1])
+    cases = [
+        (TEXT_ATTENTION, "question", layout.question, 1),
+        (TEXT_ATTENTION, "all_text", layout.text, 1),
+        (LAST_ATTENTION, "question", last, 1),
+        (NEXT_ATTENTION, "question", last, 2),
+    ]
+    for need, scope, rows, layer in cases:
+        pruner = ScriptedPruner(LATE, needs=frozenset({need}), text_scope=scope)
+        with torch.no_grad(), prune(model, pruner):
+            model(**inputs, use_cache=use_cache)
+        expected = attentions[layer][0][:, rows][:, :, layout.visual]
+        torch.testing.assert_close(pruner.seen[0].attention, expected, atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2)])
+def test_keys_are_those_of_the_cache(heads: tuple[int, int], use_cache: bool) -> None:
+    model, processor = tiny_senna(num_heads=heads[0], num_key_value_heads=heads[1])
+    inputs = inputs_for(model, processor, (6.0, 12.0))
+    with torch.no_grad():
+        cache = model(**inputs, use_cache=True).past_key_values
+    pruner = ScriptedPruner(LATE, needs=frozenset({KEYS}))
+    with torch.no_grad(), prune(model, pruner):
+        model(**inputs, use_cache=use_cache)
+    for sample, observation in enumerate(pruner.seen[:2]):
+        visual = (inputs["input_ids"][sample] == model.config.image_token_id).nonzero().flatten()
+        expected = cache.layers[observation.layer - 1].keys[sample].index_select(1, visual)
+        assert observation.keys is not None
+        assert observation.keys.shape[:2] == (heads[1], 48)
+        torch.testing.assert_close(observation.keys, expected, atol=1e-6, rtol=1e-4)
+    last = pruner.seen[-1]
+    assert last.keys is not None and last.keys.shape[1] == last.origin.shape[0] < 48
+
+
+@pytest.mark.parametrize("scope", ["question", "all_text"])
+def test_a_scorer_may_see_the_text_beside_the_views(scope: str) -> None:
+    model, processor = tiny_senna()
+    inputs = inputs_for(model, processor, (6.0, 12.0))
+    positions = (inputs["attention_mask"].cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        plain = model(**inputs, position_ids=positions, use_cache=True, output_hidden_states=True)
+    pruner = ScriptedPruner(LATE, needs=frozenset({KEYS, NORMED}), text_scope=scope)
+    with torch.no_grad(), prune(model, pruner):
+        model(**inputs, position_ids=positions)
+    for sample, observation in enumerate(pruner.seen[:2]):
+        real = inputs["attention_mask"][sample].bool()
+        config = model.config
+        layout = TokenLayout.from_ids(inputs["input_ids"][sample][real], config.image_token_id, config.num_view_tokens)
+        wanted = layout.question if scope == "question" else layout.text
+        assert observation.text_slots.tolist() == wanted.tolist()
+        hidden = plain.hidden_states[observation.layer][sample][real]
+        assert observation.normed is not None and observation.sequence_keys is not None
+        torch.testing.assert_close(observation.normed, model.model.language_model.norm(hidden), atol=1e-5, rtol=1e-4)
+        keys = plain.past_key_values.layers[observation.layer - 1].keys[sample][:, real]
+        torch.testing.assert_close(observation.sequence_keys, keys, atol=1e-6, rtol=1e-4)
+
+
+def test_a_decoder_without_a_final_norm_is_named() -> None:
+    decoder = find_decoder(tiny_senna()[0])
+    decoder.module.norm = None
+    with pytest.raises(PruningError, match="LlamaModel has no final norm"):
+        decoder.final_norm(torch.zeros(3, 64))
+
+
+def test_probe_does_not_look_at_padding() -> None:
+    model, processor = tiny_senna()
+    seen = {}
+    for side in ("left", "right"):
+        pruner = ScriptedPruner(LATE, needs=frozenset({TEXT_ATTENTION}))
+        with torch.no_grad(), prune(model, pruner):
+            model(**inputs_for(model, processor, (6.0, 12.0), side))
+        seen[side] = [observation.attention for observation in pruner.seen]
+    for left, right in zip(seen["left"], seen["right"], strict=True):
+        torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-3)
+
+
+def test_each_asks_for_its_own_rows() -> None:
+    """A scorer that reads the last token's row beside a complexity that reads all text rows."""
+    model, processor = tiny_senna()
+
+    class Measure:
+        layer = 1
+        needs = frozenset({TEXT_ATTENTION})
+        rows: ClassVar[list[int]] = []
+
+        def measure(self, observation: Observation) -> Tensor:
+            self.rows.append(observation.attention.shape[1])
+            return observation.attention.sum()
+
+    for need in (LAST_ATTENTION, NEXT_ATTENTION):
+        pruner = ScriptedPruner(LATE, needs=frozenset({need}), complexity=Measure())
+        with torch.no_grad(), prune(model, pruner):
+            model(**inputs_for(model, processor))
+        assert pruner.seen[0].attention.shape[1] == 1
+        assert Measure.rows[-1] > 1
+
+
+@pytest.mark.parametrize(("asks", "expected"), [({TEXT_ATTENTION}, 2), (set(), 0), ({VISION}, 0)])
+def test_rows_are_computed_once_and_only_if_asked_for(
+    asks: set[str], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Complexity and scorer share the rows of a layer; LATE cuts before layers 2 and 3."""
+    model, processor = tiny_senna()
+    calls: list[int] = []
+    rows = Capture.rows
+    monkeypatch.setattr(Capture, "rows", lambda self, *args: calls.append(self.layer) or rows(self, *args))
+
+    class Measure:
+        layer = 1
+        needs = frozenset(asks)
+
+        def measure(self, observation: Observation) -> Tensor:
+            return observation.hidden.mean()
+
+    pruner = ScriptedPruner(LATE, needs=frozenset(asks), complexity=Measure())
+    with torch.no_grad(), prune(model, pruner) as trace:
+        model(**inputs_for(model, processor))
+    assert trace.samples[0].complexity is not None
+    assert len(calls) == expected
