@@ -12,6 +12,7 @@ from transformers.utils import can_return_tuple
 
 from senna_prune.errors import InputError
 from senna_prune.model.configuration import SennaConfig
+from senna_prune.model.token_layout import require_placeholders
 from senna_prune.model.vision import SennaImageAdapter, SennaImageFeatures, SennaMultiModalProjector, patch_features
 
 IGNORED_LABEL = -100
@@ -159,12 +160,8 @@ class SennaModel(SennaPreTrainedModel):
         # The placeholder has no row in the embedding; any valid id will do, its embedding is overwritten.
         embeddings = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
         expected = 0 if image_features is None else image_features.shape[1] * image_features.shape[2]
-        found = [] if counted else is_image.sum(dim=1).tolist()
-        if any(count != expected for count in found):
-            raise InputError(
-                f"the rows of input_ids hold {found} image placeholders, but {expected} visual tokens each were given",
-                hint="pass pixel_values or image_features of every frame, and ids from SennaProcessor",
-            )
+        if not counted:
+            require_placeholders(is_image.sum(dim=1).tolist(), expected)
         if image_features is None:
             return embeddings
         if image_features.shape[0] != input_ids.shape[0]:

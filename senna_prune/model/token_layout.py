@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -77,3 +77,16 @@ class TokenLayout:
                 raise InputError(f"the placeholders of view {number} are interrupted")
         spans = {str(number): range(start, start + view_tokens) for number, start in enumerate(starts)}
         return cls(length=int(input_ids.shape[0]), views=spans)
+
+
+def require_placeholders(found: Sequence[int], expected: int) -> None:
+    """Refuse rows of ids that do not hold as many placeholders as there are visual tokens.
+
+    Raises:
+        InputError: one of the `found` counts is not `expected`.
+    """
+    if any(count != expected for count in found):
+        raise InputError(
+            f"the rows of input_ids hold {list(found)} image placeholders, but {expected} visual tokens each were given",
+            hint="pass pixel_values or image_features of every frame, and ids from SennaProcessor",
+        )

@@ -15,7 +15,7 @@ from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
-from senna_prune.model.token_layout import TokenLayout
+from senna_prune.model.token_layout import TokenLayout, require_placeholders
 from senna_prune.pictures import Picture
 from senna_prune.planner.encoder import FrameEncoder
 from senna_prune.planner.inputs import (
@@ -240,6 +240,8 @@ class Planner(FrameEncoder):
                 "image_features": torch.cat([frame.features.tokens for frame in encoded]),
             }
             layouts = [self._layout(frame.input_ids) for frame in encoded]
+            features = inputs["image_features"]
+            require_placeholders([layout.num_visual for layout in layouts], features.shape[1] * features.shape[2])
             with prune(self.model, pruner, layouts=layouts, vision=vision, compiled=captured or False) as trace:
                 readings = read(inputs, stopwatch)
         shared = {stage: spent / len(encoded) for stage, spent in stopwatch.stages.items()}
