@@ -86,7 +86,10 @@ def require_placeholders(found: Sequence[int], expected: int) -> None:
         InputError: one of the `found` counts is not `expected`.
     """
     if any(count != expected for count in found):
+        problem = (
+            f"the rows of input_ids hold {list(found)} image placeholders, but {expected} visual tokens each were given"
+        )
         raise InputError(
-            f"the rows of input_ids hold {list(found)} image placeholders, but {expected} visual tokens each were given",
+            problem,
             hint="pass pixel_values or image_features of every frame, and ids from SennaProcessor",
         )
