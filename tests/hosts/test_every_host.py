@@ -19,7 +19,8 @@ from senna_prune.hosts.support import verdict
 from senna_prune.pruning import method_names
 from senna_prune.pruning.interface import TEXT_ATTENTION, VISION
 from tests.engine.policies import ScriptedPruner
-from tests.engine.test_prefill import count_hooks, inputs_for
+from tests.engine.test_prefill import inputs_for
+from tests.engine.test_refusals import count_hooks
 from tests.fakes import tiny_senna
 from tests.masking import last_logits_masked
 from tests.tiny_hosts import CLIP, HEADS, HOSTS, LAYERS, TEXT, TWO, prompts, tiny_host
