@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test test-portable test-conformance test-lmms-eval style bench docs clean
+.PHONY: demo test test-slow test-portable test-conformance test-lmms-eval style bench docs clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: setup.cfg constraints.txt
@@ -23,7 +23,10 @@ style: $(VENV)/.installed  ## lint, format and types
 	$(PY) -m mypy
 
 test: style  ## lint, types and the fast tests
-	$(PY) -m pytest -q $(ARGS)
+	$(PY) -m pytest -q -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.installed  ## the tests that take more than a few seconds each
+	$(PY) -m pytest -q -m slow $(ARGS)
 
 # Tests that compare numbers, under every instruction set of ATen and oneDNN that this processor has, with 1 and 2 threads.
 NUMBERS := tests/model tests/engine tests/planner tests/pruning \

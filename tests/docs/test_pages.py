@@ -28,6 +28,7 @@ def test_every_python_block_is_run_or_says_why_not(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
+@pytest.mark.slow
 def test_the_code_of_a_page_runs(name: str, tmp_path: Path) -> None:
     """In a process and a folder of its own, as a reader would run it; only the demo is at hand."""
     (tmp_path / "data").symlink_to(ROOT / "data")

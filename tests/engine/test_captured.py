@@ -194,6 +194,7 @@ class _Forced:
 
 @needs_compiler
 @pytest.mark.parametrize(("method", "options"), [("autoprune", {"variant": "paper"}), ("fastv", {})])
+@pytest.mark.slow
 def test_compiled_keeps_what_eager_keeps_unless_scores_tie(method: str, options: dict[str, Any]) -> None:
     """Under the compiled pass's own selections, the eager one differs by rounding alone."""
     eager, _, _ = planners(method, **options)

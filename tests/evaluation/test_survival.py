@@ -48,6 +48,7 @@ class Forked:
         return self._process.exitcode
 
 
+@pytest.mark.slow
 def test_twenty_killed_runs_end_byte_identical(data: Path, tmp_path: Path) -> None:
     identical, hits, refused = kill_and_resume(
         lambda folder: Forked(data, folder),
@@ -219,6 +220,7 @@ def test_number_of_processes_may_change_between_tries(data: Path, tmp_path: Path
     assert result_files(tmp_path / "run") == result_files(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_files_of_one(data: Path, tmp_path: Path) -> None:
     # `shuffled` takes what the other process measured: it must wait for it.
     borrowing = ["pruning.methods=[shuffled,autoprune,random]"]
