@@ -39,7 +39,7 @@ test-portable: $(VENV)/.installed  ## the tests that compare numbers, on every i
 	@for aten in $(ATEN); do for onednn in $(ONEDNN); do for threads in $(THREADS); do \
 		set -- ONEDNN_MAX_CPU_ISA=$$onednn OMP_NUM_THREADS=$$threads; \
 		test $$aten = native || set -- "$$@" ATEN_CPU_CAPABILITY=$$aten; \
-		echo "$$@"; env "$$@" $(PY) -m pytest -q $(NUMBERS) || exit 1; \
+		echo "$$@"; env "$$@" $(PY) -m pytest -q -m "not slow" $(NUMBERS) || exit 1; \
 	done; done; done
 
 test-conformance: $(VENV)/.installed  ## Senna under transformers' own model tests; the first run fetches their source
