@@ -220,6 +220,20 @@ def require_memory(needed: int, device: torch.device) -> None:
         raise ConfigError(problem, where="host", hint="use fewer layers, smaller widths or a smaller dtype")
 
 
+def decoder_settings(host: TimedModelConfig) -> dict[str, Any]:
+    """Settings of a Llama-like decoder of the stated shape."""
+    return {
+        "hidden_size": host.hidden,
+        "intermediate_size": host.mlp,
+        "num_hidden_layers": host.layers,
+        "num_attention_heads": host.heads,
+        "num_key_value_heads": host.heads,
+        "vocab_size": host.vocabulary,
+        "max_position_embeddings": MAX_POSITIONS,
+        "pad_token_id": 0,
+    }
+
+
 def random_senna(host: TimedModelConfig, device: torch.device, dtype: torch.dtype) -> SennaForConditionalGeneration:
     """Random weights of the stated shape, made on the device."""
     config = SennaConfig(
@@ -232,16 +246,7 @@ def random_senna(host: TimedModelConfig, device: torch.device, dtype: torch.dtyp
             "image_size": host.image_size,
             "patch_size": host.patch,
         },
-        text_config={
-            "hidden_size": host.hidden,
-            "intermediate_size": host.mlp,
-            "num_hidden_layers": host.layers,
-            "num_attention_heads": host.heads,
-            "num_key_value_heads": host.heads,
-            "vocab_size": host.vocabulary,
-            "max_position_embeddings": MAX_POSITIONS,
-            "pad_token_id": 0,
-        },
+        text_config=decoder_settings(host),
         num_view_tokens=host.view_tokens,
         vision_feature_layer=-2 if host.vision_layers else 0,
     )

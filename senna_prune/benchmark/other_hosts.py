@@ -16,8 +16,8 @@ from transformers import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from senna_prune.benchmark.models import TimedModel, made_on, random_trie, require_memory
-from senna_prune.benchmark.settings import MAX_POSITIONS, TimedModelConfig
+from senna_prune.benchmark.models import TimedModel, decoder_settings, made_on, random_trie, require_memory
+from senna_prune.benchmark.settings import TimedModelConfig
 from senna_prune.cost import ModelShape
 from senna_prune.engine import prune
 from senna_prune.hosts.host import EVIDENCE, find_host
@@ -84,18 +84,7 @@ def random_host(host: TimedModelConfig, device: torch.device, dtype: torch.dtype
     Raises:
         ConfigError: random weights of that shape do not fit into the device's memory.
     """
-    text: dict[str, Any] = {
-        "hidden_size": host.hidden,
-        "intermediate_size": host.mlp,
-        "num_hidden_layers": host.layers,
-        "num_attention_heads": host.heads,
-        "num_key_value_heads": host.heads,
-        "vocab_size": host.vocabulary,
-        "max_position_embeddings": MAX_POSITIONS,
-        "pad_token_id": 0,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-    }
+    text = decoder_settings(host) | {"bos_token_id": 1, "eos_token_id": 2}
     require_memory(host.parameters * dtype.itemsize, device)
     model_class: Any
     config: Any

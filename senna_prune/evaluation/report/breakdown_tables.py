@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from senna_prune.evaluation.report.kind_tables import Rows, csv_of
-from senna_prune.evaluation.report.table import markdown_table, with_interval
+from senna_prune.evaluation.report.kind_tables import Rows
+from senna_prune.evaluation.report.table import csv_of, markdown_table, with_interval
 from senna_prune.evaluation.run.progress import counted
 
 NOTE = (

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from senna_prune.evaluation.report.table import hundredths, markdown_table, with_interval
-from senna_prune.evaluation.report.text import csv_cell
+from senna_prune.evaluation.report.table import csv_of, hundredths, markdown_table, with_interval
 from senna_prune.evaluation.score.judge import KIND_ORDER, SCORES
 from senna_prune.task.labels import PLAN
 
@@ -173,16 +170,6 @@ def kinds_csv(results: Mapping[str, Any]) -> str:
                 flat |= {f"complexity_{n}": value for n, value in zip(_QUARTILES, quartiles, strict=False)}
                 records.append(flat)
     return csv_of(records)
-
-
-def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
-    """Records of differing fields as CSV."""
-    names = list(dict.fromkeys(name for record in records for name in record))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: csv_cell(value) for name, value in record.items()} for record in records)
-    return out.getvalue()
 
 
 _QUARTILES = ("least", "q1", "median", "q3", "most")

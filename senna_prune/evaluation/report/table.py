@@ -134,6 +134,11 @@ def csv_text(results: Mapping[str, Any], timing: Mapping[str, Any]) -> str:
         for group in results["groups"]
         for row in group["rows"]
     ]
+    return csv_of(records)
+
+
+def csv_of(records: Sequence[Mapping[str, Any]]) -> str:
+    """Records of differing fields as CSV."""
     names = list(dict.fromkeys(name for record in records for name in record))
     out = io.StringIO()
     writer = csv.DictWriter(out, names, restval="", lineterminator="\n")
