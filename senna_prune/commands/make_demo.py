@@ -2,7 +2,7 @@
 
 `complexity` says how the mutual information of a run on it follows the number of objects that decide a scene.
 
-    senna-prune make-demo all                     # reproduces data/demo: some three hours on two cores
+    senna-prune make-demo all                     # reproduces data/demo: some two hours on two cores with --compile
     senna-prune make-demo train --set num_scenes=2048 --work /elsewhere --out /somewhere/else
     senna-prune make-demo complexity --run runs/demo-0123abcd
 
@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="pictures, checkpoints, log.jsonl")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of training and of rendering")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--compile", action="store_true", help="train a third faster; needs a C++ compiler")
     parser.add_argument("--set", action="append", default=[], metavar="key=value", help="a number of the recipe")
     options = parser.parse_args(arguments)
     if not 1 <= options.threads <= MAX_THREADS:
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             check_output(options.out / "model" / RECORD)
             keep_freed_memory()
             torch.set_num_threads(1)
-            model, processor = train_driver(recipe, options.work, options.threads, str(device))
+            model, processor = train_driver(recipe, options.work, options.threads, str(device), options.compile)
             save_driver(model, processor, options.out / "model", run_identity(recipe))
 
     return guarded(make, "the same command goes on from the last checkpoint")

@@ -11,7 +11,7 @@ from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.interface import Complexity, Merger, Scorer
 from senna_prune.pruning.options import shown
 from senna_prune.pruning.pruner import Positions, Scope, TextScope
-from senna_prune.pruning.schedules import BudgetedSchedule
+from senna_prune.pruning.schedules import Schedule
 
 Tier = Literal["nowhere", "before the decoder, once", "inside, once", "inside, several times", "inside, every layer"]
 """Where a method cuts tokens. A serving engine keeps one length of the KV cache for all layers, so that today it can
@@ -71,7 +71,7 @@ class Method(ABC):
         return self.scope == "per_view" or self.min_tokens_per_view > 0 or self.view_weights is not None
 
     @abstractmethod
-    def schedule(self, target: Target) -> BudgetedSchedule:
+    def schedule(self, target: Target) -> Schedule:
         """How many tokens enter each layer."""
 
     @abstractmethod

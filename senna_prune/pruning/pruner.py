@@ -7,7 +7,7 @@ from typing import Literal
 
 from senna_prune.errors import PruningError
 from senna_prune.pruning.interface import Complexity, LayerCounts, Merger, Observation, Scorer, Selection
-from senna_prune.pruning.schedules import BudgetedSchedule, Resolution
+from senna_prune.pruning.schedules import Resolution, Schedule
 from senna_prune.pruning.selection import kept_first
 
 Positions = Literal["original", "repacked"]
@@ -30,7 +30,7 @@ class Pruner:
     """
 
     name: str
-    schedule: BudgetedSchedule
+    schedule: Schedule
     scorer: Scorer
     complexity: Complexity | None = None
     merger: Merger | None = None
@@ -50,7 +50,7 @@ class Pruner:
         return self.scorer.needs | (self.complexity.needs if self.complexity else frozenset())
 
     def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerCounts:
-        """Tokens per layer; see `BudgetedSchedule.plan`. Equal arguments are solved once, as it takes milliseconds."""
+        """Tokens per layer; see `Schedule.plan`. Equal arguments are solved once, as it takes milliseconds."""
         asked = (num_visual, num_layers, complexity)
         if asked not in self._solved:
             if len(self._solved) >= 1024:

@@ -35,11 +35,11 @@ class Resolution:
     note: str = ""
 
 
-class BudgetedSchedule(ABC):
-    """Decides how many visual tokens enter each layer, within a budget. Subclasses are frozen dataclasses with a field
-    `budget`.
+class Schedule(ABC):
+    """Decides how many visual tokens enter each layer.
 
     Attributes:
+        budget: what it may spend.
         has_own_accounting: whether the method publishes another way of counting than tokens entering layers.
     """
 
@@ -59,12 +59,21 @@ class BudgetedSchedule(ABC):
         """
         return self.resolve(num_visual, num_layers, complexity).plan
 
+    @abstractmethod
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
         """The counts with the free parameter and, where the budget is missed, the reason.
 
         Raises:
             PruningError: the complexity is not finite.
         """
+
+
+class BudgetedSchedule(Schedule):
+    """A schedule with one free parameter, solved so that the budget is met. Subclasses are frozen dataclasses with a
+    field `budget`."""
+
+    def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
+        """See `Schedule.resolve`."""
         if complexity is not None and not math.isfinite(complexity):
             raise PruningError(f"the complexity is {complexity}", hint="load the model in bfloat16 or float32")
         if self.budget.mean_tokens(num_visual) >= num_visual and not self.fixed:
@@ -111,7 +120,7 @@ class BudgetedSchedule(ABC):
 
 
 @dataclass(frozen=True)
-class Quantised(BudgetedSchedule):
+class Quantised(Schedule):
     """Another schedule at as few complexities as suffice: every schedule costs a compilation.
 
     Each complexity stands for its neighbours, whose counts differ from its own by at most `tolerance` of the visual
@@ -122,7 +131,7 @@ class Quantised(BudgetedSchedule):
         tolerance: share of the visual tokens.
     """
 
-    inner: BudgetedSchedule
+    inner: Schedule
     tolerance: float = 0.01
     _levels: dict[tuple[int, int], list[tuple[float, float]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
@@ -133,7 +142,7 @@ class Quantised(BudgetedSchedule):
         return self.inner.budget
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
-        """See `BudgetedSchedule.resolve`."""
+        """See `Schedule.resolve`."""
         if complexity is not None and math.isfinite(complexity):
             given, levels = complexity, self.levels(num_visual, num_layers)
             complexity = next((level for end, level in levels if given <= end), levels[-1][1])
@@ -163,9 +172,6 @@ class Quantised(BudgetedSchedule):
                 first = end + 1
         return self._levels[known]
 
-    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
-        raise NotImplementedError("`resolve` asks the inner schedule")
-
 
 def keep_all(num_visual: int, num_layers: int) -> LayerCounts:
     """Every token through every layer."""
@@ -184,21 +190,18 @@ def step_counts(num_visual: int, num_layers: int, cuts: dict[int, int]) -> Layer
 
 
 @dataclass(frozen=True)
-class Control(BudgetedSchedule):
+class Control(Schedule):
     """A control that ignores the budget: every token enters every layer, or (`blind`) none enters any."""
 
     budget: Budget
     blind: bool = False
 
     def resolve(self, num_visual: int, num_layers: int, complexity: float | None = None) -> Resolution:
-        counts, parameter = self._solve(num_visual, num_layers, complexity)
+        """See `Schedule.resolve`."""
+        counts = keep_all(0 if self.blind else num_visual, num_layers)
         target = self.budget.total(num_visual, num_layers) / num_layers
+        parameter = "keeps none" if self.blind else "keeps all"
         return Resolution(counts, parameter, target, self.budget.cost_of(counts) / num_layers, "ignores the budget")
-
-    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
-        return (
-            (keep_all(0, num_layers), "keeps none") if self.blind else (keep_all(num_visual, num_layers), "keeps all")
-        )
 
 
 @dataclass(frozen=True)

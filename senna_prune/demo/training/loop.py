@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from senna_prune.demo.training.checkpoints import Identity, load_checkpoint, save_checkpoint
-from senna_prune.demo.training.optimizer import MasterAdamW
+from senna_prune.demo.training.optimizer import MasterOptimizer
 from senna_prune.errors import CheckpointError
 from senna_prune.files import accessing
 
@@ -44,7 +44,7 @@ class Stage:
 
     name: str
     total_steps: int
-    optimizer: MasterAdamW
+    optimizer: MasterOptimizer
     pieces: Callable[[int], list[Piece]]
     checkpoint_every: int
     validate: Callable[[Executor], dict[str, float]] | None = None

@@ -24,15 +24,17 @@ class Recipe:
         world_seed: of the training scenes; held-out scenes have others.
         num_scenes: training scenes, seen once per epoch.
         attribute_epochs, attribute_batch, attribute_lr: stage 1, attributes per picture.
-        answer_epochs, answer_batch, answer_lr, vision_lr: stage 2, answers; the vision side has its own rate.
-        long_plans, short_plans, perception, road_users, motions: questions about each scene in stage 2.
+        answer_epochs, answer_batch, answer_lr, vision_lr: stage 2, answers of a decoder of `first_layers` layers; the
+            vision side has its own rate.
+        depth_epochs, depth_lr: stage 3, answers once the decoder has been made `layers` deep.
+        long_plans, short_plans, perception, road_users, motions: questions about each scene in stages 2 and 3.
         stretched: share of scenes in which a visual token advances the position by exp(U(least, most)) instead of 1.
         least_stretch, most_stretch: bounds of that exponent.
         warm_up: steps of linear warm-up of either stage, before a cosine.
         clip: largest gradient norm.
         checkpoint_every: steps between checkpoints.
-        validate_every, validation_scenes: steps between measurements on held-out scenes of stage 2, and their number.
-        image_size, num_view_tokens, vision_width, vision_layers, width, layers, heads, mlp: of the model.
+        validate_every, validation_scenes: steps between measurements on held-out scenes, and their number.
+        image_size, num_view_tokens, vision_width, vision_layers, width, first_layers, layers, heads, mlp: of the model.
 
     Raises:
         ConfigError: a number that no training can have.
@@ -41,34 +43,37 @@ class Recipe:
     seed: int = 0
     world_seed: int = 100
     num_scenes: int = 20480
-    attribute_epochs: float = 1.0
+    attribute_epochs: float = 0.5
     attribute_batch: int = 32
     attribute_lr: float = 1e-3
-    answer_epochs: float = 1.0
+    answer_epochs: float = 0.55
     answer_batch: int = 16
-    answer_lr: float = 1e-3
-    vision_lr: float = 2e-4
+    answer_lr: float = 3e-3
+    vision_lr: float = 5e-4
+    depth_epochs: float = 0.22
+    depth_lr: float = 1.5e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     long_plans: int = 1
-    short_plans: int = 5
-    perception: int = 5
+    short_plans: int = 6
+    perception: int = 6
     road_users: int = 1
     motions: int = 1
     stretched: float = 0.7
     least_stretch: float = -1.6
     most_stretch: float = 0.25
-    warm_up: int = 100
+    warm_up: int = 30
     clip: float = 1.0
     checkpoint_every: int = 10
-    validate_every: int = 80
+    validate_every: int = 100
     validation_scenes: int = 96
     image_size: int = 224
     num_view_tokens: int = 128
     vision_width: int = 128
     vision_layers: int = 5
     width: int = 128
-    layers: int = 32
+    first_layers: int = 8
+    layers: int = 24
     heads: int = 4
     mlp: int = 344
 
@@ -83,6 +88,7 @@ class Recipe:
             ("image_size", self.image_size, PATCH),
             ("width", self.width, 2 * self.heads),
             ("vision_width", self.vision_width, VISION_HEADS),
+            ("layers", self.layers, self.first_layers),
         ):
             if whole % part:
                 raise ConfigError(f"{whole} is no multiple of {part}", where=name)
@@ -147,9 +153,9 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("seed", "world_seed"), _SEED),
     **dict.fromkeys(("num_scenes", "warm_up", "checkpoint_every", "validate_every"), (1, 10**6)),
     "validation_scenes": (1, 10**4),
-    **dict.fromkeys(("attribute_epochs", "answer_epochs"), (0.0, 1000.0)),
+    **dict.fromkeys(("attribute_epochs", "answer_epochs", "depth_epochs"), (0.0, 1000.0)),
     **dict.fromkeys(("attribute_batch", "answer_batch"), (1, 4096)),
-    **dict.fromkeys(("attribute_lr", "answer_lr", "vision_lr"), _RATE),
+    **dict.fromkeys(("attribute_lr", "answer_lr", "vision_lr", "depth_lr"), _RATE),
     "weight_decay": (0.0, 1.0),
     "long_plans": (1, 100),
     **dict.fromkeys(("short_plans", "road_users", "motions"), _COUNT),
@@ -163,6 +169,6 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "heads": (1, 64),
     "mlp": (1, 4096),
     "vision_layers": (2, 100),
-    "layers": (1, 100),
+    **dict.fromkeys(("first_layers", "layers"), (1, 100)),
 }
 """Least and largest value of each number."""

@@ -1,4 +1,4 @@
-"""The two stages of the demo driver's training, as losses of one step."""
+"""The three stages of the demo driver's training, as losses of one step."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from torch import Tensor
 from senna_prune.demo.training.attributes import AttributeHeads, attribute_loss, picture_attributes
 from senna_prune.demo.training.checkpoints import Identity
 from senna_prune.demo.training.loop import Piece, Stage, batch_numbers, run_stage
-from senna_prune.demo.training.optimizer import Groups, MasterAdamW
-from senna_prune.demo.training.packing import Packer, answer_loss
+from senna_prune.demo.training.optimizer import Groups, MasterOptimizer
+from senna_prune.demo.training.packing import LayerStep, Packer, answer_loss, layer_step
 from senna_prune.demo.training.pictures import TrainingScene
 from senna_prune.demo.training.question_pool import sample_questions
 from senna_prune.demo.training.recipe import Recipe
 from senna_prune.demo.training.validation import HeldOut
 from senna_prune.model.modeling import SennaForConditionalGeneration
 
-STAGES = ("attributes", "answers")
+STAGES = ("attributes", "answers", "depth")
 _PIECE = 2
 """Scenes that are worked on at once: few enough for their tensors to stay in the heap, see `memory`."""
 
@@ -48,7 +48,7 @@ def train_attributes(
         chosen, _ = _batch(scenes, recipe, 1, step, recipe.attribute_batch)
         return [partial(work, part) for part in _parts(chosen)]
 
-    optimizer = _optimizer([([*vision, *heads.parameters()], recipe.attribute_lr)], total, recipe)
+    optimizer = _optimizer(model, [([*vision, *heads.parameters()], recipe.attribute_lr)], total, recipe)
     run_stage(Stage(STAGES[0], total, optimizer, pieces, recipe.checkpoint_every), folder, workers, identity)
 
 
@@ -60,16 +60,26 @@ def train_answers(
     folder: Path,
     workers: int,
     identity: Identity,
+    *,
+    deep: bool,
+    step: LayerStep = layer_step,
 ) -> None:
-    """Stage 2: the whole model learns to answer, several questions about each scene at once."""
+    """Stages 2 and 3: the whole model learns to answer, several questions about each scene at once.
+
+    Args:
+        deep: stage 3, with the rate and length of that.
+        step: of a decoder layer, perhaps compiled.
+    """
+    stage_number = 3 if deep else 2
+    epochs, peak = (recipe.depth_epochs, recipe.depth_lr) if deep else (recipe.answer_epochs, recipe.answer_lr)
     vision = _vision_parameters(model)
     ours = {id(parameter) for parameter in vision}
     decoder = [parameter for parameter in model.parameters() if id(parameter) not in ours]
-    total = round(recipe.answer_epochs * recipe.num_scenes / recipe.answer_batch)
+    total = round(epochs * recipe.num_scenes / recipe.answer_batch)
     held_out = HeldOut(recipe.validation_scenes)
 
-    def pieces(step: int) -> list[Piece]:
-        chosen, rng = _batch(scenes, recipe, 2, step, recipe.answer_batch)
+    def pieces(number: int) -> list[Piece]:
+        chosen, rng = _batch(scenes, recipe, stage_number, number, recipe.answer_batch)
         packs = [
             packer.pack(sample_questions(rng, scene.street, scene.things, recipe.mix), _stretch(rng, recipe))
             for scene in chosen
@@ -77,14 +87,14 @@ def train_answers(
 
         def work(start: int) -> tuple[Tensor, dict[str, float]]:
             part = slice(start, start + _PIECE)
-            return answer_loss(model, packer, _pixels(chosen[part], recipe.image_size, model), packs[part])
+            return answer_loss(model, packer, _pixels(chosen[part], recipe.image_size, model), packs[part], step)
 
         return [partial(work, start) for start in range(0, len(chosen), _PIECE)]
 
     stage = Stage(
-        STAGES[1],
+        STAGES[stage_number - 1],
         total,
-        _optimizer([(decoder, recipe.answer_lr), (vision, recipe.vision_lr)], total, recipe),
+        _optimizer(model, [(decoder, peak), (vision, recipe.vision_lr)], total, recipe),
         pieces,
         recipe.checkpoint_every,
         validate=lambda pool: held_out.measure(model, packer, pool),
@@ -99,9 +109,13 @@ def _stretch(rng: np.random.Generator, recipe: Recipe) -> float:
     return drawn if rng.random() < recipe.stretched else 1.0
 
 
-def _optimizer(groups: Groups, total_steps: int, recipe: Recipe) -> MasterAdamW:
-    return MasterAdamW(
+def _optimizer(
+    model: SennaForConditionalGeneration, groups: Groups, total_steps: int, recipe: Recipe
+) -> MasterOptimizer:
+    layers = (model.model.vision_tower.encoder.layers, model.model.language_model.layers)
+    return MasterOptimizer(
         groups,
+        [weight for part in layers for weight in part.parameters() if weight.ndim == 2],
         total_steps=total_steps,
         warm_up=recipe.warm_up,
         clip=recipe.clip,
