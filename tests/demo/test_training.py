@@ -208,8 +208,8 @@ def test_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     train_driver(TINY, tmp_path, workers=1)
     with pytest.raises(CheckpointError, match="num_scenes was 6, is 4"):
         train_driver(replace(TINY, num_scenes=4), tmp_path, workers=1)
-    with pytest.raises(CheckpointError, match=r"answer_lr was 0.003, is 0.002"):
-        train_driver(replace(TINY, answer_lr=2e-3), tmp_path, workers=1)
+    with pytest.raises(CheckpointError, match=r"answer_lr was 0.004, is 0.003"):
+        train_driver(replace(TINY, answer_lr=3e-3), tmp_path, workers=1)
 
 
 def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:

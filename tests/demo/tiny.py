@@ -6,6 +6,7 @@ TINY = Recipe(
     num_scenes=6,
     attribute_batch=3,
     answer_batch=2,
+    depth_batch=2,
     attribute_epochs=1.0,
     answer_epochs=1.0,
     short_plans=1,

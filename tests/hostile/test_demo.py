@@ -58,7 +58,7 @@ def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
         ("image_size=1000006", "image_size"),
         ("num_view_tokens=0", "num_view_tokens"),
         ("vision_layers=1", "vision_layers"),
-        ("perception=14", "perception"),
+        ("perception=18", "perception"),
         ("long_plans=0", "long_plans"),
         ("stretched=1.5", "stretched"),
         ("least_stretch=1", "least_stretch"),

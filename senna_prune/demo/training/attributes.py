@@ -5,6 +5,8 @@ They learn to see before the decoder learns to read (stage 2); the heads that na
 
 from __future__ import annotations
 
+from math import log
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -63,26 +65,30 @@ def _front_corner(side: Side) -> dict[str, bool]:
 
 
 class AttributeHeads(nn.Module):
-    """Reads all attributes twice: off a view's tokens, and off the tower's class token.
+    """Reads all attributes three times: off all tokens of a view at once, off each token, and off the class token.
 
-    The second teaches the class token to look at what matters: methods that rank patches by its attention would
-    otherwise read noise.
+    The first is learnt soonest. The second reads every token alike and takes the strongest: what an object is must then
+    be written in its own token, where the decoder's attention can find it, and not in the order of the tokens. The
+    third teaches the class token to look at what matters: methods that rank patches by its attention would otherwise
+    read noise.
     """
 
     def __init__(self, num_tokens: int, width: int, vision_width: int) -> None:
         super().__init__()
         self.tokens_norm, self.class_norm = nn.LayerNorm(width), nn.LayerNorm(vision_width)
-        self.of_tokens = nn.Linear(num_tokens * width, len(ATTRIBUTES))
+        self.of_all = nn.Linear(num_tokens * width, len(ATTRIBUTES))
+        self.of_each = nn.Linear(width, len(ATTRIBUTES))
         self.of_class = nn.Linear(vision_width, len(ATTRIBUTES))
 
-    def forward(self, model: SennaModel, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits off the tokens and off the class token, each (N, attributes), of pictures (N, 3, H, W)."""
+    def forward(self, model: SennaModel, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits off all tokens, each token and the class token, each (N, attributes), of pictures (N, 3, H, W)."""
         tower = model.vision_tower
         hidden = tower.pre_layrnorm(tower.embeddings(pixels))
         for layer in tower.encoder.layers[: model.config.num_vision_layers]:
             hidden = layer(hidden, None)
-        tokens = self.of_tokens(self.tokens_norm(model.adapt(hidden[:, 1:])).flatten(1))
-        return tokens, self.of_class(self.class_norm(hidden[:, 0]))
+        tokens = self.tokens_norm(model.adapt(hidden[:, 1:]))
+        strongest = self.of_each(tokens).logsumexp(dim=1) - log(tokens.shape[1])
+        return self.of_all(tokens.flatten(1)), strongest, self.of_class(self.class_norm(hidden[:, 0]))
 
 
 def attribute_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:

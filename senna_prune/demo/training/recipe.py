@@ -26,7 +26,7 @@ class Recipe:
         attribute_epochs, attribute_batch, attribute_lr: stage 1, attributes per picture.
         answer_epochs, answer_batch, answer_lr, vision_lr: stage 2, answers of a decoder of `first_layers` layers; the
             vision side has its own rate.
-        depth_epochs, depth_lr: stage 3, answers once the decoder has been made `layers` deep.
+        depth_epochs, depth_batch, depth_lr: stage 3, answers once the decoder has been made `layers` deep.
         long_plans, short_plans, perception, road_users, motions: questions about each scene in stages 2 and 3.
         stretched: share of scenes in which a visual token advances the position by exp(U(least, most)) instead of 1.
         least_stretch, most_stretch: bounds of that exponent.
@@ -47,22 +47,23 @@ class Recipe:
     attribute_batch: int = 32
     attribute_lr: float = 1e-3
     answer_epochs: float = 0.55
-    answer_batch: int = 16
-    answer_lr: float = 3e-3
+    answer_batch: int = 8
+    answer_lr: float = 4e-3
     vision_lr: float = 5e-4
-    depth_epochs: float = 0.22
+    depth_epochs: float = 0.24
+    depth_batch: int = 8
     depth_lr: float = 1.5e-3
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     long_plans: int = 1
-    short_plans: int = 6
-    perception: int = 6
+    short_plans: int = 5
+    perception: int = 17
     road_users: int = 1
     motions: int = 1
     stretched: float = 0.7
     least_stretch: float = -1.6
     most_stretch: float = 0.25
-    warm_up: int = 30
+    warm_up: int = 40
     clip: float = 1.0
     checkpoint_every: int = 10
     validate_every: int = 100
@@ -154,7 +155,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("num_scenes", "warm_up", "checkpoint_every", "validate_every"), (1, 10**6)),
     "validation_scenes": (1, 10**4),
     **dict.fromkeys(("attribute_epochs", "answer_epochs", "depth_epochs"), (0.0, 1000.0)),
-    **dict.fromkeys(("attribute_batch", "answer_batch"), (1, 4096)),
+    **dict.fromkeys(("attribute_batch", "answer_batch", "depth_batch"), (1, 4096)),
     **dict.fromkeys(("attribute_lr", "answer_lr", "vision_lr", "depth_lr"), _RATE),
     "weight_decay": (0.0, 1.0),
     "long_plans": (1, 100),

@@ -42,7 +42,8 @@ def train_attributes(
         targets = torch.from_numpy(np.concatenate([picture_attributes(scene.street) for scene in part]))
         pixels = _pixels(part, recipe.image_size, model).flatten(0, 1)
         found = [attribute_loss(logits, targets.to(model.device)) for logits in heads(model.model, pixels)]
-        return found[0][0] + found[1][0], {"right": found[0][1], "right_class": found[1][1]}
+        rights = {f"right_{name}": right for name, (_, right) in zip(("all", "each", "class"), found, strict=True)}
+        return torch.stack([loss for loss, _ in found]).sum(), rights
 
     def pieces(step: int) -> list[Piece]:
         chosen, _ = _batch(scenes, recipe, 1, step, recipe.attribute_batch)
@@ -71,15 +72,19 @@ def train_answers(
         step: of a decoder layer, perhaps compiled.
     """
     stage_number = 3 if deep else 2
-    epochs, peak = (recipe.depth_epochs, recipe.depth_lr) if deep else (recipe.answer_epochs, recipe.answer_lr)
+    epochs, size, peak = (
+        (recipe.depth_epochs, recipe.depth_batch, recipe.depth_lr)
+        if deep
+        else (recipe.answer_epochs, recipe.answer_batch, recipe.answer_lr)
+    )
     vision = _vision_parameters(model)
     ours = {id(parameter) for parameter in vision}
     decoder = [parameter for parameter in model.parameters() if id(parameter) not in ours]
-    total = round(epochs * recipe.num_scenes / recipe.answer_batch)
+    total = round(epochs * recipe.num_scenes / size)
     held_out = HeldOut(recipe.validation_scenes)
 
     def pieces(number: int) -> list[Piece]:
-        chosen, rng = _batch(scenes, recipe, stage_number, number, recipe.answer_batch)
+        chosen, rng = _batch(scenes, recipe, stage_number, number, size)
         packs = [
             packer.pack(sample_questions(rng, scene.street, scene.things, recipe.mix), _stretch(rng, recipe))
             for scene in chosen
