@@ -9,6 +9,7 @@ import pytest
 
 from senna_prune.commands.make_demo import main
 from senna_prune.demo.world.bundle import WORLD_SEED
+from senna_prune.demo.world.rig import RIG
 from senna_prune.demo.world.scenes import make_scene, scene_rng
 
 
@@ -29,6 +30,21 @@ def test_a_measure_that_counts_objects_correlates_fully(tmp_path: Path, capsys: 
     scenes = list(counts.values()).count(count)
     middle = f"{0.1 * count:.3f}"
     assert groups[0] == f"{count} decisive objects: {scenes} scenes, mutual information {middle} / {middle} / {middle}"
+
+
+def test_tokens_of_deciding_cameras_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = []
+    for number in range(6):
+        deciding = set(make_scene(scene_rng(WORLD_SEED, number)).layout.evidence.values())
+        last = [8 if camera.channel in deciding else 2 for camera in RIG]
+        trace = {"complexity": float(number), "per_view": [[16] * 6, [16] * 6, last, last]}
+        lines += [
+            {"scene": f"demo-{number:04d}", "condition": f"random@0.25#{seed}", "trace": trace} for seed in (0, 1)
+        ]
+    (tmp_path / "decisions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert main(["complexity", "--run", str(tmp_path)]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("random@0.25,")]
+    assert row.endswith("layer 0 16.0 / 16.0, layer 1 16.0 / 16.0, layer 2 8.0 / 2.0, layer 3 8.0 / 2.0")
 
 
 @pytest.mark.parametrize(
