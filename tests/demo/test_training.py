@@ -57,7 +57,8 @@ def test_packed_questions_equal_single_ones(stretch: float) -> None:
     packs = [packer.pack(questions, stretch), packer.pack(questions[:1], stretch)]
     batch = collate(packs, 0, torch.float32)
     features = model.get_image_features(torch.randn(2, 6, 3, 28, 28)).tokens
-    packed = packed_hidden(model, packer, features, batch)
+    packed, early = packed_hidden(model, packer, features, batch)
+    assert early.shape == features.shape
     for number, question in enumerate(questions, start=1):
         answer = processor.tokenizer(question.answer, add_special_tokens=False).input_ids
         single = torch.cat([processor.encode_prompt(planning_prompt(question.text)), torch.tensor(answer)])[None]
@@ -105,7 +106,7 @@ def test_right_answers_are_those_that_greedy_decoding_writes(monkeypatch: pytest
     answers = ((pack.blocks == 2) & (pack.labels != IGNORED_LABEL)).nonzero().flatten().tolist()
     for place, position in enumerate(answers):
         hidden[0, position, place] = 1.0
-    monkeypatch.setattr(packing, "packed_hidden", lambda *_: hidden)
+    monkeypatch.setattr(packing, "packed_hidden", lambda *_: (hidden, hidden))
     pixels = torch.randn(6, 3, 28, 28)
     assert right_answers(model, packer, pixels, questions) == [False, True, False]
     hidden[0, answers[-1]] = 0.0
@@ -208,8 +209,8 @@ def test_checkpoint_of_another_recipe_is_refused(tmp_path: Path) -> None:
     train_driver(TINY, tmp_path, workers=1)
     with pytest.raises(CheckpointError, match="num_scenes was 6, is 4"):
         train_driver(replace(TINY, num_scenes=4), tmp_path, workers=1)
-    with pytest.raises(CheckpointError, match=r"answer_lr was 0.004, is 0.003"):
-        train_driver(replace(TINY, answer_lr=3e-3), tmp_path, workers=1)
+    with pytest.raises(CheckpointError, match=r"answer_lr was 0.003, is 0.002"):
+        train_driver(replace(TINY, answer_lr=2e-3), tmp_path, workers=1)
 
 
 def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -173,22 +173,47 @@ def _causal(start: int, end: int, like: Tensor) -> Tensor:
 
 def packed_hidden(
     model: SennaForConditionalGeneration, packer: Packer, features: Tensor, batch: Batch, step: LayerStep = layer_step
-) -> Tensor:
-    """Last hidden states of questions and answers, shape (B, S, D).
+) -> tuple[Tensor, Tensor]:
+    """Last hidden states of questions and answers, and those of the visual tokens a quarter of the way through.
 
     Args:
         features: visual tokens, shape (B, views, T, D).
         step: `layer_step`, perhaps compiled.
+
+    Returns:
+        Shapes (B, S, D) and (B, views, T, D).
     """
     assert packer.prefix is not None
-    prefix = packer.prefix.to(features.device).expand(len(features), -1)
+    ids = packer.prefix.to(features.device)
+    prefix, visual = ids.expand(len(features), -1), ids == packer.processor.image_token_id
     decoder = model.model.language_model
     hidden = torch.cat([model.model.embed(prefix, features), decoder.embed_tokens(batch.ids)], dim=1)
     cos, sin = decoder.rotary_emb(hidden, torch.cat([batch.prefix_positions, batch.positions], dim=1))
-    for layer in decoder.layers:
-        hidden = step(layer, hidden, cos, sin, batch.mask, prefix.shape[1])
-    last: Tensor = decoder.norm(hidden)[:, prefix.shape[1] :]
-    return last
+    early = features
+    for number, layer in enumerate(decoder.layers, start=1):
+        hidden = step(layer, hidden, cos, sin, batch.mask, len(ids))
+        if number == max(1, len(decoder.layers) // 4):
+            early = hidden[:, : len(ids)][:, visual].view_as(features)
+    return decoder.norm(hidden)[:, len(ids) :], early
+
+
+class ViewHead(nn.Module):
+    """Reads a visual token's camera off its early hidden state; thrown away after training.
+
+    What an object means depends on the camera that sees it, and a token's camera stands only in the words before its
+    picture. Without this loss the decoder needs most of its training to find them there.
+    """
+
+    def __init__(self, num_views: int, width: int) -> None:
+        super().__init__()
+        self.norm, self.of_token = nn.LayerNorm(width), nn.Linear(width, num_views)
+
+    def loss(self, early: Tensor) -> tuple[Tensor, float]:
+        """Cross entropy and share of right cameras, of hidden states (B, views, T, D)."""
+        logits = self.of_token(self.norm(early)).float()
+        views = torch.arange(logits.shape[1], device=logits.device)[:, None].expand(logits.shape[:3])
+        right = (logits.argmax(dim=-1) == views).float().mean()
+        return nn.functional.cross_entropy(logits.flatten(0, 2), views.flatten()), float(right)
 
 
 def answer_loss(
@@ -196,20 +221,24 @@ def answer_loss(
     packer: Packer,
     pixels: Tensor,
     packs: Sequence[Pack],
+    views: ViewHead,
     step: LayerStep = layer_step,
 ) -> tuple[Tensor, dict[str, float]]:
-    """Mean cross entropy of the answers' tokens; the share of right tokens goes into the log.
+    """Mean cross entropy of the answers' tokens, and of the cameras of visual tokens; shares right go into the log.
 
     Args:
         pixels: shape (B, views, 3, H, W).
         step: `layer_step`, perhaps compiled.
     """
     batch = collate(packs, packer.processor.tokenizer.pad_token_id, model.dtype, model.device)
-    hidden = packed_hidden(model, packer, model.get_image_features(pixels).tokens, batch, step)
+    hidden, early = packed_hidden(model, packer, model.get_image_features(pixels).tokens, batch, step)
+    of_views, right_views = views.loss(early)
     learnt = batch.labels != IGNORED_LABEL
     logits, labels = model.lm_head(hidden[learnt]).float(), batch.labels[learnt]
     right = (logits.argmax(dim=-1) == labels).float()
-    return nn.functional.cross_entropy(logits, labels), {"right": float(right.mean())}
+    answers = nn.functional.cross_entropy(logits, labels)
+    figures = {"answers": float(answers.detach()), "right": float(right.mean()), "right_views": right_views}
+    return answers + of_views, figures
 
 
 @torch.no_grad()
@@ -224,7 +253,7 @@ def right_answers(
         pixels: shape (views, 3, H, W).
     """
     batch = collate([packer.pack(questions)], packer.processor.tokenizer.pad_token_id, model.dtype, model.device)
-    hidden = packed_hidden(model, packer, model.get_image_features(pixels[None]).tokens, batch)
+    hidden, _ = packed_hidden(model, packer, model.get_image_features(pixels[None]).tokens, batch)
     wrong = (model.lm_head(hidden).argmax(dim=-1) != batch.labels) & (batch.labels != IGNORED_LABEL)
     missed = set(batch.blocks[wrong].tolist())
     return [number not in missed for number in range(1, len(questions) + 1)]

@@ -48,7 +48,7 @@ class Recipe:
     attribute_lr: float = 1e-3
     answer_epochs: float = 0.55
     answer_batch: int = 8
-    answer_lr: float = 4e-3
+    answer_lr: float = 3e-3
     vision_lr: float = 5e-4
     depth_epochs: float = 0.24
     depth_batch: int = 8

@@ -15,7 +15,7 @@ from senna_prune.demo.training.attributes import AttributeHeads, attribute_loss,
 from senna_prune.demo.training.checkpoints import Identity
 from senna_prune.demo.training.loop import Piece, Stage, batch_numbers, run_stage
 from senna_prune.demo.training.optimizer import Groups, MasterOptimizer
-from senna_prune.demo.training.packing import LayerStep, Packer, answer_loss, layer_step
+from senna_prune.demo.training.packing import LayerStep, Packer, ViewHead, answer_loss, layer_step
 from senna_prune.demo.training.pictures import TrainingScene
 from senna_prune.demo.training.question_pool import sample_questions
 from senna_prune.demo.training.recipe import Recipe
@@ -77,6 +77,8 @@ def train_answers(
         if deep
         else (recipe.answer_epochs, recipe.answer_batch, recipe.answer_lr)
     )
+    torch.manual_seed(recipe.seed + stage_number)
+    views = ViewHead(model.config.num_views, recipe.width).to(model.device, model.dtype)
     vision = _vision_parameters(model)
     ours = {id(parameter) for parameter in vision}
     decoder = [parameter for parameter in model.parameters() if id(parameter) not in ours]
@@ -92,14 +94,14 @@ def train_answers(
 
         def work(start: int) -> tuple[Tensor, dict[str, float]]:
             part = slice(start, start + _PIECE)
-            return answer_loss(model, packer, _pixels(chosen[part], recipe.image_size, model), packs[part], step)
+            return answer_loss(model, packer, _pixels(chosen[part], recipe.image_size, model), packs[part], views, step)
 
         return [partial(work, start) for start in range(0, len(chosen), _PIECE)]
 
     stage = Stage(
         STAGES[stage_number - 1],
         total,
-        _optimizer(model, [(decoder, peak), (vision, recipe.vision_lr)], total, recipe),
+        _optimizer(model, [([*decoder, *views.parameters()], peak), (vision, recipe.vision_lr)], total, recipe),
         pieces,
         recipe.checkpoint_every,
         validate=lambda pool: held_out.measure(model, packer, pool),
