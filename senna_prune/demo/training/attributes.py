@@ -5,8 +5,6 @@ They learn to see before the decoder learns to read (stage 2); the heads that na
 
 from __future__ import annotations
 
-from math import log
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -33,6 +31,8 @@ ATTRIBUTES = (
 )
 
 NOT_ASKED = -1.0
+SHOWN_IN = 16
+"""Tokens of a view in which an attribute is to be readable: one among 768 is hardly ever found by the decoder."""
 
 
 def picture_attributes(street: Street) -> np.ndarray:
@@ -67,10 +67,10 @@ def _front_corner(side: Side) -> dict[str, bool]:
 class AttributeHeads(nn.Module):
     """Reads all attributes three times: off all tokens of a view at once, off each token, and off the class token.
 
-    The first is learnt soonest. The second reads every token alike and takes the strongest: what an object is must then
-    be written in its own token, where the decoder's attention can find it, and not in the order of the tokens. The
-    third teaches the class token to look at what matters: methods that rank patches by its attention would otherwise
-    read noise.
+    The first is learnt soonest. The second reads every token alike and takes the mean of the strongest: what an object
+    is must then be written in several tokens, where the decoder's attention can find it, and not in the order of the
+    tokens. The third teaches the class token to look at what matters: methods that rank patches by its attention would
+    otherwise read noise.
     """
 
     def __init__(self, num_tokens: int, width: int, vision_width: int) -> None:
@@ -87,7 +87,7 @@ class AttributeHeads(nn.Module):
         for layer in tower.encoder.layers[: model.config.num_vision_layers]:
             hidden = layer(hidden, None)
         tokens = self.tokens_norm(model.adapt(hidden[:, 1:]))
-        strongest = self.of_each(tokens).logsumexp(dim=1) - log(tokens.shape[1])
+        strongest = self.of_each(tokens).topk(min(SHOWN_IN, tokens.shape[1]), dim=1).values.mean(dim=1)
         return self.of_all(tokens.flatten(1)), strongest, self.of_class(self.class_norm(hidden[:, 0]))
 
 
