@@ -82,10 +82,7 @@ class AttributeHeads(nn.Module):
 
     def forward(self, model: SennaModel, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Logits off all tokens, each token and the class token, each (N, attributes), of pictures (N, 3, H, W)."""
-        tower = model.vision_tower
-        hidden = tower.pre_layrnorm(tower.embeddings(pixels))
-        for layer in tower.encoder.layers[: model.config.num_vision_layers]:
-            hidden = layer(hidden, None)
+        _, hidden = model.run_tower(pixels)
         tokens = self.tokens_norm(model.adapt(hidden[:, 1:]))
         strongest = self.of_each(tokens).topk(min(SHOWN_IN, tokens.shape[1]), dim=1).values.mean(dim=1)
         return self.of_all(tokens.flatten(1)), strongest, self.of_class(self.class_norm(hidden[:, 0]))

@@ -96,14 +96,14 @@ def train_driver(
         task = progress.add_task("pictures", total=None, note="")
         scenes.prepare(workers, lambda done, total: progress.update(task, completed=done, total=total))
     packer = Packer(processor)
-    for number, stage in enumerate(STAGES):
+    for stage in STAGES:
         if stage == "depth":
             model = deepen(model, recipe.layers)
         if compiled:
             model.model.vision_tower.set_attn_implementation("eager")  # compiled, twice as fast as the fused kernel
             for layer in model.model.vision_tower.encoder.layers:
                 layer.compile(dynamic=False)
-        if number == 0:
+        if stage == "attributes":
             train_attributes(model, scenes, recipe, work, workers, identity)
         else:
             train_answers(model, packer, scenes, recipe, work, workers, identity, deep=stage == "depth", step=step)

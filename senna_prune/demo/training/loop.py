@@ -1,4 +1,4 @@
-"""The training loop of both stages: resumable, with a progress bar and a log of JSON Lines."""
+"""The training loop of all stages: resumable, with a progress bar and a log of JSON Lines."""
 
 from __future__ import annotations
 

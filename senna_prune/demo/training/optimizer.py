@@ -101,10 +101,11 @@ class MasterOptimizer:
             name, _, place = key.partition(".")
             if place:
                 found.setdefault(int(place), {})[name] = value if name == "step" else value.to(self.masters[0].device)
+        numbers = {id(master): number for number, master in enumerate(self.masters)}
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 (master,) = group["params"]
-                number = next(number for number, one in enumerate(self.masters) if one is master)
+                number = numbers[id(master)]
                 with torch.no_grad():
                     master.copy_(found[number].pop(_MASTER))
                 if found[number]:

@@ -30,7 +30,7 @@ class Recipe:
         long_plans, short_plans, perception, road_users, motions: questions about each scene in stages 2 and 3.
         stretched: share of scenes in which a visual token advances the position by exp(U(least, most)) instead of 1.
         least_stretch, most_stretch: bounds of that exponent.
-        warm_up: steps of linear warm-up of either stage, before a cosine.
+        warm_up: steps of linear warm-up of each stage, before a cosine.
         clip: largest gradient norm.
         checkpoint_every: steps between checkpoints.
         validate_every, validation_scenes: steps between measurements on held-out scenes, and their number.
