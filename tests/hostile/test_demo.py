@@ -43,7 +43,7 @@ def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
         ("clip=nan", "clip"),
         ("answer_lr=inf", "answer_lr"),
         ("answer_lr=-0.001", "answer_lr"),
-        ("vision_lr=1e308", "vision_lr"),
+        ("connector_lr=1e308", "connector_lr"),
         ("weight_decay=nan", "weight_decay"),
         ("answer_epochs=-1", "answer_epochs"),
         ("answer_epochs=1e300", "answer_epochs"),

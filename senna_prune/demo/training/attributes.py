@@ -31,8 +31,8 @@ ATTRIBUTES = (
 )
 
 NOT_ASKED = -1.0
-SHOWN_IN = 16
-"""Tokens of a view in which an attribute is to be readable: one among 768 is hardly ever found by the decoder."""
+SHOWN_IN = 32
+"""Tokens of a view in which an attribute is to be readable: a few among 768 are hardly ever found by the decoder."""
 
 
 def picture_attributes(street: Street) -> np.ndarray:

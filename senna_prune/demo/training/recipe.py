@@ -24,9 +24,9 @@ class Recipe:
         world_seed: of the training scenes; held-out scenes have others.
         num_scenes: training scenes, seen once per epoch.
         attribute_epochs, attribute_batch, attribute_lr: stage 1, attributes per picture.
-        answer_epochs, answer_batch, answer_lr, vision_lr: stage 2, answers of a decoder of `first_layers` layers; the
-            vision side has its own rate.
+        answer_epochs, answer_batch, answer_lr: stage 2, answers of a decoder of `first_layers` layers.
         depth_epochs, depth_batch, depth_lr: stage 3, answers once the decoder has been made `layers` deep.
+        connector_lr: of projector and adapter in both; the tower stays as stage 1 left it.
         long_plans, short_plans, perception, road_users, motions: questions about each scene in stages 2 and 3.
         stretched: share of scenes in which a visual token advances the position by exp(U(least, most)) instead of 1.
         least_stretch, most_stretch: bounds of that exponent.
@@ -49,10 +49,10 @@ class Recipe:
     answer_epochs: float = 0.55
     answer_batch: int = 8
     answer_lr: float = 3e-3
-    vision_lr: float = 5e-4
     depth_epochs: float = 0.24
     depth_batch: int = 8
     depth_lr: float = 1.5e-3
+    connector_lr: float = 5e-4
     betas: tuple[float, float] = (0.9, 0.98)
     weight_decay: float = 0.01
     long_plans: int = 1
@@ -156,7 +156,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "validation_scenes": (1, 10**4),
     **dict.fromkeys(("attribute_epochs", "answer_epochs", "depth_epochs"), (0.0, 1000.0)),
     **dict.fromkeys(("attribute_batch", "answer_batch", "depth_batch"), (1, 4096)),
-    **dict.fromkeys(("attribute_lr", "answer_lr", "vision_lr", "depth_lr"), _RATE),
+    **dict.fromkeys(("attribute_lr", "answer_lr", "depth_lr", "connector_lr"), _RATE),
     "weight_decay": (0.0, 1.0),
     "long_plans": (1, 100),
     **dict.fromkeys(("short_plans", "road_users", "motions"), _COUNT),

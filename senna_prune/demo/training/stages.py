@@ -35,7 +35,9 @@ def train_attributes(
     """Stage 1: tower, projector and adapter learn what is in each picture, through heads that are thrown away."""
     torch.manual_seed(recipe.seed + 1)
     heads = AttributeHeads(recipe.num_view_tokens, recipe.width, recipe.vision_width).to(model.device, model.dtype)
-    vision = _vision_parameters(model)
+    senna = model.model
+    parts = (senna.vision_tower, senna.multi_modal_projector, senna.img_adapter, heads)
+    weights = [weight for part in parts for weight in part.parameters()]
     total = round(recipe.attribute_epochs * recipe.num_scenes / recipe.attribute_batch)
 
     def work(part: Scenes) -> tuple[Tensor, dict[str, float]]:
@@ -49,7 +51,7 @@ def train_attributes(
         chosen, _ = _batch(scenes, recipe, 1, step, recipe.attribute_batch)
         return [partial(work, part) for part in _parts(chosen)]
 
-    optimizer = _optimizer(model, [([*vision, *heads.parameters()], recipe.attribute_lr)], total, recipe)
+    optimizer = _optimizer(model, [(weights, recipe.attribute_lr)], total, recipe)
     run_stage(Stage(STAGES[0], total, optimizer, pieces, recipe.checkpoint_every), folder, workers, identity)
 
 
@@ -65,7 +67,9 @@ def train_answers(
     deep: bool,
     step: LayerStep = layer_step,
 ) -> None:
-    """Stages 2 and 3: the whole model learns to answer, several questions about each scene at once.
+    """Stages 2 and 3: connector and decoder learn to answer, several questions about each scene at once.
+
+    The tower stays as it is, as LLaVA's does: what it shows, and where its class token looks, is not forgotten.
 
     Args:
         deep: stage 3, with the rate and length of that.
@@ -79,9 +83,9 @@ def train_answers(
     )
     torch.manual_seed(recipe.seed + stage_number)
     views = ViewHead(model.config.num_views, recipe.width).to(model.device, model.dtype)
-    vision = _vision_parameters(model)
-    ours = {id(parameter) for parameter in vision}
-    decoder = [parameter for parameter in model.parameters() if id(parameter) not in ours]
+    model.model.vision_tower.requires_grad_(False)
+    connector = [*model.model.multi_modal_projector.parameters(), *model.model.img_adapter.parameters()]
+    decoder = [*model.model.language_model.parameters(), *model.lm_head.parameters(), *views.parameters()]
     total = round(epochs * recipe.num_scenes / size)
     held_out = HeldOut(recipe.validation_scenes)
 
@@ -101,7 +105,7 @@ def train_answers(
     stage = Stage(
         STAGES[stage_number - 1],
         total,
-        _optimizer(model, [([*decoder, *views.parameters()], peak), (vision, recipe.vision_lr)], total, recipe),
+        _optimizer(model, [(decoder, peak), (connector, recipe.connector_lr)], total, recipe),
         pieces,
         recipe.checkpoint_every,
         validate=lambda pool: held_out.measure(model, packer, pool),
@@ -129,12 +133,6 @@ def _optimizer(
         betas=recipe.betas,
         weight_decay=recipe.weight_decay,
     )
-
-
-def _vision_parameters(model: SennaForConditionalGeneration) -> list[torch.nn.Parameter]:
-    senna = model.model
-    parts = (senna.vision_tower, senna.multi_modal_projector, senna.img_adapter)
-    return [parameter for part in parts for parameter in part.parameters()]
 
 
 def _parts(chosen: Scenes) -> list[Scenes]:
