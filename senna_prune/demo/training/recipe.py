@@ -49,7 +49,7 @@ class Recipe:
     answer_epochs: float = 0.55
     answer_batch: int = 8
     answer_lr: float = 3e-3
-    depth_epochs: float = 0.24
+    depth_epochs: float = 0.16
     depth_batch: int = 8
     depth_lr: float = 1.5e-3
     connector_lr: float = 5e-4
