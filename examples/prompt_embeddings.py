@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> None:
     model, processor = load_senna(DEMO / "model")
     pruner = pruner_for(model, options.method, Budget.retention(options.retention), positions="repacked")
     planner = Planner(model, processor, pruner, readout="generate")
-    sample = read_samples(DEMO / "planning_set.jsonl")[options.frame]
+    sample = read_samples(DEMO / "planning_set.jsonl", "plan")[options.frame]
     assert sample.speed is not None and sample.command is not None
     images = {camera: DEMO / path for camera, path in sample.images.items()}
 

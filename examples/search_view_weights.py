@@ -63,7 +63,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def encode(planner: Planner, options: argparse.Namespace) -> list[Labelled]:
     """Frames up to the decoder, which every trial shares, and their true plans."""
-    planned = (sample for sample in read_samples(options.planning_set) if sample.kind == "plan")
+    planned = read_samples(options.planning_set, "plan")
     labelled = []
     for sample in islice(planned, options.frames):
         views = [options.image_root / path for path in sample.view_paths()]

@@ -195,8 +195,8 @@ def _sample_of(line: bytes, where: str) -> PlanningSample:
     return PlanningSample.from_dict(record, where=where)
 
 
-def read_samples(path: FilePath | str) -> list[PlanningSample]:
-    """All samples of a planning set; refuses an empty set and duplicate keys."""
+def read_samples(path: FilePath | str, kind: str | None = None) -> list[PlanningSample]:
+    """All samples of a planning set, or those of one kind; refuses an empty set and duplicate keys."""
     samples = list(iter_samples(path))
     if not samples:
         raise SampleError("the planning set is empty", where=path, hint="convert it again")
@@ -205,4 +205,4 @@ def read_samples(path: FilePath | str) -> list[PlanningSample]:
         if sample.key in seen:
             raise SampleError(f"sample {sample.key} is in it twice", where=path, hint="convert it again")
         seen.add(sample.key)
-    return samples
+    return [sample for sample in samples if kind in (None, sample.kind)]

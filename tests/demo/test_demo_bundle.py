@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from pathlib import Path as FilePath
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -21,24 +23,13 @@ from tests.conftest import ROOT
 BUNDLE = ROOT / "data" / "demo"
 
 
-def bundle_is_of_this_world() -> bool:
-    """Whether the committed pictures have the size that this world draws: it is regenerated with the next driver."""
-    with Image.open(BUNDLE / "samples" / "CAM_FRONT" / "demo-0000__CAM_FRONT.jpg") as picture:
-        return picture.size == (WIDTH, HEIGHT)
-
-
-of_this_world = pytest.mark.skipif(
-    not bundle_is_of_this_world(), reason="the bundle still holds the world of the driver before"
-)
-
-
 def test_size() -> None:
     total = sum(path.stat().st_size for path in BUNDLE.rglob("*") if path.is_file())
-    assert total <= 20_000_000
+    assert total <= 38_000_000
 
 
 def test_planning_set_covers_everything() -> None:
-    samples = read_samples(BUNDLE / "planning_set.jsonl")
+    samples = read_samples(BUNDLE / "planning_set.jsonl", "plan")
     assert len(samples) >= 400
     assert len({sample.scene for sample in samples}) >= 200
     answers = Counter(sample.answer.strip() for sample in samples)
@@ -48,10 +39,9 @@ def test_planning_set_covers_everything() -> None:
     assert max(answers.values()) / len(samples) <= 0.35
 
 
-@of_this_world
 @pytest.mark.slow
 def test_every_answer_is_the_expert_s() -> None:
-    samples = read_samples(BUNDLE / "planning_set.jsonl")
+    samples = read_samples(BUNDLE / "planning_set.jsonl", "plan")
     assert len(samples) == NUM_SCENES
     for number, sample in enumerate(samples):
         situation = make_scene(scene_rng(WORLD_SEED, number)).situation
@@ -62,17 +52,20 @@ def test_every_answer_is_the_expert_s() -> None:
 def test_planning_set_is_what_the_converter_writes(tmp_path: FilePath) -> None:
     """If this fails after a change of the converter: `python tools/make_demo.py world`, and look at the difference."""
     out = tmp_path / "again.jsonl"
-    kinds = ("plan", "vru", "motion") if bundle_is_of_this_world() else ("plan",)
-    convert(ConversionSettings(BUNDLE, VERSION, out, split=SPLIT, kinds=kinds, require_images=True))
+    convert(ConversionSettings(BUNDLE, VERSION, out, split=SPLIT, kinds=("plan", "vru", "motion"), require_images=True))
     assert out.read_bytes() == (BUNDLE / "planning_set.jsonl").read_bytes()
 
 
-@of_this_world
 def test_pictures_are_what_the_code_draws() -> None:
+    """But for the last bits of JPEG, which another build of its library may round another way."""
     scene = make_scene(scene_rng(WORLD_SEED, 0))
-    for camera, picture in zip(RIG, render(scene.layout.mesh, scene.layout.light), strict=True):
-        path = BUNDLE / "samples" / camera.channel / f"demo-0000__{camera.channel}.jpg"
-        assert path.read_bytes() == encode_jpeg(picture)
+    for camera, drawn in zip(RIG, render(scene.layout.mesh, scene.layout.light), strict=True):
+        with Image.open(BUNDLE / "samples" / camera.channel / f"demo-0000__{camera.channel}.jpg") as picture:
+            stored = np.asarray(picture)
+        with Image.open(io.BytesIO(encode_jpeg(drawn))) as picture:
+            again = np.asarray(picture)
+        assert stored.shape == (HEIGHT, WIDTH, 3)
+        assert np.mean(np.abs(stored.astype(int) - again) > 8) < 0.01
 
 
 def test_model_card_says_what_it_is_not() -> None:

@@ -179,7 +179,7 @@ def test_world_is_deterministic(world: FilePath, tmp_path: FilePath) -> None:
 
 
 def test_converter_reads_the_expert_back(world: FilePath) -> None:
-    samples = [sample for sample in read_samples(world / "planning_set.jsonl") if sample.kind == "plan"]
+    samples = read_samples(world / "planning_set.jsonl", "plan")
     assert len(samples) == 24
     for number, sample in enumerate(samples):
         situation = make_scene(scene_rng(1, number)).situation

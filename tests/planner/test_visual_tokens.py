@@ -95,7 +95,7 @@ def test_the_example_gets_the_pruned_answer(method: str, capsys: pytest.CaptureF
     example = runpy.run_path(str(ROOT / "examples" / "prompt_embeddings.py"))
     assert example["main"](["--method", method]) == 0
     output = capsys.readouterr().out
-    assert " 36 of them visual" in output
+    assert " 192 of them visual" in output
     plain, planned = re.findall(r"^(?:plain generate|planner):\s+(.+)$", output, flags=re.MULTILINE)
     assert plain == planned
     assert example["main"](["--method", "fastv"]) == 2

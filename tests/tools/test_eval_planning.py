@@ -189,7 +189,7 @@ def test_bad_data(
 
 def test_changed_settings_are_refused(pristine: Path, finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = eval_planning.main(arguments(pristine, f"output={finished}", "--limit", "1"))
-    assert_refused(capsys, code, "limit was null, is 1")
+    assert_refused(capsys, code, "limit was 200, is 1")
 
 
 @pytest.mark.parametrize(

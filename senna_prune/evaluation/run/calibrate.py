@@ -17,6 +17,7 @@ from senna_prune.evaluation.run.progress import Meter
 from senna_prune.evaluation.run.records import Condition, rounded
 from senna_prune.evaluation.run.senna_system import SennaSystem
 from senna_prune.evaluation.run.sweep import expand
+from senna_prune.task.labels import PLAN
 from senna_prune.task.sample import PlanningSample, read_samples
 
 SHARES = np.linspace(0, 1, 21)
@@ -36,7 +37,7 @@ def calibrate(config: EvaluationConfig, label: str, count: int) -> Profile:
         SennaPruneError: as an evaluation of these settings raises it.
     """
     conditions = _conditions(config, label)
-    asked = [sample for path in config.data.planning_set for sample in read_samples(path) if sample.kind == "plan"]
+    asked = [sample for path in config.data.planning_set for sample in read_samples(path, PLAN)]
     if not asked:
         raise SampleError("no planning questions", where=", ".join(config.data.planning_set))
     samples = _spread(asked, count)
