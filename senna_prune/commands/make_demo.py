@@ -2,7 +2,7 @@
 
 `complexity` says how the mutual information of a run on it follows the number of objects that decide a scene.
 
-    senna-prune make-demo all                     # some two hours on two cores with --compile, an estimate
+    senna-prune make-demo all                     # with --compile under two hours on two cores
     senna-prune make-demo train --set num_scenes=2048 --work /elsewhere --out /somewhere/else
     senna-prune make-demo complexity --run runs/demo-0123abcd
 
