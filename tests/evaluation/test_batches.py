@@ -170,18 +170,18 @@ def test_time_is_counted_once(data: Path, tmp_path: Path, capsys: pytest.Capture
 
 def test_batches_of_the_demo_model_answer_as_single_frames_do(tmp_path: Path) -> None:
     """With methods that choose by place alone: a score may differ in its last bits, and with it what is kept."""
-    base = [f"data.planning_set={ROOT}/data/demo/planning_set.jsonl", f"data.image_root={ROOT}/data/demo", "limit=3"]
-    base += [f"model.path={ROOT}/data/demo/model", "pruning.methods=[none,random]", "model.device=cpu"]
+    base = [f"data.planning_set={ROOT}/data/demo/planning_set.jsonl", f"data.image_root={ROOT}/data/demo", "limit=5"]
+    base += [f"model.path={ROOT}/data/demo/model", "pruning.methods=[none,random,uniform]", "model.device=cpu"]
     for readout in ("generate", "one_pass"):
         lines = {}
-        for size in (1, 2):
+        for size in (1, 4):
             folder = tmp_path / f"{readout}-{size}"
             given = [*base, f"readout.mode={readout}", f"batch_size={size}", f"output={folder}", "scoring.resamples=10"]
             config = load_config(EvaluationConfig, overrides=given)
             evaluate(config, SennaSystem(config))
             lines[size] = decisions(folder)
-        assert len(lines[1]) == 3 * 2
-        for single, batched in zip(lines[1], lines[2], strict=True):
+        assert len(lines[1]) == 5 * 3
+        for single, batched in zip(lines[1], lines[4], strict=True):
             odds = [line.pop("distribution") for line in (single, batched)]
             assert odds[0] == (None if readout == "generate" else pytest.approx(odds[1], abs=1e-5))
             assert single == batched
