@@ -15,7 +15,7 @@ from typing import Any
 
 MARK = re.compile(r"<!-- output: senna-prune (.+?) -->")
 EVERY_COMMAND = "<!-- every command -->"
-WIDTH = "100"
+WIDTH = "84"  # fits between the two side bars
 
 
 def output(command: str) -> str:

@@ -55,8 +55,7 @@ def export(run: Path, image_root: Path, condition: str | None = None, out: Path 
     if chosen not in known:
         hint = f"recorded are: {', '.join(known) or 'none; evaluate a method with kept_samples above 0'}"
         raise RunError(f"no kept tokens are recorded under condition {chosen!r}", where=run, hint=hint)
-    path = out or run / f"{chosen}.rrd"
-    check_output(path)
+    check_output(path := out or run / f"{chosen}.rrd")
     recording = rerun.RecordingStream("senna_prune")
     recording.save(path, default_blueprint=_layout())
     for number, sample in enumerate(one for one in folder.read_samples() if (one.key, chosen) in drawn):
@@ -66,15 +65,15 @@ def export(run: Path, image_root: Path, condition: str | None = None, out: Path 
 
 
 def _layout() -> Any:
-    """Six cameras as they stand around the car, and beside them the plan, the tokens by layer and the latency."""
+    """Six cameras as they stand around the car, beside them plan, tokens by layer, latency; plays 4 layers a second."""
     from rerun import blueprint as show
 
     around = ("FRONT_LEFT", "FRONT", "FRONT_RIGHT", "BACK_LEFT", "BACK", "BACK_RIGHT")
     views = [show.Spatial2DView(origin=f"world/ego_vehicle/CAM_{name}", name=name) for name in around]
     beside = [show.TextDocumentView(origin="plan/answer"), show.BarChartView(origin="plan/distribution")]
     beside += [show.TimeSeriesView(origin=name, name=name) for name in ("tokens", "latency")]
-    cameras = show.Grid(*views, grid_columns=3)
-    return show.Blueprint(show.Horizontal(cameras, show.Vertical(*beside), column_shares=[3, 1]))
+    shown = show.Horizontal(show.Grid(*views, grid_columns=3), show.Vertical(*beside), column_shares=[3, 1])
+    return show.Blueprint(shown, show.TimePanel(timeline="layer", fps=4, state="collapsed"), collapse_panels=True)
 
 
 def _log(
@@ -89,8 +88,8 @@ def _log(
     (record, timing), trace, order = line, line[0].trace, sample.convention.camera_order
     assert trace is not None and trace.depths is not None
     layers, depths = len(trace.entering), np.array(trace.depths).reshape(len(order), -1)
-    shares = np.frombuffer(base64.b64decode(looks["paths"]), dtype=np.uint8).astype(float)
-    paths = shares.reshape(looks["tokens"], looks["patches"])
+    shares = np.frombuffer(base64.b64decode(looks["paths"]), dtype=np.uint8)
+    paths = shares.astype(float).reshape(looks["tokens"], looks["patches"])
     everything, side = np.maximum(paths.sum(axis=0), 1e-9), round(looks["patches"] ** 0.5)
     recording.set_time("timestamp", timestamp=sample.timestamp / 1e6)
     recording.set_time("layer", sequence=number * layers)
@@ -107,9 +106,10 @@ def _log(
         square = size.max() if looks["padded"] else size.min()
         places = np.stack(np.divmod(np.arange(side**2), side)[::-1], axis=1) + 0.5
         centres = places * square / side + (size - square) / 2
+        inside = ((centres >= 0) & (centres < size)).all(axis=1)  # not in the padding
         depth = depths[order.index(camera)]
         for layer in [0, *np.unique(depth[(depth > 0) & (depth < layers)])]:  # where this view's tokens change
-            left = (depth > layer) @ paths / everything  # share of each patch in the tokens that are left
+            left = (depth > layer) @ paths / everything * inside  # share of each patch in the tokens that are left
             recording.set_time("layer", sequence=number * layers + int(layer))
             discs = rerun.Points2D(centres[left > 0], radii=left[left > 0] * square / side / 2, colors=(90, 220, 120))
             recording.log(f"world/ego_vehicle/{camera}/kept", discs)

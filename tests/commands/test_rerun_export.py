@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from senna_prune.commands import evaluate, rerun_export
 from senna_prune.evaluation.run.run_folder import RunFolder
@@ -59,7 +60,7 @@ def rerun(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("EncodedImage", "TextDocument", "BarChart", "Scalars", "Points2D"):
         setattr(module, name, part)
     names = ("Spatial2DView", "TextDocumentView", "BarChartView", "TimeSeriesView", "Grid", "Vertical", "Horizontal")
-    for name in (*names, "Blueprint"):
+    for name in (*names, "TimePanel", "Blueprint"):
         setattr(views, name, part)
     module.RecordingStream, module.blueprint = Recording, views  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "rerun", module)
@@ -89,6 +90,8 @@ def test_what_is_logged(run: Path, rerun: None, capsys: pytest.CaptureFixture[st
         first = next(entry[2] for entry in discs if entry[1]["layer"] == 0)
         radii = np.asarray(first.radii)
         assert np.allclose(radii, radii[0]), "all tokens enter layer 0, so each patch is there in full"
+        places, (width, height) = np.asarray(first.args[0]), Image.open(pictures[0]).size
+        assert (places >= 0).all() and (places[:, 0] < width).all() and (places[:, 1] < height).all()
     assert {"latency/prefill", "latency/readout", "plan/distribution"} <= {entry[0] for entry in logged}
 
 
