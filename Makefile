@@ -3,6 +3,8 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 PY := $(VENV)/bin/python
+# One process per core, each with one thread of torch (tests/conftest.py); a file's tests stay together, as its fixtures do.
+PYTEST := $(PY) -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
 .PHONY: demo test test-slow test-portable test-conformance test-lmms-eval style bench docs clean
 .DEFAULT_GOAL := demo
@@ -23,10 +25,10 @@ style: $(VENV)/.installed  ## lint, format and types
 	$(PY) -m mypy
 
 test: style  ## lint, types and the fast tests
-	$(PY) -m pytest -q -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-slow: $(VENV)/.installed  ## the tests that take more than a few seconds each
-	$(PY) -m pytest -q -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 # Tests that compare numbers, under every instruction set of ATen and oneDNN that this processor has, with 1 and 2 threads.
 NUMBERS := tests/model tests/engine tests/planner tests/pruning \

@@ -51,4 +51,7 @@ def samples(rows: list[dict[str, str]]) -> Iterator[PlanningSample]:
 if __name__ == "__main__":
     with Path(sys.argv[1]).open(newline="") as table:
         scenes = [list(rows) for _, rows in groupby(csv.DictReader(table), key=lambda row: row["scene"])]
-    write_samples(sys.argv[2], (sample for rows in scenes for sample in samples(rows)))
+    found = [sample for rows in scenes for sample in samples(rows)]
+    if not found:
+        sys.exit(f"error: {sys.argv[1]}: no scene has the {FUTURE_STEPS + 1} rows that one answer needs")
+    write_samples(sys.argv[2], found)

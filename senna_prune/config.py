@@ -34,7 +34,7 @@ class DataConfig:
     """What is evaluated.
 
     Attributes:
-        planning_set: JSON Lines files of `tools/convert_nuscenes.py`; their samples are evaluated together.
+        planning_set: JSON Lines files of `senna-prune convert`; their samples are evaluated together.
         image_root: folder that the samples' image paths are relative to; no path may lead out of it. Symbolic links
             inside it are followed, so pictures that lie elsewhere can be linked into it.
         camera_orders: evaluate every sample under each of these orders (`corrected`, `upstream`); empty: as converted.
@@ -130,7 +130,7 @@ class ScoringConfig:
 
 @dataclass
 class EvaluationConfig:
-    """Everything `tools/eval_planning.py` can be told.
+    """Everything `senna-prune eval` can be told.
 
     Attributes:
         name: title of tables and reports, and the beginning of the default run folder's name.

@@ -40,8 +40,8 @@ def read_profile(path: Path, method: str) -> dict[float, float]:
         ConfigError: the file is absent, no profile, or does not know the method.
     """
     if not path.exists():
-        raise ConfigError("no profile yet", where=path, hint="run tools/benchmark.py without milliseconds= first")
-    again = "run tools/benchmark.py without milliseconds= again"
+        raise ConfigError("no profile yet", where=path, hint="run senna-prune benchmark without milliseconds= first")
+    again = "run senna-prune benchmark without milliseconds= again"
     record = read_json(path, hint=f"it is not a profile; {again}", error=ConfigError)
     measured = record.get("prefill_milliseconds")
     if record.get("schema") != SCHEMA_VERSION or not isinstance(measured, dict):

@@ -1,4 +1,4 @@
-"""Settings of `tools/benchmark.py`."""
+"""Settings of `senna-prune benchmark`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class TimedModelConfig:
 
 @dataclass
 class BenchmarkConfig:
-    """All settings of `tools/benchmark.py`.
+    """All settings of `senna-prune benchmark`.
 
     Attributes:
         name: title, and the name of the files written.

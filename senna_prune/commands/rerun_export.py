@@ -47,9 +47,8 @@ def export(run: Path, image_root: Path, condition: str | None = None, out: Path 
     import rerun
 
     folder = RunFolder(run)
-    lines, appearance = folder.read_lines(), folder.read_json("appearance.json")
-    drawn = {key: line for key, line in lines.items() if line[0].trace and line[0].trace.depths}
-    conditions = folder.read_info().conditions
+    conditions, appearance = folder.read_info().conditions, folder.read_json("appearance.json")
+    drawn = {key: line for key, line in folder.read_lines().items() if line[0].trace and line[0].trace.depths}
     known = [one.id for one in conditions if one.retention and any(key[1] == one.id for key in drawn)]
     chosen = condition or next(iter(known), "")
     if chosen not in known:

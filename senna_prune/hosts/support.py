@@ -1,4 +1,4 @@
-"""Which method runs on which host, and why not: the table that ends `tools/eval_planning.py --methods`."""
+"""Which method runs on which host, and why not: the table that ends `senna-prune eval --methods`."""
 
 from __future__ import annotations
 

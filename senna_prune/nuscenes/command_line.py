@@ -81,7 +81,8 @@ def print_check(path: Path, image_root: Path | None) -> None:
     check = check_set(path, image_root)
     check.print(path, make_console())
     if check.faults:
-        raise SampleError(f"{len(check.faults)} faults", where=path, hint="docs/reference/files.md has the rules")
+        found = f"{len(check.faults)} fault{'s' if len(check.faults) > 1 else ''}"
+        raise SampleError(found, where=path, hint="the rules are in docs/reference/files.md")
 
 
 def _demand(options: Mapping[str, object], *names: str) -> None:

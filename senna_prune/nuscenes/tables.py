@@ -69,6 +69,10 @@ class KeyframeTables(NuScenes):
 
     def _check_folder(self) -> None:
         with accessing(self.table_root, "read", error=TableError):
+            if not Path(self.dataroot).is_dir():
+                raise TableError(
+                    "no such folder", where=self.dataroot, hint="pass the folder that holds v1.0-mini or alike"
+                )
             if not Path(self.table_root).is_dir():
                 there = sorted(path.parent.name for path in Path(self.dataroot).glob("*/scene.json"))
                 hint = (

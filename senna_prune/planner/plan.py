@@ -30,13 +30,11 @@ class Plan(Reading):
 
     def __repr__(self) -> str:
         """One line; the trace's tensors would fill pages."""
-        entering, odds = self.trace.entering, self.distribution
-        known = [part.value for part in (self.speed, self.path) if part is not None]
-        parts = [", ".join(known) if len(known) == 2 else repr(self.text)]
+        odds, known = self.distribution, [part.value for part in (self.speed, self.path) if part is not None]
+        answer = ", ".join(known) if len(known) == 2 else repr(self.text)
         if odds is not None and self.speed is not None and self.path is not None:
-            parts.append(f"probability {odds[self.speed, self.path]:.2f}")
-        parts.append(f"{sum(entering) / len(entering):.1f} of {self.trace.num_visual} visual tokens per layer")
-        return f"Plan({'; '.join([*parts, f'{self.timing.total:.0f} ms'])})"
+            answer += f"; probability {odds[self.speed, self.path]:.2f}"
+        return f"Plan({answer}; {_cost(self.trace, self.timing)})"
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,15 @@ class Reply(TextReading):
 
     trace: SampleTrace
     timing: Timing
+
+    def __repr__(self) -> str:
+        """One line, as a plan's."""
+        return f"Reply({self.text!r}; {_cost(self.trace, self.timing)})"
+
+
+def _cost(trace: SampleTrace, timing: Timing) -> str:
+    mean = sum(trace.entering) / len(trace.entering)
+    return f"{mean:.1f} of {trace.num_visual} visual tokens per layer; {timing.total:.0f} ms"
 
 
 @dataclass(frozen=True)

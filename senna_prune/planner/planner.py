@@ -120,7 +120,7 @@ class Planner(FrameEncoder):
 
         Args:
             images: a picture per camera (nuScenes' `CAMERAS`, or those that the checkpoint's configuration names): PIL
-                image, uint8 array (H, W, 3) or path.
+                image, uint8 array (H, W, 3) in RGB order or path.
             speed: ego speed, m/s, >= 0.
             command: navigation command.
 

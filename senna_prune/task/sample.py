@@ -183,7 +183,7 @@ def iter_samples(path: FilePath | str) -> Iterator[PlanningSample]:
         FileError: the file cannot be read.
     """
     if not os.path.exists(path):  # noqa: PTH110 - `Path.exists` fails for a name that is too long
-        raise SampleError("no such planning set", where=path, hint="write one with tools/convert_nuscenes.py")
+        raise SampleError("no such planning set", where=path, hint="write one with senna-prune convert")
     with open_regular(path) as lines, accessing(path, "read"):
         for number, line in enumerate(lines, start=1):
             if line.strip():

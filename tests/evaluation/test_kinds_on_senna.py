@@ -73,6 +73,7 @@ def test_asking_the_planner_is_generating(given: list[str]) -> None:
     planner = Planner(model, processor)
     images = dict(zip(CAMERAS, tiny_views(), strict=True))
     reply = planner.ask(images, QUESTION, max_new_tokens=5)
+    assert repr(reply).startswith(f"Reply({reply.text!r}; ") and len(repr(reply)) < 200
     generating = Planner(model, processor, readout="generate", max_new_tokens=5)
     encoded = generating.encode([images[camera] for camera in CAMERAS], IMAGE_PROMPT + QUESTION)
     assert reply.text == generating.decide(encoded).text

@@ -74,6 +74,7 @@ def test_needs_by_hand() -> None:
     assert samples_needed(0.2, 0.2) == math.ceil(max(FACTOR**2 * 0.16, 1.2) / 0.04)
     assert detectable_of(178, 0.2) == pytest.approx(0.0939, abs=1e-4)
     assert detectable_of(178, 0.0) == 6 / 178
+    assert detectable_of(3, 0.2) is None, "no difference is that large"
 
 
 @pytest.mark.parametrize("discordant", DISCORDANT)

@@ -46,11 +46,11 @@ def install(site: Path, points: str, package: str = "stranger") -> None:
 @pytest.mark.parametrize("value", ["stranger_norm", "stranger_norm:HiddenNorm"])
 def test_an_installed_package_brings_a_method(site: Path, value: str) -> None:
     (site / "stranger_norm.py").write_text(RECIPE)
-    install(site, f"hidden_norm = {value}")
-    assert "hidden_norm" in method_names()
+    install(site, f"outside_norm = {value}")
+    assert "outside_norm" in method_names()
     assert "stranger_norm" not in sys.modules, "listing names loads nothing"
-    assert describe("hidden_norm").source == "Keeps the tokens with the largest hidden states."
-    policy = make_pruner("hidden_norm", Budget.retention(0.5), **HOST, layer=2)
+    assert describe("outside_norm").source == "Keeps the tokens with the largest hidden states."
+    policy = make_pruner("outside_norm", Budget.retention(0.5), **HOST, layer=2)
     seen = scene([30, 30], layer=2)
     expected = seen.hidden.norm(dim=-1).topk(28).indices.sort().values
     assert torch.equal(policy.select(seen, 28, 0).keep, expected)
@@ -59,10 +59,10 @@ def test_an_installed_package_brings_a_method(site: Path, value: str) -> None:
 @pytest.mark.parametrize(
     ("point", "mention"),
     [
-        ("hidden_norm = stranger_absent", "entry point hidden_norm = stranger_absent: cannot be loaded"),
-        ("hidden_norm = stranger_norm:Absent", "cannot be loaded"),
-        ("hidden_norm = stranger_norm:Norm", "is no subclass of Method"),
-        ("hidden_norm = stranger_empty", "0 subclasses of Method"),
+        ("outside_norm = stranger_absent", "entry point outside_norm = stranger_absent: cannot be loaded"),
+        ("outside_norm = stranger_norm:Absent", "cannot be loaded"),
+        ("outside_norm = stranger_norm:Norm", "is no subclass of Method"),
+        ("outside_norm = stranger_empty", "0 subclasses of Method"),
     ],
 )
 def test_a_broken_package_is_named_and_disturbs_no_other_method(site: Path, point: str, mention: str) -> None:
@@ -71,7 +71,7 @@ def test_a_broken_package_is_named_and_disturbs_no_other_method(site: Path, poin
     install(site, point)
     assert make_pruner("fastv", Budget.retention(0.5), **HOST).name == "fastv"
     with pytest.raises(PruningError, match=mention):
-        make_pruner("hidden_norm", Budget.retention(0.5), **HOST)
+        make_pruner("outside_norm", Budget.retention(0.5), **HOST)
 
 
 def test_an_installed_method_does_not_replace_another(site: Path) -> None:
@@ -106,22 +106,22 @@ def test_a_class_is_registered_by_hand(site: Path) -> None:
 def test_code_outside_the_package_has_a_digest_of_its_own(site: Path) -> None:
     file = site / "stranger_norm.py"
     file.write_text(RECIPE)
-    install(site, "hidden_norm = stranger_norm")
-    first = outside_code("hidden_norm")
+    install(site, "outside_norm = stranger_norm")
+    first = outside_code("outside_norm")
     assert first is not None
     assert outside_code("fastv") is None
     del sys.modules["stranger_norm"]
     file.write_text(RECIPE + "\n# changed\n")
     forget()
-    assert outside_code("hidden_norm") not in (None, first)
+    assert outside_code("outside_norm") not in (None, first)
 
 
 def test_outside_code_is_part_of_the_run_key(site: Path) -> None:
     (site / "stranger_norm.py").write_text(RECIPE)
-    install(site, "hidden_norm = stranger_norm")
+    install(site, "outside_norm = stranger_norm")
     config = EvaluationConfig()
     config.pruning.methods = ["fastv"]
     assert not [name for name in run_key(config, "digest") if name.startswith("method ")]
     config.pruning.methods = ["fastv", "late"]
-    config.pruning.options = {"late": {"method": "hidden_norm", "layer": 20}}
-    assert run_key(config, "digest")["method hidden_norm"] == outside_code("hidden_norm")
+    config.pruning.options = {"late": {"method": "outside_norm", "layer": 20}}
+    assert run_key(config, "digest")["method outside_norm"] == outside_code("outside_norm")

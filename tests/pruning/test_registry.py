@@ -46,12 +46,12 @@ def new_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.usefixtures("new_method")
 def test_a_new_method_is_one_file() -> None:
     assert "hidden_norm" in method_names()
-    assert method_options("hidden_norm")["layer"] == 4
+    assert method_options("hidden_norm")["order"] == 2.0
     found = describe("hidden_norm")
     assert found.source == "Keeps the tokens with the largest hidden states."
     assert found.text == ("Tokens with the largest norm, from one layer on.",)
     assert found.tier == "inside, once"
-    assert found.options[0] == Option("layer", 4, "a whole number", "layer before which tokens are cut.")
+    assert Option("order", 2.0, "a number", "of the norm.") in found.options
     policy = make_pruner("hidden_norm", Budget.retention(0.5), **HOST, layer=2, min_tokens_per_view=1)
     plan = policy.plan(60, 32)
     assert plan.tokens[1:3] == (60, 28)
@@ -79,7 +79,7 @@ def test_a_method_file_must_define_one_method_that_says_where_it_cuts(monkeypatc
         registry.method_in(senna_prune.pruning.budget)
     monkeypatch.setitem(sys.modules, "senna_prune.pruning.methods.unfinished", ModuleType("unfinished"))
     assert registry.method_in(module_of(RECIPE)).tier == "inside, once"
-    silent = "\n".join(line for line in RECIPE.splitlines() if "tier =" not in line)
+    silent = RECIPE.replace("OneCutInside", "Method")
     with pytest.raises(PruningError, match="does not say where it cuts"):
         registry.method_in(module_of(silent))
 

@@ -77,16 +77,21 @@ def explain_power(difference: float, samples: int, scenes: int, console: Console
         need = "is impossible" if needed is None else f"needs {counted(needed, 'independent sample')}"
         console.print(
             f"  {need} where only one method is right on {100 * share:.0f} % of them; "
-            f"this set detects {100 * detectable_of(samples, share):.1f} points there",
+            f"this set detects {_points(samples, share)} there",
             highlight=False,
         )
     if scenes < samples:
-        worst = f"{100 * detectable_of(scenes, DISCORDANT[1]):.1f} points at {100 * DISCORDANT[1]:.0f} %"
+        worst = f"{_points(scenes, DISCORDANT[1])} at {100 * DISCORDANT[1]:.0f} %"
         console.print(
             "  Samples of one scene are alike and count for less; at worst a scene counts for one sample, and this "
             f"set detects {worst}. Every comparison of the finished run states its own.",
             highlight=False,
         )
+
+
+def _points(samples: int, discordant: float) -> str:
+    least = detectable_of(samples, discordant)
+    return "no difference" if least is None else f"{100 * least:.1f} points"
 
 
 def run_lengths(counts: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from senna_prune.evaluation.report.table import csv_of, hundredths, markdown_table, with_interval
+from senna_prune.evaluation.run.progress import counted
 from senna_prune.evaluation.score.judge import KIND_ORDER, SCORES
 from senna_prune.task.labels import PLAN
 
@@ -124,7 +125,7 @@ def counts(group: Mapping[str, Any]) -> str:
     for kind in kinds_of(group):
         of = group["kinds"][kind]
         failed = f", {of['failed']} with unusable pictures" if of["failed"] else ""
-        parts.append(f"{of['samples']} {kind} of {of['scenes']} scenes{failed} (score: {SCORES[kind]})")
+        parts.append(f"{of['samples']} {kind} of {counted(of['scenes'], 'scene')}{failed} (score: {SCORES[kind]})")
     return "; ".join(parts)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from senna_prune.pruning import describe, method_names
@@ -23,15 +22,19 @@ def show_methods(console: Console | None = None) -> None:
         positions = next(option.default for option in method.options if option.name == "positions")
         console.print(Text.assemble((method.name, "bold"), f"  acts: {method.tier}; positions: {positions}"))
         for paragraph in (method.source, *method.text):
-            console.print(Text(f"  {paragraph}"))
+            _print(console, Text(paragraph), 2)
         _print_options(console, [option for option in method.options if option.name not in names])
     console.print(Text.assemble(("Options of every method", "bold")))
     _print_options(console, common)
 
 
 def _print_options(console: Console, options: Sequence[Option]) -> None:
-    table = Table("option", "default", "values", "meaning", box=SIMPLE)
     for option in options:
         default = "null" if option.default is None else str(option.default)
-        table.add_row(*map(Text, (option.name, default, option.values, option.text)))
-    console.print(table if options else "")
+        _print(console, Text.assemble((f"{option.name} = {default}", "bold"), f"  ({option.values})"), 2)
+        _print(console, Text(option.text), 6)
+    console.print()
+
+
+def _print(console: Console, text: Text, indent: int) -> None:
+    console.print(Padding(text, (0, 0, 0, indent), expand=False))

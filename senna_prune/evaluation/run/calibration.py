@@ -1,4 +1,4 @@
-"""Profiles of a host's complexities: written by `tools/calibrate.py`, named by `calibration` in a method's options.
+"""Profiles of a host's complexities: written by `senna-prune calibrate`, named by `calibration` in a method's options.
 
 A profile belongs to one checkpoint, to the options that complexity depends on, and to the retentions it was measured
 at.
@@ -19,7 +19,7 @@ from senna_prune.files import digest, read_json, write_json
 SCHEMA_VERSION = 1
 OPTION = "calibration"
 """Key in a label's options: file of a profile, or null."""
-HINT = "write it anew with tools/calibrate.py"
+HINT = "write it anew with senna-prune calibrate"
 MEASURED_BY = ("indicator", "variant", "scaling", "text_scope", "scope", "min_tokens_per_view", "view_weights")
 """Options that a sample's complexity depends on: what is measured, and which tokens are left by then."""
 

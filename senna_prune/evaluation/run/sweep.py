@@ -55,7 +55,7 @@ def _of_label(label: str, given: Mapping[str, Any], pruning: PruningConfig) -> I
     shared = dict(given)
     method, profile = shared.pop("method", label), shared.pop(OPTION, None)
     if profile is not None and not (isinstance(profile, str) and "quantiles" in method_options(method)):
-        hint = "name a file of tools/calibrate.py, with method autoprune"
+        hint = "name a file of senna-prune calibrate, with method autoprune"
         raise ConfigError(f"{method} cannot be calibrated by {profile!r}", where=f"pruning.options.{label}", hint=hint)
     resolved = _resolved(method, shared)  # refuses what it does not take before any work is done
     seeds = pruning.seeds if "seed" in method_options(method) and "seed" not in shared else [None]

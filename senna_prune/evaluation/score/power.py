@@ -49,16 +49,18 @@ def detectable(first: Mapping[str, float], second: Mapping[str, float], scenes: 
     """Smallest true difference of the two means that this comparison detects with `POWER`, as a share of the samples.
 
     It is for the comparison on its own; within a table Holm's adjustment asks for more. Arguments, errors and None as
-    for `standard_error`. It is never below `FEWEST` samples, so that two methods that agree everywhere, whose
-    standard error is 0, do not seem to be compared without error.
+    for `standard_error`; None also where no difference could be detected. It is never below `FEWEST` samples, so that
+    two methods that agree everywhere, whose standard error is 0, do not seem to be compared without error.
     """
     error = standard_error(first, second, scenes)
-    return None if error is None else max(FACTOR * error, FEWEST / len(first))
+    least = None if error is None else max(FACTOR * error, FEWEST / len(first))
+    return least if least is not None and least <= 1 else None
 
 
-def detectable_of(samples: int, discordant: float) -> float:
+def detectable_of(samples: int, discordant: float) -> float | None:
     """The same for independent samples of which a share `discordant` is right on one side only."""
-    return max(FACTOR * math.sqrt(discordant / samples), FEWEST / samples)
+    least = max(FACTOR * math.sqrt(discordant / samples), FEWEST / samples)
+    return least if least <= 1 else None
 
 
 def samples_needed(difference: float, discordant: float) -> int | None:

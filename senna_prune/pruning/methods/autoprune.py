@@ -44,7 +44,7 @@ class AutoPrune(Method):
         assumed: complexity that a control takes; null in an evaluation, which fills it in, and elsewhere 0.
         shuffle_seed: decides which sample's complexity "shuffled" takes.
         quantiles: of this host's complexity, which is then mapped onto the published range 0 to 2 before Eq. 8 (ours);
-            null: as it is, as published. In an evaluation `calibration` names a file of them (tools/calibrate.py).
+            null: as it is, as published. In an evaluation `calibration` names a file of them (`senna-prune calibrate`).
         curve: its shape (Table 4b).
         slope: how complexity becomes the slope; "linear" is Eq. 8, the others are in the released code too.
         scaling: "reference" converts depth and heads to the published 32; "none" takes x0, k and the head sum as given.
