@@ -57,3 +57,8 @@ def guarded(action: Callable[[], object], interrupted: str = KEPT) -> int:
         if signal.getsignal(signal.SIGINT) is interrupt:
             signal.signal(signal.SIGINT, signal.default_int_handler)
     return 0
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 sample`, `2 samples`."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from senna_prune.cli import counted
 from senna_prune.errors import ConfigError, SampleError
 from senna_prune.files import check_output, is_stream
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
@@ -81,7 +82,7 @@ def print_check(path: Path, image_root: Path | None) -> None:
     check = check_set(path, image_root)
     check.print(path, make_console())
     if check.faults:
-        found = f"{len(check.faults)} fault{'s' if len(check.faults) > 1 else ''}"
+        found = counted(len(check.faults), "fault")
         raise SampleError(found, where=path, hint="the rules are in docs/reference/files.md")
 
 

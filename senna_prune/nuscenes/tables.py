@@ -69,16 +69,13 @@ class KeyframeTables(NuScenes):
 
     def _check_folder(self) -> None:
         with accessing(self.table_root, "read", error=TableError):
-            if not Path(self.dataroot).is_dir():
-                raise TableError(
-                    "no such folder", where=self.dataroot, hint="pass the folder that holds v1.0-mini or alike"
-                )
             if not Path(self.table_root).is_dir():
                 there = sorted(path.parent.name for path in Path(self.dataroot).glob("*/scene.json"))
                 hint = (
                     f"available here: {', '.join(there)}" if there else "pass the folder that holds v1.0-mini or alike"
                 )
-                raise TableError(f"unknown version {self.version!r}", where=self.dataroot, hint=hint)
+                problem = f"unknown version {self.version!r}" if Path(self.dataroot).is_dir() else "no such folder"
+                raise TableError(problem, where=self.dataroot, hint=hint)
 
     def table_path(self, table_name: str) -> Path:
         return Path(self.table_root) / f"{table_name}.json"

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from senna_prune.cli import counted
 from senna_prune.evaluation.report.kind_tables import Rows
 from senna_prune.evaluation.report.table import csv_of, markdown_table, with_interval
-from senna_prune.evaluation.run.progress import counted
 
 NOTE = (
     "Score in % [95 % interval, bootstrap over the scenes of that column]; a column of one scene has no interval. "

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence, Set
 from rich.console import Console
 from rich.table import Table
 
+from senna_prune.cli import counted
 from senna_prune.cost import ModelShape, decoder_flops, kv_bytes
 from senna_prune.evaluation.report.text import printable, terminal
-from senna_prune.evaluation.run.progress import counted
 from senna_prune.evaluation.run.records import UNPRUNED, Condition
 from senna_prune.evaluation.run.system import ResolvedSchedule
 from senna_prune.evaluation.score.power import POWER, detectable_of, samples_needed

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from senna_prune.cli import counted
 from senna_prune.evaluation.report.table import csv_of, hundredths, markdown_table, with_interval
-from senna_prune.evaluation.run.progress import counted
 from senna_prune.evaluation.score.judge import KIND_ORDER, SCORES
 from senna_prune.task.labels import PLAN
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
+from senna_prune.cli import counted
 from senna_prune.evaluation.report import adaptation, comparisons
 from senna_prune.evaluation.report.kind_tables import TITLE, counts, notes, overview
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
@@ -23,7 +24,6 @@ from senna_prune.evaluation.report.table import (
     terminal_table,
 )
 from senna_prune.evaluation.report.text import printable
-from senna_prune.evaluation.run.progress import counted
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.score.latency import accuracy_and_time, pareto_front
 

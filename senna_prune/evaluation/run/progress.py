@@ -11,6 +11,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from senna_prune.cli import counted
 from senna_prune.evaluation.run.planning_set import PlanningSet
 from senna_prune.evaluation.run.records import Condition
 from senna_prune.evaluation.run.runner import Chunk, left_in
@@ -82,11 +83,6 @@ class Meter:
         if before < self._first <= self._done < self._total and self._shown:
             seconds = (time.perf_counter() - self._started) * (self._total / self._done - 1)
             self._progress.console.print(f"about {duration(seconds)} to go", highlight=False)
-
-
-def counted(number: int, noun: str) -> str:
-    """`1 sample`, `2 samples`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(counts: Counter[str]) -> str:

@@ -53,13 +53,16 @@ def detectable(first: Mapping[str, float], second: Mapping[str, float], scenes: 
     two methods that agree everywhere, whose standard error is 0, do not seem to be compared without error.
     """
     error = standard_error(first, second, scenes)
-    least = None if error is None else max(FACTOR * error, FEWEST / len(first))
-    return least if least is not None and least <= 1 else None
+    return None if error is None else _detectable(error, len(first))
 
 
 def detectable_of(samples: int, discordant: float) -> float | None:
     """The same for independent samples of which a share `discordant` is right on one side only."""
-    least = max(FACTOR * math.sqrt(discordant / samples), FEWEST / samples)
+    return _detectable(math.sqrt(discordant / samples), samples)
+
+
+def _detectable(error: float, samples: int) -> float | None:
+    least = max(FACTOR * error, FEWEST / samples)
     return least if least <= 1 else None
 
 
