@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,8 @@ def interleave(
 
 
 def peak_mebibytes(action: Callable[[], object], device: torch.device) -> float:
-    """Peak memory of what `action` allocates: on a GPU as the allocator counts it, kernels' workspaces included; on a
-    CPU the tensors alive at the same time, without workspaces. Weights and inputs are there before and do not count."""
+    """Peak memory of what `action` allocates, as torch's allocator counts it, with the workspaces of kernels and what
+    compiled code allocates; weights and inputs are there before and do not count."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -91,33 +95,15 @@ def peak_mebibytes(action: Callable[[], object], device: torch.device) -> float:
         action()
         torch.cuda.synchronize(device)
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    with LiveTensors() as live:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler says on stderr that it starts and stops
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         action()
-    return live.peak / 2**20
-
-
-class LiveTensors(TorchDispatchMode):
-    """Counts the bytes of tensors made inside the context, and the most that were alive at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alive: dict[int, int] = {}
-        self.now = self.peak = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {id(x.untyped_storage()) for x in tree_leaves((args, kwargs)) if _has_storage(x)}
-        out = func(*args, **(kwargs or {}))
-        for tensor in filter(_has_storage, tree_leaves(out)):
-            storage = tensor.untyped_storage()
-            if id(storage) not in self.alive and id(storage) not in given:
-                self.alive[id(storage)] = storage.nbytes()
-                self.now += storage.nbytes()
-                weakref.finalize(storage, self._gone, id(storage))
-        self.peak = max(self.peak, self.now)
-        return out
-
-    def _gone(self, key: int) -> None:
-        self.now -= self.alive.pop(key)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiled.export_chrome_trace(str(path))
+        events = json.loads(path.read_bytes())["traceEvents"]
+    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
+    return max(accumulate((change for _, change in changes), initial=0)) / 2**20
 
 
 class Operations(TorchDispatchMode):
@@ -130,7 +116,3 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.count += not getattr(func, "is_view", False)
         return func(*args, **(kwargs or {}))
-
-
-def _has_storage(value: object) -> bool:
-    return isinstance(value, torch.Tensor) and value.layout is torch.strided

@@ -46,7 +46,7 @@ class Row:
             without the half that a causal kernel skips.
         speedup: measured prefill ratio to the first row with the same weight layout. plan_speedup: to the very first
             row. floor: milliseconds.
-        peak_mib: of what a plan allocates beside weights and inputs; None where a CPU's compiled code allocates unseen.
+        peak_mib: of what a plan allocates beside weights and inputs.
         decisions: milliseconds spent on deciding what to prune; None where nothing is decided.
     """
 
@@ -70,7 +70,7 @@ class Row:
     plan_speedup: float
     floor: float
     kv_mib: float
-    peak_mib: float | None
+    peak_mib: float
     decisions: float | None
 
 
@@ -176,7 +176,7 @@ def run_contest(
             trace = home(one).prefill(plain.captured.pruner(one.pruner) if one.compiled else one.pruner)
         if trace is not None:
             entering, after = trace.samples[0].entering, trace.samples[0].after
-        flops, unseen = decoder_flops(shape, entering, text), bool(one.compiled) and plain.device.type == "cpu"
+        flops = decoder_flops(shape, entering, text)
         prefill, plan = times[f"prefill {one.name}"], times[f"plan {one.name}"]
         if one.readout == "one_pass":
             count = len(plain.trie.nodes)
@@ -206,7 +206,7 @@ def run_contest(
                 plan_speedup=plan.ratio_to(times[f"plan {base}"]),
                 floor=hardware.floor(flops, weights) + tail,
                 kv_mib=kv_bytes(shape, entering, text) / 2**20,
-                peak_mib=None if unseen else peak_mebibytes(plans[one.name], plain.device),
+                peak_mib=peak_mebibytes(plans[one.name], plain.device),
                 decisions=decision_cost(home(one), one, config),
             )
         )

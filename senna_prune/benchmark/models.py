@@ -23,11 +23,10 @@ from senna_prune.errors import ConfigError
 from senna_prune.hosts.senna import adapter_paths, senna_evidence
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.configuration import SennaConfig, model_shape
-from senna_prune.model.images import to_pixel_values
 from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImageFeatures
 from senna_prune.model.packed_linear import pack_linears
+from senna_prune.model.processing import pixel_values_of
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pictures import open_picture
 from senna_prune.planner.readouts import plan_trie
 from senna_prune.pruning import Pruner
 from senna_prune.pruning.interface import VisionEvidence
@@ -115,8 +114,7 @@ class TimedModel:
             del decoder.forward
 
     def preprocess(self) -> None:
-        size = self.config.vision_config.image_size
-        torch.stack([to_pixel_values(open_picture(p), size, "pad") for p in self.pictures])
+        pixel_values_of(self.pictures, self.config.vision_config.image_size)
 
     @torch.inference_mode()
     def see(self, evidence: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -201,7 +199,7 @@ def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = Fa
         pack_linears(model, model.model.img_adapter)
     size, pixels = model.config.vision_config.image_size, None
     if model.config.num_vision_layers:
-        pixels = torch.stack([to_pixel_values(open_picture(p), size, "pad") for p in pictures]).to(device, dtype)
+        pixels = pixel_values_of(pictures, size).to(device, dtype)
         with torch.inference_mode():
             features = model.get_image_features(pixels[None], output_evidence=True)
     else:

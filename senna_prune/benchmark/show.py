@@ -72,7 +72,7 @@ def plan_table(rows: Sequence[Row], stages: Mapping[str, Times]) -> Table:
             f"{total:.1f}" if "vision" in stages else "-",
             f"{whole[0] / total:.2f}" if "vision" in stages else "-",
             f"{row.kv_mib:.1f}",
-            "-" if row.peak_mib is None else f"{row.peak_mib:.0f}",
+            f"{row.peak_mib:.0f}",
         )
     table.caption = (
         "speed-up: against the first row; with pictures: preprocessing, tower and adapter too; peak: what a plan "

@@ -69,7 +69,8 @@ def prune(
     _require_fit(pruner, decoder)
     captured = (CapturedDecoder() if compiled is True else compiled) or None
     if captured is not None:
-        require_compilable(model)
+        if not captured.graphs:
+            require_compilable(model)
         pruner = captured.pruner(pruner)
     context = _Context(decoder, pruner, host, layouts, vision)
     with ExitStack() as stack:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -141,21 +140,7 @@ class SennaProcessor(ProcessorMixin):
         """
         if isinstance(views, str) or len(views) != self.num_views:
             raise InputError(f"{len(views)} pictures were given for {self.num_views} views", where="images")
-        names = names or [f"view {number}" for number in range(self.num_views)]
-        # One PIL image may stand for several views, and loads lazily: not a thing to do in several threads.
-        views = [
-            open_picture(view, name) if isinstance(view, Image.Image) else view
-            for view, name in zip(views, names, strict=True)
-        ]
-        # PIL decodes and resizes without holding the interpreter: six 1600x900 pictures cost 135 ms of one core.
-        with ThreadPoolExecutor(self.num_views) as pool:
-            return torch.stack(list(pool.map(partial(self._encode_view, device), views, names)))
-
-    def _encode_view(self, device: torch.device | None, view: Picture, name: str) -> Tensor:
-        picture = open_picture(view, name)
-        if device is None:
-            return to_pixel_values(picture, self.image_size, self.image_aspect_ratio)
-        return pixel_values_on(device, picture, self.image_size, self.image_aspect_ratio)
+        return pixel_values_of(views, self.image_size, self.image_aspect_ratio, names, device)
 
     def pad(self, rows: Sequence[Tensor], padding_side: PaddingSide = "left") -> tuple[Tensor, Tensor]:
         """Rows of ids to input_ids and attention_mask, both of shape (B, S).
@@ -178,3 +163,37 @@ class SennaProcessor(ProcessorMixin):
             input_ids[number, place] = row
             attention_mask[number, place] = 1
         return input_ids, attention_mask
+
+
+def pixel_values_of(
+    views: Sequence[Picture],
+    size: int,
+    aspect_ratio: AspectRatio = "pad",
+    names: Sequence[str] | None = None,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Pixel values of one frame, its pictures in parallel threads, shape (views, 3, size, size).
+
+    Args:
+        size: side of the square the vision tower sees, pixels.
+        views, aspect_ratio, names, device: as for `SennaProcessor` and its `encode_views`.
+
+    Raises:
+        InputError, ImageError: as `open_picture`.
+    """
+    names = names or [f"view {number}" for number in range(len(views))]
+    # One PIL image may stand for several views, and loads lazily: not a thing to do in several threads.
+    views = [
+        open_picture(view, name) if isinstance(view, Image.Image) else view
+        for view, name in zip(views, names, strict=True)
+    ]
+
+    def encode(view: Picture, name: str) -> Tensor:
+        picture = open_picture(view, name)
+        if device is None:
+            return to_pixel_values(picture, size, aspect_ratio)
+        return pixel_values_on(device, picture, size, aspect_ratio)
+
+    # PIL decodes and resizes without holding the interpreter.
+    with ThreadPoolExecutor(len(views)) as pool:
+        return torch.stack(list(pool.map(encode, views, names)))
