@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -194,6 +196,11 @@ def pixel_values_of(
             return to_pixel_values(picture, size, aspect_ratio)
         return pixel_values_on(device, picture, size, aspect_ratio)
 
-    # PIL decodes and resizes without holding the interpreter.
-    with ThreadPoolExecutor(len(views)) as pool:
-        return torch.stack(list(pool.map(encode, views, names)))
+    return torch.stack(list(_threads(os.getpid()).map(encode, views, names)))
+
+
+@cache
+def _threads(process: int) -> ThreadPoolExecutor:
+    """One thread per core: PIL decodes and resizes without holding the interpreter. They are kept, because starting
+    them takes longer than small pictures do; a forked process needs its own."""
+    return ThreadPoolExecutor(os.cpu_count(), "pictures")

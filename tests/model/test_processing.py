@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,7 +15,7 @@ from transformers import AutoProcessor
 from senna_prune.errors import InputError
 from senna_prune.model import SennaProcessor, planning_prompt, planning_question
 from senna_prune.model.images import to_pixel_values
-from senna_prune.model.processing import PaddingSide
+from senna_prune.model.processing import PaddingSide, pixel_values_of
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pictures import open_picture
 from tests.fakes import tiny_config, tiny_senna, tiny_tokenizer, tiny_views
@@ -79,6 +82,19 @@ def test_one_lazy_turned_picture_for_every_view(tmp_path: Path) -> None:
         assert torch.equal(processor.encode_views([lazy] * 6), paths)
     upright = to_pixel_values(open_picture(tmp_path / "turned.jpg"), 56, "pad")
     assert torch.equal(paths, upright.expand_as(paths))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_forked_process_starts_its_own_threads() -> None:
+    views = [np.full((8, 8, 3), number, dtype=np.uint8) for number in range(6)]
+    here = _pixel_numbers(views)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(_pixel_numbers, (views,)).get(timeout=60) == here
+
+
+def _pixel_numbers(views: list[np.ndarray]) -> object:
+    return pixel_values_of(views, 8).tolist()
 
 
 def test_to_casts_only_pixels() -> None:
