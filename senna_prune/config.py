@@ -59,9 +59,9 @@ class ModelConfig:
         attn_implementation: `sdpa`, `eager`, `flash_attention_2`, ...
         packed: lay weights out anew for fast products on an x86 CPU. They equal the plain products to rounding, which
             may decide between tokens or answers whose scores are as good as equal: it is another run than without.
-        compiled: run single prompts as compiled graphs (see `engine.prune`). Numbers equal the others to rounding, and
-            AutoPrune takes one of a few slopes, within 1 % of the visual tokens per layer. Batches, seeded methods and
-            free questions run eagerly.
+        compiled: run single frames as compiled graphs, from the tower to the readout (see `engine.prune`). Numbers
+            equal the others to rounding, and AutoPrune takes one of a few slopes, within 1 % of the visual tokens per
+            layer. Batches, seeded methods and free questions run eagerly behind the tower.
         preprocess: `exact` resizes pictures as the released model does, `device` on the model's device, by nearly the
             same filter.
     """

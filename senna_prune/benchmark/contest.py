@@ -243,11 +243,12 @@ def time_stages(config: BenchmarkConfig, timed: TimedModel, tick: Callable[[], N
     actions: dict[str, Callable[[], Any]] = {"preprocess": timed.preprocess} if timed.pictures else {}
     if timed.pixel_values is not None:
         patches = timed.see()[0]
-        actions |= {
-            "vision": timed.see,
-            "vision with evidence": partial(timed.see, True),
-            "adapter": partial(timed.adapt, patches),
-        }
+        for kind, compiled in (("", False), ("compiled: ", True))[: 1 + config.compiled]:
+            actions |= {
+                f"{kind}vision": partial(timed.see, False, compiled),
+                f"{kind}vision with evidence": partial(timed.see, True, compiled),
+                f"{kind}adapter": partial(timed.adapt, patches, compiled),
+            }
     return interleave(actions, timed.device, config.warmup, config.repeats, tick)
 
 

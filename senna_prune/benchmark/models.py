@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,10 +15,10 @@ from transformers import CompileConfig
 
 from senna_prune.benchmark.settings import MAX_POSITIONS, VIEWS, BenchmarkConfig, TimedModelConfig
 from senna_prune.cost import ModelShape
+from senna_prune.devices import require_memory
 from senna_prune.engine import PruneTrace, prune
 from senna_prune.engine.captured import CapturedDecoder
 from senna_prune.engine.readout import AnswerTrie, score_answers
-from senna_prune.errors import ConfigError
 from senna_prune.hosts.senna import adapter_paths, senna_evidence
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.configuration import SennaConfig, model_shape
@@ -27,6 +26,7 @@ from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImage
 from senna_prune.model.packed_linear import pack_linears
 from senna_prune.model.processing import pixel_values_of
 from senna_prune.model.token_layout import TokenLayout
+from senna_prune.model.vision import patch_features
 from senna_prune.planner.readouts import plan_trie
 from senna_prune.pruning import Pruner
 from senna_prune.pruning.interface import VisionEvidence
@@ -117,13 +117,19 @@ class TimedModel:
         pixel_values_of(self.pictures, self.config.vision_config.image_size)
 
     @torch.inference_mode()
-    def see(self, evidence: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def see(self, evidence: bool = False, compiled: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
         assert self.pixel_values is not None
-        return self.model.model.get_vision_features(self.pixel_values, evidence)
+        inner = self.model.model
+        if not compiled:
+            return inner.get_vision_features(self.pixel_values, evidence)
+        entering, hidden = self.captured.call(inner.run_tower, self.pixel_values, "the vision tower")
+        layers = inner.vision_tower.encoder.layers[: self.config.num_vision_layers]
+        return patch_features(layers, entering, hidden, evidence)
 
     @torch.inference_mode()
-    def adapt(self, patches: Tensor) -> Tensor:
-        return self.model.model.adapt(patches)
+    def adapt(self, patches: Tensor, compiled: bool = False) -> Tensor:
+        adapt = self.model.model.adapt
+        return self.captured.call(adapt, patches, "the adapter") if compiled else adapt(patches)
 
     @torch.inference_mode()
     def prefill(self, pruner: Pruner | Any | None, batch: int = 1, compiled: bool = False) -> PruneTrace | None:
@@ -205,17 +211,6 @@ def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = Fa
     else:
         features = _random_features(model.config, device, dtype)
     return TimedModel(model, ids.to(device), pixels, features, trie.to(device), pictures)
-
-
-def require_memory(needed: int, device: torch.device) -> None:
-    """Refuse weights of more bytes than the device has in all."""
-    if device.type == "cuda":
-        available = torch.cuda.get_device_properties(device).total_memory
-    else:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > available:
-        problem = f"weights of {needed / 2**30:,.0f} GiB do not fit into {available / 2**30:,.0f} GiB of memory"
-        raise ConfigError(problem, where="host", hint="use fewer layers, smaller widths or a smaller dtype")
 
 
 def decoder_settings(host: TimedModelConfig) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
         packed = build_model(config, device, packed=True) if config.packed else None
     shape = plain.shape(getattr(torch, config.dtype))
     field, rounds = contestants(config, plain), config.warmup + config.repeats
-    total = rounds * (2 * len(field) + (4 if plain.pixel_values is not None else 1) + len(config.batch_sizes))
+    encoding = 1 if plain.pixel_values is None else 7 if config.compiled else 4
+    total = rounds * (2 * len(field) + encoding + len(config.batch_sizes))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with enough_memory(), Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("timing", total=total)

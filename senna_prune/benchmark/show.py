@@ -83,7 +83,8 @@ def plan_table(rows: Sequence[Row], stages: Mapping[str, Times]) -> Table:
 
 def _before_decoder(row: Row, stages: Mapping[str, Times]) -> float:
     """Milliseconds from six pictures to visual tokens, with the evidence of the tower where the pruner asks for it."""
-    names = ("preprocess", "vision with evidence" if row.evidence else "vision", "adapter")
+    kind = "compiled: " if row.compiled == "captured" else ""
+    names = ("preprocess", f"{kind}vision with evidence" if row.evidence else f"{kind}vision", f"{kind}adapter")
     return sum(stages[name].p50 for name in names if name in stages)
 
 
@@ -112,7 +113,7 @@ def stage_table(stages: Mapping[str, Times], floors: Mapping[str, float]) -> Tab
     for name in ("stage", "p50", "p95", "floor"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     for name, times in stages.items():
-        floor = floors.get(name.split()[0])
+        floor = floors.get(name.removeprefix("compiled: ").split()[0])
         table.add_row(name, f"{times.p50:.1f}", f"{times.p95:.1f}", "-" if floor is None else f"{floor:.1f}")
     return table
 

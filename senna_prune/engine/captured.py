@@ -1,8 +1,8 @@
 """The decoder as compiled graphs: the hooks' own work, traced once per schedule and length, then run without Python.
 
 A prompt takes one graph, or two where complexity is measured: the host reads it in between and picks the second by the
-schedule. The pass over an answer trie takes another. Inside a graph lengths and counts are fixed; positions, the places
-of text and images, and what is kept are tensors.
+schedule. The pass over an answer trie takes another, and so do the vision tower and the adapter (`call`). Inside a
+graph lengths and counts are fixed; positions, the places of text and images, and what is kept are tensors.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ from senna_prune.pruning.pruner import Pruner
 from senna_prune.pruning.schedules import Quantised
 
 MOST_GRAPHS = 64
+R = TypeVar("R")
 
 
 class EagerFallback(UserWarning):
@@ -81,7 +82,7 @@ def compile_graph(graph: torch.fx.GraphModule, device: torch.device) -> Callable
 
 @dataclass
 class CapturedDecoder:
-    """Compiled passes of one decoder, made when they are first needed and kept for as long as this object lives.
+    """Compiled passes of one model, made when they are first needed and kept for as long as this object lives.
 
     Attributes:
         compile: makes a traced graph fast; tests leave it as it is.
@@ -127,7 +128,7 @@ class CapturedDecoder:
             key = (id(whole.pruner), first, last, counts.tokens[: last + 1], counts.merged[: last + 1])
             names = ("hidden", "given", "samples", "tables", "places", "overrides", "caught", "past")
             graph = self._graph(
-                decoder,
+                decoder.device,
                 key,
                 {name: found[name] for name in names},
                 lambda parts, first=first, last=last: run_prompt(decoder, context, whole, parts, first, last),
@@ -159,7 +160,7 @@ class CapturedDecoder:
         past = {i: (layer.keys, layer.values) for i, layer in enumerate(cache.layers)}
         tree = (step.tree.visible, step.tree.depths)
         found = self._graph(
-            decoder,
+            decoder.device,
             ("readout", step.prompt.layers, step.prompt.repacked),
             {"hidden": hidden, "past": past, "tree": tree, "next": step.prompt.next_positions},
             lambda parts: run_readout(decoder, context, step, parts),
@@ -167,8 +168,15 @@ class CapturedDecoder:
         )
         return None if found is None else found[0]["hidden"]
 
+    def call(self, function: Callable[[Tensor], R], states: Tensor, name: str) -> R:
+        """`function(states)`, a tensor or several: by its graph, which `name` stands for, or eagerly as elsewhere."""
+        found = self._graph(
+            states.device, name, {"of": states}, lambda parts: ({"is": function(parts["of"])}, []), name
+        )
+        return function(states) if found is None else found[0]["is"]
+
     def _graph(
-        self, decoder: Decoder, key: Any, parts: dict[str, Any], run: Callable[..., Any], name: str
+        self, device: torch.device, key: Any, parts: dict[str, Any], run: Callable[..., Any], name: str
     ) -> tuple[dict[str, Any], Graph] | None:
         """Outputs of `run(parts)` by its graph, and the graph; None, with a warning, where there cannot be one."""
         leaves, _ = tree_flatten(parts)
@@ -189,13 +197,13 @@ class CapturedDecoder:
                 return None
             sys.stderr.write(f"compiling {name} ...")
             sys.stderr.flush()
-            compiled = self.compile(traced, decoder.device)
+            compiled = self.compile(traced, device)
             compiled(*tensors)  # the first call compiles
             sys.stderr.write(f" {time.perf_counter() - began:.0f} s\n")
             self.graphs[known] = Graph(compiled, unflatten, shapes)
         graph = self.graphs[known]
         made = graph.run(*tensors)
-        if decoder.device.type == "cuda":
+        if device.type == "cuda":
             # The next run of a CUDA graph overwrites its outputs.
             made = [tensor.clone() for tensor in made]
         return graph.unflatten(made), graph

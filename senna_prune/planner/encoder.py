@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from senna_prune.engine.captured import CapturedDecoder
 from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
@@ -22,6 +24,8 @@ from senna_prune.planner.plan import EncodedFrame, LoadedFrame
 from senna_prune.planner.timing import Stopwatch
 from senna_prune.task.prompts import System, planning_prompt
 
+R = TypeVar("R")
+
 
 class FrameEncoder:
     """The part of a `Planner` that needs no pruner.
@@ -29,6 +33,7 @@ class FrameEncoder:
     Attributes:
         model, processor, system, preprocess: see `Planner`.
         device: where the inputs go.
+        captured: compiled passes of single frames, or None.
         model_in_use: held while a batch runs through the model.
     """
 
@@ -44,6 +49,7 @@ class FrameEncoder:
         self.processor = processor
         self.system = system
         self.preprocess = preprocess
+        self.captured: CapturedDecoder | None = None
         self.model_in_use = threading.Lock()
 
     @cached_property
@@ -92,9 +98,10 @@ class FrameEncoder:
         with self.model_in_use:
             stopwatch = Stopwatch(self.device)
             pixels = torch.cat([frame.pixel_values.to(self.device, non_blocking=True) for frame in frames])
-            entering, hidden = inner.run_tower(pixels)
+            entering, hidden = self._run(inner.run_tower, pixels, len(frames), "the vision tower")
             stopwatch.lap("vision")
-            tokens = inner.adapt(hidden[:, 1:]).unflatten(0, (len(frames), 1, -1))
+            adapted = self._run(inner.adapt, hidden[:, 1:], len(frames), "the adapter")
+            tokens = adapted.unflatten(0, (len(frames), 1, -1))
             stopwatch.lap("adapter")
         evidence = Evidence(self.model, entering, len(frames), lambda: self.paths)
         shared = {stage: spent / len(frames) for stage, spent in stopwatch.stages.items()}
@@ -103,3 +110,10 @@ class FrameEncoder:
             EncodedFrame(frame.input_ids, features, {"preprocess": frame.milliseconds, **shared}, evidence, number)
             for number, (frame, features) in enumerate(zip(frames, features_of, strict=True))
         ]
+
+    def _run(self, part: Callable[[Tensor], R], states: Tensor, frames: int, name: str) -> R:
+        """A part of the model: compiled, if asked for, where the decoder would be, too."""
+        attention = self.model.model.vision_tower.config._attn_implementation
+        if self.captured is None or frames > 1 or attention != "sdpa":
+            return part(states)
+        return self.captured.call(part, states, name)

@@ -69,8 +69,8 @@ def test_generation_goes_on_behind_a_captured_prompt() -> None:
 
 
 def test_graphs_are_kept_by_length_and_schedule() -> None:
-    _, captured, _ = planners("fastv")
-    frames = [captured.encode(tiny_views(seed), question) for seed, question in enumerate(QUESTIONS)]
+    eager, captured, _ = planners("fastv")
+    frames = [eager.encode(tiny_views(seed), question) for seed, question in enumerate(QUESTIONS)]
     known = []
     for frame in (*frames, *frames):
         captured.decide(frame)
@@ -210,6 +210,24 @@ def test_compiled_keeps_what_eager_keeps_unless_scores_tie(method: str, options:
     assert found.distribution is not None
     for plan, share in plain.distribution.items():
         assert found.distribution[plan] == pytest.approx(share, abs=1e-4)
+
+
+@torch.inference_mode()
+def test_tower_and_adapter_are_graphs_for_single_frames() -> None:
+    eager, captured, _ = planners("autoprune")
+    assert captured.captured is not None
+    loaded = [eager.load(tiny_views(seed), QUESTIONS[0]) for seed in (0, 1)]
+    captured.see(loaded)
+    assert not captured.captured.graphs
+    for one in loaded:
+        (traced,), (plain,) = captured.see([one]), eager.see([one])
+        torch.testing.assert_close(traced.features.tokens, plain.features.tokens, rtol=0, atol=1e-5)
+        assert torch.equal(traced.evidence.computed[0][0].score, plain.evidence.computed[0][0].score)
+    assert len(captured.captured.graphs) == 2
+    captured.model.set_attn_implementation("eager")
+    captured.captured.graphs.clear()
+    captured.see(loaded[:1])
+    assert not captured.captured.graphs
 
 
 def test_a_pruner_that_does_not_come_again_takes_no_graph() -> None:
