@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor, nn
 
 from senna_prune.benchmark.clock import milliseconds
+from senna_prune.model.packed_linear import PackedLinear, can_pack
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Hardware:
     """Measured rates.
 
     Attributes:
-        flops: real FLOP per second of a large matrix product in the model's dtype.
+        flops: real FLOP per second of a large matrix product in the model's dtype, plain or with packed weights.
         bytes: bytes read per second of a large copy (which reads and writes as much).
     """
 
@@ -31,7 +34,11 @@ def measure_hardware(device: torch.device, dtype: torch.dtype, rounds: int = 7) 
     size = 8192 if device.type == "cuda" else 2048
     left = torch.randn(size, size, device=device).to(dtype)
     right = torch.randn(size, size, device=device).to(dtype)
-    product = min(milliseconds(lambda: left @ right, device) for _ in range(rounds))
+    products: list[Callable[[], Tensor]] = [lambda: left @ right]
+    if device.type == "cpu" and can_pack(dtype):
+        packed = PackedLinear(nn.Linear(size, size, bias=False, dtype=dtype))
+        products.append(lambda: packed(left))
+    product = min(milliseconds(multiply, device) for multiply in products for _ in range(rounds))
     source = torch.zeros(2**31 if device.type == "cuda" else 2**27, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = min(milliseconds(lambda: target.copy_(source), device) for _ in range(rounds))

@@ -53,7 +53,7 @@ def pack_linears(model: nn.Module, *spared: nn.Module) -> int:
         if type(child) is nn.Linear and child not in left_alone
     ]
     for _, _, linear in found:
-        if linear.weight.device.type != "cpu" or not _served(linear.weight.dtype):
+        if linear.weight.device.type != "cpu" or not can_pack(linear.weight.dtype):
             raise InputError(
                 f"weights of {linear.weight.dtype} on {linear.weight.device} cannot be packed",
                 hint="pack float32 (or bfloat16, where the processor multiplies it) on an x86 CPU",
@@ -63,7 +63,8 @@ def pack_linears(model: nn.Module, *spared: nn.Module) -> int:
     return len(found)
 
 
-def _served(dtype: torch.dtype) -> bool:
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether oneDNN packs weights of `dtype` on this CPU."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
         return False
     return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
