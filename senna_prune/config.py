@@ -61,7 +61,7 @@ class ModelConfig:
             may decide between tokens or answers whose scores are as good as equal: it is another run than without.
         compiled: run single frames as compiled graphs, from the tower to the readout (see `engine.prune`). Numbers
             equal the others to rounding, and AutoPrune takes one of a few slopes, within 1 % of the visual tokens per
-            layer. Batches, seeded methods and free questions run eagerly behind the tower.
+            layer. Batches run eagerly, and behind the adapter also seeded methods and free questions.
         preprocess: `exact` resizes pictures as the released model does, `device` on the model's device, by nearly the
             same filter.
     """

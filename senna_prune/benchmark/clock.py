@@ -102,8 +102,8 @@ def peak_mebibytes(action: Callable[[], object], device: torch.device) -> float:
         path = Path(folder) / "trace.json"
         profiled.export_chrome_trace(str(path))
         events = json.loads(path.read_bytes())["traceEvents"]
-    changes = sorted((event["ts"], event["args"]["Bytes"]) for event in events if event["name"] == "[memory]")
-    return max(accumulate((change for _, change in changes), initial=0)) / 2**20
+    changes = sorted((event for event in events if event["name"] == "[memory]"), key=lambda event: event["ts"])
+    return max(accumulate((change["args"]["Bytes"] for change in changes), initial=0)) / 2**20
 
 
 class Operations(TorchDispatchMode):

@@ -1,4 +1,4 @@
-"""The decoder as compiled graphs: the hooks' own work, traced once per schedule and length, then run without Python.
+"""The model as compiled graphs: the hooks' own work, traced once per schedule and length, then run without Python.
 
 A prompt takes one graph, or two where complexity is measured: the host reads it in between and picks the second by the
 schedule. The pass over an answer trie takes another, and so do the vision tower and the adapter (`call`). Inside a
@@ -61,7 +61,7 @@ def depends_on_data(error: RuntimeError) -> bool:
 
 @dataclass(frozen=True)
 class Graph:
-    """One compiled piece of the decoder.
+    """One compiled piece of the model.
 
     Attributes:
         run: tensors in, tensors out.
@@ -169,7 +169,7 @@ class CapturedDecoder:
         return None if found is None else found[0]["hidden"]
 
     def call(self, function: Callable[[Tensor], R], states: Tensor, name: str) -> R:
-        """`function(states)`, a tensor or several: by its graph, which `name` stands for, or eagerly as elsewhere."""
+        """`function(states)`, a tensor or several: by its graph, which has this `name`, or eagerly where none can be."""
         found = self._graph(
             states.device, name, {"of": states}, lambda parts: ({"is": function(parts["of"])}, []), name
         )

@@ -68,10 +68,9 @@ def prune(
         raise PruningError("this model is in a prune context already", hint="leave it before entering another")
     _require_fit(pruner, decoder)
     captured = (CapturedDecoder() if compiled is True else compiled) or None
-    if captured is not None:
-        if not captured.graphs:
-            require_compilable(model)
-        pruner = captured.pruner(pruner)
+    if captured is not None and not captured.graphs:  # with graphs it was found so before
+        require_compilable(model)
+    pruner = pruner if captured is None else captured.pruner(pruner)
     context = _Context(decoder, pruner, host, layouts, vision)
     with ExitStack() as stack:
         for handle in context.hooks(model):

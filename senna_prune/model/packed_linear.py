@@ -1,4 +1,4 @@
-"""Weights in oneDNN's own layout: on x86 CPUs, matrix products whose speed does not fall off for short sequences.
+"""Weights in oneDNN's own layout: on x86 CPUs, matrix products that are faster, and stay so for short sequences.
 
 PyTorch's plain `nn.Linear` lays its weight out anew for the kernel in every call. That takes as long for few tokens as
 for many, so it costs a pruned prefill, or an answer trie of some seventy tokens, most. Packed once, the layout is kept

@@ -201,6 +201,7 @@ def pixel_values_of(
 
 @cache
 def _threads(process: int) -> ThreadPoolExecutor:
-    """One thread per core: PIL decodes and resizes without holding the interpreter. They are kept, because starting
-    them takes longer than small pictures do; a forked process needs its own."""
-    return ThreadPoolExecutor(os.cpu_count(), "pictures")
+    """A thread per core, but six at least, for files on slow disks: PIL decodes and resizes without holding the
+    interpreter. They are kept, because starting them takes longer than small pictures do; a forked process needs its
+    own."""
+    return ThreadPoolExecutor(max(6, os.cpu_count() or 1), "pictures")

@@ -112,7 +112,7 @@ class FrameEncoder:
         ]
 
     def _run(self, part: Callable[[Tensor], R], states: Tensor, frames: int, name: str) -> R:
-        """A part of the model: compiled, if asked for, where the decoder would be, too."""
+        """A part of the model: by its graph for a single frame under SDPA, if graphs are asked for; else eagerly."""
         attention = self.model.model.vision_tower.config._attn_implementation
         if self.captured is None or frames > 1 or attention != "sdpa":
             return part(states)

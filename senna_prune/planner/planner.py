@@ -56,7 +56,8 @@ class Planner(FrameEncoder):
             repeats the released converter, for a model trained on its output.
         system: system sentence of the prompt.
         max_new_tokens: longest generated answer, 1 or more.
-        compiled: see `prune`; graphs run single frames, and both passes of the readouts "one_pass" and "constrained".
+        compiled: see `prune`; graphs run single frames: tower, adapter, prompt, and the second pass of the readouts
+            "one_pass" and "constrained".
         preprocess: "exact" resizes pictures as the released model does, "device" on the model's device, by nearly the
             same filter (`model.images.pixel_values_on`).
 
