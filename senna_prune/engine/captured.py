@@ -169,7 +169,7 @@ class CapturedDecoder:
         return None if found is None else found[0]["hidden"]
 
     def call(self, function: Callable[[Tensor], R], states: Tensor, name: str) -> R:
-        """`function(states)`, a tensor or several: by its graph, which has this `name`, or eagerly where none can be."""
+        """`function(states)`, a tensor or several: by the graph of this `name`, or eagerly where none can be."""
         found = self._graph(
             states.device, name, {"of": states}, lambda parts: ({"is": function(parts["of"])}, []), name
         )
