@@ -100,6 +100,8 @@ class Planner(FrameEncoder):
         options: Mapping[str, Any] | None = None,
         readout: Readout = "one_pass",
         convention: CameraOrder = "corrected",
+        compiled: bool = False,
+        preprocess: Preprocess = "exact",
         **loading: Any,
     ) -> Planner:
         """A planner from a checkpoint: `load_senna`, `pruner_for` and `Planner` in one call.
@@ -107,14 +109,15 @@ class Planner(FrameEncoder):
         Args:
             source: checkpoint folder, in our format or as released, or a hub id.
             method, budget, options: see `pruner_for`.
-            readout, convention: see `Planner`.
+            readout, convention, compiled, preprocess: see `Planner`.
             loading: arguments of `load_senna`, such as `device="cuda:0"` and `dtype="bfloat16"`.
 
         Raises:
             CheckpointError, InputError, PruningError: as these three do.
         """
         model, processor = load_senna(source, **loading)
-        return cls(model, processor, pruner_for(model, method, budget, **(options or {})), readout, convention)
+        pruner = pruner_for(model, method, budget, **(options or {}))
+        return cls(model, processor, pruner, readout, convention, compiled=compiled, preprocess=preprocess)
 
     def plan(self, images: Mapping[str, Picture], speed: float, command: Command | str) -> Plan:
         """Decide one frame.

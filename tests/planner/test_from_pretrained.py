@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,14 @@ def test_one_call_equals_the_three_it_replaces(checkpoint: Path) -> None:
     plans = [planner.plan(IMAGES, 6.0, "go straight") for planner in (short, long)]
     assert plans[0].trace.entering == plans[1].trace.entering
     assert plans[0].distribution == pytest.approx(plans[1].distribution, abs=1e-5)
+
+
+def test_how_it_runs_is_handed_on(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", sys.executable)  # stands in for a compiler, which nothing here calls
+    planner = Planner.from_pretrained(checkpoint, compiled=True, preprocess="device")
+    assert planner.captured is not None and planner.preprocess == "device"
+    plain = Planner.from_pretrained(checkpoint)
+    assert plain.captured is None and plain.preprocess == "exact"
 
 
 def test_what_is_wrong_is_said_as_before(checkpoint: Path, tmp_path: Path) -> None:
