@@ -1,12 +1,10 @@
-"""The device that a setting names, if this machine has it, and whether weights fit into its memory."""
+"""The device that a setting names, if this machine has it."""
 
 from __future__ import annotations
 
-import os
-
 import torch
 
-from senna_prune.errors import ConfigError, InputError
+from senna_prune.errors import InputError
 
 
 def find_device(name: str, where: str) -> torch.device:
@@ -38,18 +36,3 @@ def find_device(name: str, where: str) -> torch.device:
             raise InputError(f"{name} computes nothing here", where=where, hint="use cpu or auto") from error
     # Every process of a launch has made one device its own.
     return torch.device("cuda", torch.cuda.current_device()) if name == "cuda" else device
-
-
-def require_memory(needed: int, device: torch.device) -> None:
-    """Refuse weights of more bytes than the device has in all.
-
-    Raises:
-        ConfigError: there are.
-    """
-    if device.type == "cuda":
-        available = torch.cuda.get_device_properties(device).total_memory
-    else:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > available:
-        problem = f"weights of {needed / 2**30:,.0f} GiB do not fit into {available / 2**30:,.0f} GiB of memory"
-        raise ConfigError(problem, where="host", hint="use fewer layers, smaller widths or a smaller dtype")

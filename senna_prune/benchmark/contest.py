@@ -27,6 +27,9 @@ from senna_prune.planner.pruners import pruner_for
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.interface import VISION
 
+COMPILED = "compiled: "
+"""How names of rows and stages begin that run as graphs."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -119,7 +122,7 @@ def contestants(config: BenchmarkConfig, timed: TimedModel) -> list[Contestant]:
         again = [one for one in rows if one.readout == "one_pass"]
         rows.append(Contestant("transformers generate, static cache", "generate", None, attention, compiled="static"))
         rows.append(Contestant("transformers generate, torch.compile", "generate", None, attention, compiled="torch"))
-        rows += [replace(one, name=f"compiled: {one.name}", compiled="captured") for one in again]
+        rows += [replace(one, name=f"{COMPILED}{one.name}", compiled="captured") for one in again]
     if config.packed:
         again = [one for one in rows if one.attention == attention and not one.compiled]
         rows += [replace(one, name=f"packed: {one.name}", packed=True) for one in again]
@@ -238,18 +241,18 @@ def decision_cost(timed: TimedModel, one: Contestant, config: BenchmarkConfig) -
     return times["real"].best - times["replay"].best
 
 
-def time_stages(config: BenchmarkConfig, timed: TimedModel, tick: Callable[[], None]) -> dict[str, Times]:
-    """Everything before the decoder."""
+def stages_of(config: BenchmarkConfig, timed: TimedModel) -> dict[str, Callable[[], Any]]:
+    """What runs before the decoder, by name; those that run as graphs begin with `COMPILED`."""
     actions: dict[str, Callable[[], Any]] = {"preprocess": timed.preprocess} if timed.pictures else {}
     if timed.pixel_values is not None:
         patches = timed.see()[0]
-        for kind, compiled in (("", False), ("compiled: ", True))[: 1 + config.compiled]:
+        for kind in ("", COMPILED) if config.compiled else ("",):
             actions |= {
-                f"{kind}vision": partial(timed.see, False, compiled),
-                f"{kind}vision with evidence": partial(timed.see, True, compiled),
-                f"{kind}adapter": partial(timed.adapt, patches, compiled),
+                f"{kind}vision": partial(timed.see, False, bool(kind)),
+                f"{kind}vision with evidence": partial(timed.see, True, bool(kind)),
+                f"{kind}adapter": partial(timed.adapt, patches, bool(kind)),
             }
-    return interleave(actions, timed.device, config.warmup, config.repeats, tick)
+    return actions
 
 
 def stage_floors(shape: ModelShape, timed: TimedModel, hardware: Hardware) -> dict[str, float]:

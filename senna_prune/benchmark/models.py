@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from transformers import CompileConfig
 
-from senna_prune.benchmark.settings import MAX_POSITIONS, VIEWS, BenchmarkConfig, TimedModelConfig
+from senna_prune.benchmark.settings import MAX_POSITIONS, VIEWS, BenchmarkConfig, TimedModelConfig, require_memory
 from senna_prune.cost import ModelShape
-from senna_prune.devices import require_memory
 from senna_prune.engine import PruneTrace, prune
 from senna_prune.engine.captured import CapturedDecoder
 from senna_prune.engine.readout import AnswerTrie, score_answers
@@ -119,10 +118,9 @@ class TimedModel:
     @torch.inference_mode()
     def see(self, evidence: bool = False, compiled: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
         assert self.pixel_values is not None
-        inner = self.model.model
-        if not compiled:
-            return inner.get_vision_features(self.pixel_values, evidence)
-        entering, hidden = self.captured.call(inner.run_tower, self.pixel_values, "the vision tower")
+        inner, pixels = self.model.model, self.pixel_values
+        run = inner.run_tower
+        entering, hidden = self.captured.call(run, pixels, "the vision tower") if compiled else run(pixels)
         layers = inner.vision_tower.encoder.layers[: self.config.num_vision_layers]
         return patch_features(layers, entering, hidden, evidence)
 

@@ -17,9 +17,8 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from senna_prune.benchmark.models import TimedModel, decoder_settings, made_on, random_trie
-from senna_prune.benchmark.settings import TimedModelConfig
+from senna_prune.benchmark.settings import TimedModelConfig, require_memory
 from senna_prune.cost import ModelShape
-from senna_prune.devices import require_memory
 from senna_prune.engine import prune
 from senna_prune.hosts.host import EVIDENCE, find_host
 from senna_prune.model.token_layout import TokenLayout

@@ -18,7 +18,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from transformers.utils import is_flash_attn_2_available
 
-from senna_prune.benchmark.contest import Row, contestants, run_contest, stage_floors, throughput, time_stages
+from senna_prune.benchmark.clock import interleave
+from senna_prune.benchmark.contest import Row, contestants, run_contest, stage_floors, stages_of, throughput
 from senna_prune.benchmark.floor import Hardware, measure_hardware
 from senna_prune.benchmark.models import build_model
 from senna_prune.benchmark.other_hosts import random_host
@@ -56,10 +57,10 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
         else:
             plain = random_host(config.host, device, getattr(torch, config.dtype))
         packed = build_model(config, device, packed=True) if config.packed else None
+        encoding = stages_of(config, plain)
     shape = plain.shape(getattr(torch, config.dtype))
     field, rounds = contestants(config, plain), config.warmup + config.repeats
-    encoding = 1 if plain.pixel_values is None else 7 if config.compiled else 4
-    total = rounds * (2 * len(field) + encoding + len(config.batch_sizes))
+    total = rounds * (2 * len(field) + len(encoding) + len(config.batch_sizes))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with enough_memory(), Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("timing", total=total)
@@ -67,7 +68,7 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
         def tick() -> None:
             progress.advance(task)
 
-        stages = time_stages(config, plain, tick)
+        stages = interleave(encoding, plain.device, config.warmup, config.repeats, tick)
         rows = run_contest(config, plain, packed, shape, hardware, tick)
         batches = throughput(config, plain, tick)
     floors = stage_floors(shape, plain, hardware)

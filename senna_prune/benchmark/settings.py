@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import torch
 
 from senna_prune.config import DTYPES, one_of, require_shares
 from senna_prune.errors import ConfigError
@@ -159,3 +162,18 @@ class BenchmarkConfig:
     def middle_retention(self) -> float:
         """The retention that is also read by `generate` and timed in batches: the one nearest to 25 %."""
         return min(self.retentions, key=lambda retention: abs(retention - 0.25))
+
+
+def require_memory(needed: int, device: torch.device) -> None:
+    """Refuse weights of more bytes than the device has in all.
+
+    Raises:
+        ConfigError: there are.
+    """
+    if device.type == "cuda":
+        available = torch.cuda.get_device_properties(device).total_memory
+    else:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        problem = f"weights of {needed / 2**30:,.0f} GiB do not fit into {available / 2**30:,.0f} GiB of memory"
+        raise ConfigError(problem, where="host", hint="use fewer layers, smaller widths or a smaller dtype")

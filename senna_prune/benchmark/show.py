@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from senna_prune.benchmark.clock import Times
-from senna_prune.benchmark.contest import Row
+from senna_prune.benchmark.contest import COMPILED, Row
 
 
 def all_tables(
@@ -83,7 +83,7 @@ def plan_table(rows: Sequence[Row], stages: Mapping[str, Times]) -> Table:
 
 def _before_decoder(row: Row, stages: Mapping[str, Times]) -> float:
     """Milliseconds from six pictures to visual tokens, with the evidence of the tower where the pruner asks for it."""
-    kind = "compiled: " if row.compiled == "captured" else ""
+    kind = COMPILED if row.compiled == "captured" else ""
     names = ("preprocess", f"{kind}vision with evidence" if row.evidence else f"{kind}vision", f"{kind}adapter")
     return sum(stages[name].p50 for name in names if name in stages)
 
@@ -113,7 +113,7 @@ def stage_table(stages: Mapping[str, Times], floors: Mapping[str, float]) -> Tab
     for name in ("stage", "p50", "p95", "floor"):
         table.add_column(name, justify="left" if name == "stage" else "right")
     for name, times in stages.items():
-        floor = floors.get(name.removeprefix("compiled: ").split()[0])
+        floor = floors.get(name.removeprefix(COMPILED).split()[0])
         table.add_row(name, f"{times.p50:.1f}", f"{times.p95:.1f}", "-" if floor is None else f"{floor:.1f}")
     return table
 

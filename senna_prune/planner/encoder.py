@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from senna_prune.engine.captured import CapturedDecoder
+from senna_prune.engine.captured import CapturedDecoder, require_compilable
 from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
@@ -43,13 +43,16 @@ class FrameEncoder:
         processor: SennaProcessor,
         system: System,
         preprocess: Preprocess = "exact",
+        compiled: bool = False,
     ) -> None:
+        if compiled:
+            require_compilable(model)
         self.model = model
         self.device = device_of(model)
         self.processor = processor
         self.system = system
         self.preprocess = preprocess
-        self.captured: CapturedDecoder | None = None
+        self.captured = CapturedDecoder() if compiled else None
         self.model_in_use = threading.Lock()
 
     @cached_property

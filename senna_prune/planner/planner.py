@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.engine import SampleTrace, prune
-from senna_prune.engine.captured import CapturedDecoder, require_compilable
+from senna_prune.engine.captured import CapturedDecoder
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
@@ -80,16 +80,13 @@ class Planner(FrameEncoder):
     ) -> None:
         check_settings(model, processor, pruner, readout, system, max_new_tokens)
         require(preprocess in get_args(Preprocess), "preprocess", preprocess, "'exact' or 'device'")
-        super().__init__(model, processor, system, preprocess)
+        super().__init__(model, processor, system, preprocess, compiled)
         self.pruner = pruner_for(model, "none") if pruner is None else pruner
         self.readout = readout
         self.cameras = cameras_of(model, convention)
         self.labels = tuple(map(view_label, model.config.camera_names))
         self.max_new_tokens = max_new_tokens
         self.answers = plan_trie(processor, system)
-        if compiled:
-            require_compilable(model)
-        self.captured = CapturedDecoder() if compiled else None
 
     @classmethod
     def from_pretrained(
