@@ -1,4 +1,4 @@
-"""Trees of folders (README) and files (docs), from docstrings: `python -m tests.readme_tree` writes both."""
+"""The README's tree of folders, from docstrings: `python -m tests.readme_tree` writes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-ARCHITECTURE = ROOT / "docs" / "explanation" / "architecture.md"
 WIDTH = 150
 BESIDE = {
     "tools": "The same commands as files, for `accelerate launch` and a checkout",
@@ -38,38 +37,21 @@ def folders(folder: Path, depth: int = 0) -> Iterator[tuple[str, str]]:
             yield from folders(inner, depth + 1)
 
 
-def rows(folder: Path, depth: int) -> Iterator[tuple[str, str]]:
-    """(indented name, summary) of a folder, its files and its sub-folders."""
-    initial = folder / "__init__.py"
-    yield f"{'  ' * depth}{folder.name}/", summary(initial) if initial.exists() and depth else ""
-    for file in sorted(folder.glob("*.py")):
-        if file.name != "__init__.py":
-            yield f"{'  ' * (depth + 1)}{file.name}", summary(file)
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and path.name != "__pycache__"):
-        if (inner / "__init__.py").exists():
-            yield from rows(inner, depth + 1)
-        elif names := sorted(path.name for path in inner.iterdir() if path.is_file()):
-            yield f"{'  ' * (depth + 1)}{inner.name}/", ", ".join(names)
-
-
 def aligned(lines: list[tuple[str, str]]) -> str:
     width = max(len(name) for name, _ in lines) + 1
     return "\n".join(f"{name:<{width}}{text}".rstrip() for name, text in lines)
 
 
-def tree(document: Path) -> str:
-    """One line per folder for the README; one per folder and file of the product for the documentation."""
-    if document == README:
-        return aligned([*folders(ROOT / "senna_prune"), *((f"{name}/", text) for name, text in BESIDE.items())])
-    return aligned([row for folder in ("senna_prune", "tools", "examples") for row in rows(ROOT / folder, 0)])
+def tree() -> str:
+    """One line per folder."""
+    return aligned([*folders(ROOT / "senna_prune"), *((f"{name}/", text) for name, text in BESIDE.items())])
 
 
-def replaced(document: Path) -> str:
-    """A document's text with the tree between its marks made anew."""
-    text, made = document.read_text(encoding="utf-8"), tree(document)
+def replaced() -> str:
+    """The README with the tree between its marks made anew."""
+    text, made = README.read_text(encoding="utf-8"), tree()
     return re.sub(r"(?s)(<!-- tree -->\n```text\n).*?(\n```)", lambda m: m[1] + made + m[2], text, count=1)
 
 
 if __name__ == "__main__":
-    for path in (README, ARCHITECTURE):
-        path.write_text(replaced(path), encoding="utf-8")
+    README.write_text(replaced(), encoding="utf-8")
