@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 WIDTH = 150
 BESIDE = {
-    "tools": "The same commands as files, for `accelerate launch` and a checkout",
+    "tools": "The same commands as files; `demo/` makes the bundled world and trains its driver",
     "configs": "Settings of every table and benchmark, in YAML",
     "data": "The bundled demo; your nuScenes and weights may go here",
     "docs": "Tutorials, how-to pages, explanations, reference, results, limits",

@@ -19,7 +19,6 @@ COMMANDS = {
     "rerun": ("rerun_export", "export a run for the Rerun viewer"),
     "benchmark": ("benchmark", "time planning stage by stage"),
     "import": ("import_checkpoint", "convert a released Senna checkpoint to this project's format"),
-    "make-demo": ("make_demo", "make the demo: render its world, train its driver"),
 }
 """Module of this package and summary, by subcommand. A module is imported only when its command runs."""
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from senna_prune.demo.training import driver
-from senna_prune.demo.training.checkpoints import save_checkpoint
-from senna_prune.demo.training.driver import run_identity
-from senna_prune.demo.training.pictures import TrainingScenes
-from senna_prune.demo.training.recipe import Recipe
 from tests.hostile import fifo, refused
+from tools.demo.training import driver
+from tools.demo.training.checkpoints import save_checkpoint
+from tools.demo.training.driver import run_identity
+from tools.demo.training.pictures import TrainingScenes
+from tools.demo.training.recipe import Recipe
 from tools.make_demo import main
 
 
@@ -147,3 +148,8 @@ def test_checkpoint_of_this_very_run_is_taken(tmp_path: Path, monkeypatch: pytes
     save_checkpoint(tmp_path / "work" / "answers.safetensors", {"steps": torch.tensor(1)}, run_identity(Recipe()))
     with pytest.raises(AssertionError, match="pictures were rendered"):
         main(["train", "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")])
+
+
+def test_missing_library(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    refused(capsys, monkeypatch, main, ["world", "--out", tmp_path / "out"], "OpenCV", "pip install")

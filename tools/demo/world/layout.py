@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from senna_prune.demo.world.furniture import (
+from tools.demo.world.furniture import (
     Thing,
     add_ambulance,
     add_barrier,
@@ -17,10 +17,10 @@ from senna_prune.demo.world.furniture import (
     add_tree,
     add_truck,
 )
-from senna_prune.demo.world.mesh import Mesh
-from senna_prune.demo.world.motion import change_lanes, drive_on, turn_off
-from senna_prune.demo.world.rendering import Light
-from senna_prune.demo.world.street import Side, Street
+from tools.demo.world.mesh import Mesh
+from tools.demo.world.motion import change_lanes, drive_on, turn_off
+from tools.demo.world.rendering import Light
+from tools.demo.world.street import Side, Street
 
 LANE = 4.2
 """Lane width, metres; a change of lanes must exceed the 4 m of the path labels."""

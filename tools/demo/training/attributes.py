@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from senna_prune.demo.world.rig import HEIGHT, WIDTH
-from senna_prune.demo.world.street import Side, Street
 from senna_prune.model.modeling import SennaModel
+from tools.demo.world.rig import HEIGHT, WIDTH
+from tools.demo.world.street import Side, Street
 
 ATTRIBUTES = (
     "city",

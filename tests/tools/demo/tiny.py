@@ -1,6 +1,6 @@
 """The smallest recipe that takes every step of training."""
 
-from senna_prune.demo.training.recipe import Recipe
+from tools.demo.training.recipe import Recipe
 
 TINY = Recipe(
     num_scenes=6,

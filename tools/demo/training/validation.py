@@ -5,13 +5,13 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from functools import partial
 
-from senna_prune.demo.training.packing import Packer, right_answers
-from senna_prune.demo.training.pictures import TrainingScene
-from senna_prune.demo.training.question_pool import Question, object_questions
-from senna_prune.demo.world.scenes import make_scene, scene_rng
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.task.labels import plan_text
 from senna_prune.task.prompts import planning_question
+from tools.demo.training.packing import Packer, right_answers
+from tools.demo.training.pictures import TrainingScene
+from tools.demo.training.question_pool import Question, object_questions
+from tools.demo.world.scenes import make_scene, scene_rng
 
 VALIDATION_SEED = 2
 """World seed of these scenes: neither those of training nor the bundle's."""

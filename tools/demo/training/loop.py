@@ -15,10 +15,10 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from senna_prune.demo.training.checkpoints import Identity, load_checkpoint, save_checkpoint
-from senna_prune.demo.training.optimizer import MasterOptimizer
 from senna_prune.errors import CheckpointError
 from senna_prune.files import accessing
+from tools.demo.training.checkpoints import Identity, load_checkpoint, save_checkpoint
+from tools.demo.training.optimizer import MasterOptimizer
 
 LOG = "log.jsonl"
 LOG_EVERY = 10

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from senna_prune.demo.world.bundle import NUM_SCENES, WORLD_SEED
-from senna_prune.demo.world.rendering import render
-from senna_prune.demo.world.rig import HEIGHT, RIG, WIDTH
-from senna_prune.demo.world.scenes import make_scene, scene_rng
-from senna_prune.demo.world.writing import SPLIT, VERSION, encode_jpeg
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.task.labels import Path, Speed, plan_text
 from senna_prune.task.sample import read_samples
 from tests.conftest import ROOT
+from tools.demo.world.bundle import NUM_SCENES, WORLD_SEED
+from tools.demo.world.rendering import render
+from tools.demo.world.rig import HEIGHT, RIG, WIDTH
+from tools.demo.world.scenes import make_scene, scene_rng
+from tools.demo.world.writing import SPLIT, VERSION, encode_jpeg
 
 BUNDLE = ROOT / "data" / "demo"
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from senna_prune.demo.world.mesh import Mesh
-from senna_prune.demo.world.rig import HEIGHT, RIG, WIDTH, Camera
+from tools.demo.world.mesh import Mesh
+from tools.demo.world.rig import HEIGHT, RIG, WIDTH, Camera
 
 NEAR = 0.3
 """Everything nearer to a camera than this many metres is cut away."""

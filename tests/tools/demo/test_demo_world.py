@@ -10,21 +10,21 @@ from pathlib import Path as FilePath
 import numpy as np
 import pytest
 
-from senna_prune.demo.world.annotation import scene_questions
-from senna_prune.demo.world.bundle import make_bundle_world
-from senna_prune.demo.world.layout import lay_out
-from senna_prune.demo.world.rendering import render, visible_pixels
-from senna_prune.demo.world.rig import HEIGHT, RIG, WIDTH
-from senna_prune.demo.world.rollout import RENDERED, read_plan, read_speed
-from senna_prune.demo.world.sampling import PLAN_WEIGHTS, sample_question, sample_street
-from senna_prune.demo.world.scenes import MIN_EVIDENCE_PIXELS, make_scene, scene_rng
-from senna_prune.demo.world.street import Side, Street, expert_plan, mirror_street
-from senna_prune.demo.world.writing import VERSION, write_world
 from senna_prune.nuscenes.behaviour import path_labels, speed_labels
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.task.labels import CORRECTED, Command, Convention, Path, Speed, plan_text
 from senna_prune.task.prompts import IMAGE_PROMPT
 from senna_prune.task.sample import read_samples
+from tools.demo.world.annotation import scene_questions
+from tools.demo.world.bundle import make_bundle_world
+from tools.demo.world.layout import lay_out
+from tools.demo.world.rendering import render, visible_pixels
+from tools.demo.world.rig import HEIGHT, RIG, WIDTH
+from tools.demo.world.rollout import RENDERED, read_plan, read_speed
+from tools.demo.world.sampling import PLAN_WEIGHTS, sample_question, sample_street
+from tools.demo.world.scenes import MIN_EVIDENCE_PIXELS, make_scene, scene_rng
+from tools.demo.world.street import Side, Street, expert_plan, mirror_street
+from tools.demo.world.writing import VERSION, write_world
 
 CITY, HIGHWAY = Street("city"), Street("highway")
 BEHIND, FRONT = Side(vehicle="behind"), Side(vehicle="front")

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from senna_prune.demo.training.attributes import AttributeHeads, attribute_loss, picture_attributes
-from senna_prune.demo.training.checkpoints import Identity
-from senna_prune.demo.training.loop import Piece, Stage, batch_numbers, run_stage
-from senna_prune.demo.training.optimizer import Groups, MasterOptimizer
-from senna_prune.demo.training.packing import LayerStep, Packer, ViewHead, answer_loss, layer_step
-from senna_prune.demo.training.pictures import TrainingScene
-from senna_prune.demo.training.question_pool import sample_questions
-from senna_prune.demo.training.recipe import Recipe
-from senna_prune.demo.training.validation import HeldOut
 from senna_prune.model.modeling import SennaForConditionalGeneration
+from tools.demo.training.attributes import AttributeHeads, attribute_loss, picture_attributes
+from tools.demo.training.checkpoints import Identity
+from tools.demo.training.loop import Piece, Stage, batch_numbers, run_stage
+from tools.demo.training.optimizer import Groups, MasterOptimizer
+from tools.demo.training.packing import LayerStep, Packer, ViewHead, answer_loss, layer_step
+from tools.demo.training.pictures import TrainingScene
+from tools.demo.training.question_pool import sample_questions
+from tools.demo.training.recipe import Recipe
+from tools.demo.training.validation import HeldOut
 
 STAGES = ("attributes", "answers", "depth")
 _PIECE = 2

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from senna_prune.demo.training.driver import new_driver
-from senna_prune.demo.training.growth import deepen
-from senna_prune.demo.training.optimizer import MasterOptimizer
-from tests.demo.tiny import TINY
+from tests.tools.demo.tiny import TINY
+from tools.demo.training.driver import new_driver
+from tools.demo.training.growth import deepen
+from tools.demo.training.optimizer import MasterOptimizer
 
 
 def test_optimizer_keeps_steps_that_bfloat16_would_lose() -> None:

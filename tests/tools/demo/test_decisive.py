@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from senna_prune.commands.make_demo import main
-from senna_prune.demo.world.bundle import WORLD_SEED
-from senna_prune.demo.world.rig import RIG
-from senna_prune.demo.world.scenes import make_scene, scene_rng
+from tools.demo.world.bundle import WORLD_SEED
+from tools.demo.world.rig import RIG
+from tools.demo.world.scenes import make_scene, scene_rng
+from tools.make_demo import main
 
 
 def write_run(folder: Path, complexities: dict[str, float]) -> None:

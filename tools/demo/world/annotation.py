@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from senna_prune.demo.world.furniture import Thing
-from senna_prune.demo.world.rig import LIDAR_QUATERNION, LIDAR_TRANSLATION
 from senna_prune.nuscenes.geometry import Poses
 from senna_prune.nuscenes.objects import motion_questions, vru_questions
 from senna_prune.nuscenes.questions import Question
 from senna_prune.nuscenes.scene import CATEGORY_NAMES, Boxes, Scene
+from tools.demo.world.furniture import Thing
+from tools.demo.world.rig import LIDAR_QUATERNION, LIDAR_TRANSLATION
 
 
 def box_poses(thing: Thing, ego: np.ndarray) -> list[tuple[list[float], list[float]]]:

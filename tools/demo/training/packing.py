@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, apply_rotary_pos_emb
 
-from senna_prune.demo.training.question_pool import Question
 from senna_prune.model.modeling import IGNORED_LABEL, SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.task.prompts import planning_prompt
+from tools.demo.training.question_pool import Question
 
 LENGTH_STEP = 64
 """Rows are padded to multiples of this: a CPU compiles its kernels anew for every shape it meets."""

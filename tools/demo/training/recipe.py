@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from senna_prune.demo.training.question_pool import PERCEPTION, Mix
 from senna_prune.errors import ConfigError, nearest_of
 from senna_prune.model.configuration import SennaConfig
+from tools.demo.training.question_pool import PERCEPTION, Mix
 
 PATCH = 14
 """Side of a patch, pixels."""

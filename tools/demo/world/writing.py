@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from senna_prune.demo.world.annotation import box_poses, yaw_quaternion
-from senna_prune.demo.world.furniture import Thing
-from senna_prune.demo.world.layout import KERB
-from senna_prune.demo.world.rendering import render
-from senna_prune.demo.world.rig import HEIGHT, LIDAR_QUATERNION, LIDAR_TRANSLATION, RIG, WIDTH, Quaternion
-from senna_prune.demo.world.rollout import KEYFRAMES, RENDERED
-from senna_prune.demo.world.scenes import DemoScene, make_scene, scene_rng
 from senna_prune.files import accessing
+from tools.demo.world.annotation import box_poses, yaw_quaternion
+from tools.demo.world.furniture import Thing
+from tools.demo.world.layout import KERB
+from tools.demo.world.rendering import render
+from tools.demo.world.rig import HEIGHT, LIDAR_QUATERNION, LIDAR_TRANSLATION, RIG, WIDTH, Quaternion
+from tools.demo.world.rollout import KEYFRAMES, RENDERED
+from tools.demo.world.scenes import DemoScene, make_scene, scene_rng
 
 VERSION = "v1.0-demo"
 SPLIT = "demo_val"

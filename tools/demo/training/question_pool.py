@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from senna_prune.demo.world.annotation import scene_questions
-from senna_prune.demo.world.furniture import Thing
-from senna_prune.demo.world.sampling import CITY_SPEEDS, HIGHWAY_SPEEDS, sample_question
-from senna_prune.demo.world.street import Ahead, Plan, Signal, Street, expert_plan
 from senna_prune.nuscenes import questions as words
 from senna_prune.nuscenes.behaviour import VIEWS
 from senna_prune.task.labels import PLANS, Command, plan_text
 from senna_prune.task.prompts import IMAGE_PROMPT, planning_question
+from tools.demo.world.annotation import scene_questions
+from tools.demo.world.furniture import Thing
+from tools.demo.world.sampling import CITY_SPEEDS, HIGHWAY_SPEEDS, sample_question
+from tools.demo.world.street import Ahead, Plan, Signal, Street, expert_plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from senna_prune.demo.world.bundle import WORLD_SEED
-from senna_prune.demo.world.rig import RIG
-from senna_prune.demo.world.scenes import make_scene, scene_rng
 from senna_prune.errors import RunError
 from senna_prune.journal import read_lines
+from tools.demo.world.bundle import WORLD_SEED
+from tools.demo.world.rig import RIG
+from tools.demo.world.scenes import make_scene, scene_rng
 
 LEAST_SCENES = 3
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from senna_prune.demo.world.writing import SPLIT, VERSION, write_world
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
+from tools.demo.world.writing import SPLIT, VERSION, write_world
 
 NUM_SCENES = 408
 WORLD_SEED = 1

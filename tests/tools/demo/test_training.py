@@ -12,25 +12,25 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from senna_prune.demo.training.attributes import ATTRIBUTES, NOT_ASKED, picture_attributes
-from senna_prune.demo.training.checkpoints import load_checkpoint, save_checkpoint
-from senna_prune.demo.training.driver import RECORD, new_driver, run_identity, save_driver, train_driver
-from senna_prune.demo.training.loop import batch_numbers
-from senna_prune.demo.training.optimizer import MasterOptimizer
-from senna_prune.demo.training.packing import Pack, Packer, collate, packed_hidden, right_answers
-from senna_prune.demo.training.pictures import TrainingScene, TrainingScenes, training_scenes
-from senna_prune.demo.training.question_pool import PERCEPTION, Mix, all_texts, object_questions, sample_questions
-from senna_prune.demo.training.recipe import Recipe
-from senna_prune.demo.training.tokenizer import train_tokenizer
-from senna_prune.demo.training.validation import HeldOut
-from senna_prune.demo.world.scenes import make_scene, scene_rng
-from senna_prune.demo.world.street import Side, Street, mirror_street
 from senna_prune.errors import CheckpointError, ConfigError, FileError
 from senna_prune.model.images import to_pixel_values
 from senna_prune.model.modeling import IGNORED_LABEL
 from senna_prune.task.labels import PLANS, plan_text
 from senna_prune.task.prompts import planning_prompt, planning_question
-from tests.demo.tiny import TINY
+from tests.tools.demo.tiny import TINY
+from tools.demo.training.attributes import ATTRIBUTES, NOT_ASKED, picture_attributes
+from tools.demo.training.checkpoints import load_checkpoint, save_checkpoint
+from tools.demo.training.driver import RECORD, new_driver, run_identity, save_driver, train_driver
+from tools.demo.training.loop import batch_numbers
+from tools.demo.training.optimizer import MasterOptimizer
+from tools.demo.training.packing import Pack, Packer, collate, packed_hidden, right_answers
+from tools.demo.training.pictures import TrainingScene, TrainingScenes, training_scenes
+from tools.demo.training.question_pool import PERCEPTION, Mix, all_texts, object_questions, sample_questions
+from tools.demo.training.recipe import Recipe
+from tools.demo.training.tokenizer import train_tokenizer
+from tools.demo.training.validation import HeldOut
+from tools.demo.world.scenes import make_scene, scene_rng
+from tools.demo.world.street import Side, Street, mirror_street
 
 
 def test_tokenizer_has_llama_s_manners() -> None:
@@ -90,7 +90,7 @@ def test_visual_tokens_advance_the_position_by_the_stretch() -> None:
 
 def test_right_answers_are_those_that_greedy_decoding_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A question counts as right only when every token of its answer is."""
-    from senna_prune.demo.training import packing
+    from tools.demo.training import packing
 
     model, processor = new_driver(TINY, torch.float32)
     packer, rng = Packer(processor), np.random.default_rng(0)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from senna_prune.demo.world.street import (
+from senna_prune.task.labels import Command, Path, Speed
+from tools.demo.world.street import (
     Ahead,
     Alongside,
     Light,
@@ -16,7 +17,6 @@ from senna_prune.demo.world.street import (
     Street,
     expert_plan,
 )
-from senna_prune.task.labels import Command, Path, Speed
 
 CITY_SPEEDS = range(5, 12)
 HIGHWAY_SPEEDS = range(18, 26)

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from senna_prune.demo.world.layout import Layout, lay_out
-from senna_prune.demo.world.rendering import visible_pixels
-from senna_prune.demo.world.rig import RIG
-from senna_prune.demo.world.rollout import roll_out
-from senna_prune.demo.world.sampling import Situation, sample_situation
-from senna_prune.demo.world.street import Street
 from senna_prune.task.labels import Command
+from tools.demo.world.layout import Layout, lay_out
+from tools.demo.world.rendering import visible_pixels
+from tools.demo.world.rig import RIG
+from tools.demo.world.rollout import roll_out
+from tools.demo.world.sampling import Situation, sample_situation
+from tools.demo.world.street import Street
 
 MIN_EVIDENCE_PIXELS = 120
 """Pixels of a picture in which every deciding object must show, in the camera it is meant for."""

@@ -16,18 +16,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from senna_prune.demo.world.annotation import mirror_things
-from senna_prune.demo.world.furniture import Thing
-from senna_prune.demo.world.layout import Layout
-from senna_prune.demo.world.motion import Motion
-from senna_prune.demo.world.rendering import render
-from senna_prune.demo.world.sampling import sample_situation, sample_street
-from senna_prune.demo.world.scenes import furnish, scene_rng
-from senna_prune.demo.world.street import Side, Street, mirror_street
-from senna_prune.demo.world.writing import encode_jpeg
 from senna_prune.errors import FileError
 from senna_prune.files import read_bytes, read_json, write_whole
 from senna_prune.model.images import to_pixel_values
+from tools.demo.world.annotation import mirror_things
+from tools.demo.world.furniture import Thing
+from tools.demo.world.layout import Layout
+from tools.demo.world.motion import Motion
+from tools.demo.world.rendering import render
+from tools.demo.world.sampling import sample_situation, sample_street
+from tools.demo.world.scenes import furnish, scene_rng
+from tools.demo.world.street import Side, Street, mirror_street
+from tools.demo.world.writing import encode_jpeg
 
 SHARD = 512
 """Scenes per file of the cache."""

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from senna_prune.demo.world.mesh import Colour, Mesh
-from senna_prune.demo.world.motion import STANDING, Motion
-from senna_prune.demo.world.street import Signal
+from tools.demo.world.mesh import Colour, Mesh
+from tools.demo.world.motion import STANDING, Motion
+from tools.demo.world.street import Signal
 
 BRAKE_LAMP: Colour = (255, 30, 20)
 TAIL_LAMP: Colour = (92, 12, 12)

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from senna_prune.demo.world.rig import LIDAR_TRANSLATION
-from senna_prune.demo.world.sampling import Situation
-from senna_prune.demo.world.street import Plan
 from senna_prune.nuscenes.behaviour import STEP_SECONDS, path_labels, speed_labels
 from senna_prune.nuscenes.navigation import command_of
 from senna_prune.task.labels import Command, Path, Speed
+from tools.demo.world.rig import LIDAR_TRANSLATION
+from tools.demo.world.sampling import Situation
+from tools.demo.world.street import Plan
 
 KEYFRAMES = 14
 """One keyframe before the rendered one (the displayed speed needs it), itself, and twelve after it: 6 s."""

@@ -12,21 +12,21 @@ from typing import Any
 import cv2
 import torch
 
-from senna_prune.demo.training.attributes import initialise_adapter
-from senna_prune.demo.training.checkpoints import load_checkpoint
-from senna_prune.demo.training.growth import deepen
-from senna_prune.demo.training.loop import LOG, progress_bar
-from senna_prune.demo.training.packing import Packer, layer_step
-from senna_prune.demo.training.pictures import TrainingScenes, world_fingerprint
-from senna_prune.demo.training.question_pool import all_texts
-from senna_prune.demo.training.recipe import Recipe
-from senna_prune.demo.training.stages import STAGES, train_answers, train_attributes
-from senna_prune.demo.training.tokenizer import train_tokenizer
-from senna_prune.demo.training.validation import VALIDATION_SEED
 from senna_prune.files import accessing, check_output, write_json
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.task.prompts import planning_prompt
+from tools.demo.training.attributes import initialise_adapter
+from tools.demo.training.checkpoints import load_checkpoint
+from tools.demo.training.growth import deepen
+from tools.demo.training.loop import LOG, progress_bar
+from tools.demo.training.packing import Packer, layer_step
+from tools.demo.training.pictures import TrainingScenes, world_fingerprint
+from tools.demo.training.question_pool import all_texts
+from tools.demo.training.recipe import Recipe
+from tools.demo.training.stages import STAGES, train_answers, train_attributes
+from tools.demo.training.tokenizer import train_tokenizer
+from tools.demo.training.validation import VALIDATION_SEED
 
 RECORD = "training.json"
 """Beside the weights: what the driver was trained with."""

@@ -1,1 +1,0 @@
-"""The demo: a made-up street world and the small Senna trained on it. Only tools and tests import it."""
