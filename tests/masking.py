@@ -10,7 +10,7 @@ from torch import Tensor
 
 from senna_prune.engine.decoder import find_decoder
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import Selection
+from senna_prune.pruning.base import Selection
 
 STRIDE, BIRTH = 1 << 20, 1 << 12
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from senna_prune.pruning.interface import Observation, Selection
+from senna_prune.pruning.base import Observation, Selection
 from senna_prune.pruning.scorers import Order
 
 

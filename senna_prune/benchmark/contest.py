@@ -25,7 +25,7 @@ from senna_prune.cost import (
 )
 from senna_prune.planner.pruners import pruner_for
 from senna_prune.pruning import Budget, Pruner
-from senna_prune.pruning.interface import VISION
+from senna_prune.pruning.base import VISION
 
 COMPILED = "compiled: "
 """How names of rows and stages begin that run as graphs."""

@@ -28,7 +28,7 @@ from senna_prune.model.token_layout import TokenLayout
 from senna_prune.model.vision import patch_features
 from senna_prune.planner.readouts import plan_trie
 from senna_prune.pruning import Pruner
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 from senna_prune.task.labels import PLANS, Command
 from senna_prune.task.prompts import planning_prompt, planning_question
 
@@ -67,7 +67,7 @@ class TimedModel:
         return self.model.device
 
     @cached_property
-    def evidence(self) -> list[VisionEvidence]:
+    def evidence(self) -> list[VisionScores]:
         assert self.features.cls_attention is not None
         return senna_evidence(self.features.cls_attention, self.features.patch_keys, adapter_paths(self.model))
 

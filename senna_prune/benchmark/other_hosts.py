@@ -22,7 +22,7 @@ from senna_prune.cost import ModelShape
 from senna_prune.engine import prune
 from senna_prune.hosts.host import EVIDENCE, find_host
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 
 IMAGE = 3
 """Placeholder; random text has greater numbers."""
@@ -42,7 +42,7 @@ class TimedHost(TimedModel):
     def inputs(self, batch: int = 1) -> dict[str, Any]:
         tokens, evidence = self.features.pooler_output[0], self.features[EVIDENCE]
         outputs = BaseModelOutputWithPooling(pooler_output=cast(Any, [tokens] * batch))
-        outputs[EVIDENCE] = VisionEvidence(evidence.score.repeat(batch), evidence.keys.repeat(batch, 1))
+        outputs[EVIDENCE] = VisionScores(evidence.score.repeat(batch), evidence.keys.repeat(batch, 1))
         ids = self.input_ids.expand(batch, -1)
         inputs = {"input_ids": ids, "mm_encoder_outputs": {"image": outputs}}
         if self.model.config.model_type == "qwen2_5_vl":
@@ -110,7 +110,7 @@ def random_host(host: TimedModelConfig, device: torch.device, dtype: torch.dtype
     tokens = (0.02 * torch.randn(host.view_tokens, host.hidden, device=device)).to(dtype)
     features = BaseModelOutputWithPooling(pooler_output=cast(Any, [tokens]))
     scores, keys = torch.rand(len(tokens), device=device), torch.randn(len(tokens), 64, device=device)
-    features[EVIDENCE] = VisionEvidence(scores, keys)
+    features[EVIDENCE] = VisionScores(scores, keys)
     ids = _prompt(host).to(device)
     return TimedHost(model, ids, None, features, random_trie(host.vocabulary).to(device), [])
 

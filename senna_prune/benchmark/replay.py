@@ -7,7 +7,7 @@ from typing import Any
 
 from senna_prune.engine import SampleTrace
 from senna_prune.pruning import Pruner
-from senna_prune.pruning.interface import LayerCounts, Observation, Selection
+from senna_prune.pruning.base import LayerCounts, Observation, Selection
 
 
 @dataclass

@@ -27,7 +27,7 @@ from senna_prune.engine.trace import PruneTrace
 from senna_prune.errors import InputError, PruningError
 from senna_prune.hosts.host import EVIDENCE, Host, find_host, one_per_prompt, seen, split_evidence
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import VISION, VisionEvidence
+from senna_prune.pruning.base import VISION, VisionScores
 from senna_prune.pruning.pruner import Pruner
 
 
@@ -37,7 +37,7 @@ def prune(
     pruner: Pruner,
     *,
     layouts: Sequence[TokenLayout] | None = None,
-    vision: Sequence[VisionEvidence] | None = None,
+    vision: Sequence[VisionScores] | None = None,
     compiled: bool | CapturedDecoder = False,
 ) -> Iterator[PruneTrace]:
     """Prune every prefill that `model` runs inside the context: any number of prompts, of any length.
@@ -156,7 +156,7 @@ class _Context:
         pruner: Pruner,
         host: Host | None,
         layouts: Sequence[TokenLayout] | None,
-        vision: Sequence[VisionEvidence] | None,
+        vision: Sequence[VisionScores] | None,
     ) -> None:
         self.decoder, self.pruner, self.host = decoder, pruner, host
         self.given_layouts, self.given_vision = layouts, vision
@@ -238,7 +238,7 @@ class _Context:
                 raise InputError(f"a layout of {layout.length} tokens was given for a prompt of {length}")
         return layouts
 
-    def _vision(self, layouts: Sequence[TokenLayout], pictures: Any) -> list[VisionEvidence] | None:
+    def _vision(self, layouts: Sequence[TokenLayout], pictures: Any) -> list[VisionScores] | None:
         """Evidence per prompt, if the policy needs it and there is any."""
         if VISION not in self.pruner.needs:
             return None

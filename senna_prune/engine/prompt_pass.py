@@ -20,7 +20,7 @@ from senna_prune.engine.sequence import TokenState
 from senna_prune.engine.trace import SampleTrace
 from senna_prune.errors import PruningError
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import (
+from senna_prune.pruning.base import (
     EMBEDDINGS,
     KEYS,
     LAST_ATTENTION,
@@ -30,7 +30,7 @@ from senna_prune.pruning.interface import (
     TEXT_ATTENTION,
     VISION,
     Observation,
-    VisionEvidence,
+    VisionScores,
 )
 from senna_prune.pruning.pruner import Pruner
 
@@ -57,7 +57,7 @@ class PromptPass:
         pruner: Pruner,
         layouts: Sequence[TokenLayout],
         starts: Sequence[int],
-        vision: Sequence[VisionEvidence] | None,
+        vision: Sequence[VisionScores] | None,
         embeds: Tensor,
         position_ids: Tensor | None,
         first_cut: int = 0,

@@ -10,7 +10,7 @@ from torch import Tensor
 from senna_prune.engine.decoder import moved
 from senna_prune.engine.sequence import TokenState
 from senna_prune.engine.trace import SampleTrace
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Sample:
     state: TokenState
     start: int
     trace: SampleTrace
-    vision: VisionEvidence | None
+    vision: VisionScores | None
     embeddings: tuple[Tensor, Tensor] | None = None
     rows: Tensor | None = None
 
@@ -48,8 +48,6 @@ class Sample:
         self.state = self.state.to(device)
         if self.vision is not None:
             keys = self.vision.keys
-            self.vision = VisionEvidence(
-                moved(self.vision.score, device), None if keys is None else moved(keys, device)
-            )
+            self.vision = VisionScores(moved(self.vision.score, device), None if keys is None else moved(keys, device))
         if self.embeddings is not None:
             self.embeddings = (moved(self.embeddings[0], device), moved(self.embeddings[1], device))

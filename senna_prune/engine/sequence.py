@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import Selection
+from senna_prune.pruning.base import Selection
 
 # Order keys: a token of the prompt sorts by its index; a merged token sorts directly after its view, later ones last.
 _STRIDE = 1 << 20

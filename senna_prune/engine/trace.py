@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from senna_prune.pruning.interface import LayerCounts
+from senna_prune.pruning.base import LayerCounts
 
 
 @dataclass

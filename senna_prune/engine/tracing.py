@@ -20,7 +20,7 @@ from senna_prune.engine.prompt_pass import PromptPass
 from senna_prune.engine.sample import Sample
 from senna_prune.engine.sequence import TokenState
 from senna_prune.engine.trace import SampleTrace
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 
 
 class Kept:
@@ -98,7 +98,7 @@ def run_prompt(
     inner.samples, inner.shapes, inner.biases, inner.cache = [], [], {}, kept
     inner.tables, inner.places, inner.overrides = parts["tables"], parts["places"], parts["overrides"]
     for sample, (state, vision, embeddings, rows) in zip(whole.samples, parts["samples"], strict=True):
-        seen, old = None if vision is None else VisionEvidence(*vision), sample.trace
+        seen, old = None if vision is None else VisionScores(*vision), sample.trace
         trace = SampleTrace(old.counts, old.num_visual, old.num_text, old.num_views)
         inner.samples.append(Sample(TokenState(**state), 0, trace, seen, embeddings, rows))
     arguments = {"attention_mask": None, "position_embeddings": parts["given"], "past_key_values": kept}

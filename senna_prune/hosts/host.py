@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 from senna_prune import hosts
 from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 
 SHARED = ("host", "support", "tower")
 """Files of this folder that are no host."""
@@ -29,7 +29,7 @@ UNFINISHED = {
 }
 """What keeps these models from being hosts, by `model_type`."""
 EVIDENCE = "visual_evidence"
-"""Key under which the result of `get_image_features` carries a `VisionEvidence`."""
+"""Key under which the result of `get_image_features` carries a `VisionScores`."""
 
 
 class Host(ABC):
@@ -68,7 +68,7 @@ class Host(ABC):
         return layouts_of(rows, self.model.config.image_token_id, lengths)
 
     @abstractmethod
-    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionEvidence]:
+    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionScores]:
         """Encode images, and tell what the vision tower saw.
 
         Args:
@@ -171,7 +171,7 @@ def layouts_of(rows: Sequence[Tensor], image_token_id: int, lengths: Sequence[in
     return layouts
 
 
-def split_evidence(evidence: VisionEvidence, layouts: Sequence[TokenLayout]) -> list[VisionEvidence]:
+def split_evidence(evidence: VisionScores, layouts: Sequence[TokenLayout]) -> list[VisionScores]:
     """Evidence of a whole batch, apart for each prompt. Beam search repeats prompts after their images were encoded.
 
     Raises:
@@ -184,7 +184,7 @@ def split_evidence(evidence: VisionEvidence, layouts: Sequence[TokenLayout]) -> 
     scores = evidence.score.split(counts[::copies])
     keys = [None] * len(scores) if evidence.keys is None else evidence.keys.split(counts[::copies])
     return one_per_prompt(
-        [VisionEvidence(*own) for own in zip(scores, keys, strict=True)], len(layouts), "pieces of evidence"
+        [VisionScores(*own) for own in zip(scores, keys, strict=True)], len(layouts), "pieces of evidence"
     )
 
 

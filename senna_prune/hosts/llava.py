@@ -7,12 +7,12 @@ from typing import Any
 
 from senna_prune.hosts.host import Host
 from senna_prune.hosts.tower import look_at_patches
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 
 
 class LlavaHost(Host):
     """See `Host`."""
 
-    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionEvidence]:
+    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionScores]:
         outputs, (scores, keys) = look_at_patches(self.model, encode, pictures)
-        return outputs, VisionEvidence(scores.flatten(), keys.flatten(0, 1))
+        return outputs, VisionScores(scores.flatten(), keys.flatten(0, 1))

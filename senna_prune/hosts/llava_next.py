@@ -14,14 +14,14 @@ from transformers.models.llava_next.modeling_llava_next import get_anyres_image_
 from senna_prune.errors import PruningError
 from senna_prune.hosts.host import EVIDENCE, Host, layouts_of
 from senna_prune.hosts.tower import look_at_patches
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 
 
 class LlavaNextHost(Host):
     """See `Host`. Scores and keys are packed as the features are. An `image_newline`, which ends a row of patches, was
     seen by no tower: it gets the mean score and the mean key of its row."""
 
-    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionEvidence]:
+    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionScores]:
         outputs, (scores, keys) = look_at_patches(self.model, encode, pictures)
         sizes, table = pictures["image_sizes"], torch.cat([scores[..., None], keys.float()], dim=-1)
         packed = []
@@ -33,7 +33,7 @@ class LlavaNextHost(Host):
             grid[:, -1] = grid[:, :-1].mean(dim=1)
             packed.append(values)
         found = torch.cat(packed)
-        return outputs, VisionEvidence(found[:, 0], found[:, 1:])
+        return outputs, VisionScores(found[:, 0], found[:, 1:])
 
     def tiles(self, sizes: Any) -> list[int]:
         """Tiles of each image, the small copy included."""
@@ -85,7 +85,7 @@ def pack_spatial(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
     outputs.pooler_output = packed(projected[0])
     scores, keys = (torch.cat(packed(part)) for part in (patches[0][..., None], patches[1]))
-    outputs[EVIDENCE] = VisionEvidence(scores[:, 0], keys)
+    outputs[EVIDENCE] = VisionScores(scores[:, 0], keys)
     rows = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
     layouts = layouts_of([row.cpu() for row in rows], config.image_token_id, [len(image) for image in unpadded])
     lengths = iter([len(image) for image in outputs.pooler_output])

@@ -14,7 +14,7 @@ from senna_prune.errors import PruningError
 from senna_prune.hosts.host import Host
 from senna_prune.hosts.tower import received
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 
 
 class Qwen25VLHost(Host):
@@ -29,7 +29,7 @@ class Qwen25VLHost(Host):
             raise PruningError("tokens of videos cannot be pruned", hint="give the frames as images")
         return super().layouts(rows, pictures)
 
-    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionEvidence]:
+    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionScores]:
         tower, caught = self.model.base_model.visual, dict[str, Any]()
         whole = [number for number in tower.fullatt_block_indexes if number < len(tower.blocks)]
         if not whole:
@@ -67,4 +67,4 @@ class Qwen25VLHost(Host):
         score, key = (
             part.unflatten(0, (-1, unit)).mean(dim=1)[order] for part in map(torch.cat, zip(*seen, strict=True))
         )
-        return outputs, VisionEvidence(score, key)
+        return outputs, VisionScores(score, key)

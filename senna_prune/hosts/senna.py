@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from senna_prune.errors import InputError
 from senna_prune.hosts.host import Host
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 
 
 class SennaHost(Host):
@@ -37,11 +37,11 @@ class SennaHost(Host):
         config = self.model.config
         return [TokenLayout.from_ids(row, config.image_token_id, config.num_view_tokens) for row in rows]
 
-    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionEvidence]:
+    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionScores]:
         features = encode(**pictures | {"output_evidence": True})
         frames = senna_evidence(features.cls_attention, features.patch_keys, self.paths)
         scores, keys = zip(*((frame.score, frame.keys) for frame in frames), strict=True)
-        return features, VisionEvidence(torch.cat(scores), torch.cat(keys))
+        return features, VisionScores(torch.cat(scores), torch.cat(keys))
 
 
 def adapter_paths(model: nn.Module) -> Tensor:
@@ -62,7 +62,7 @@ def adapter_paths(model: nn.Module) -> Tensor:
     return paths / paths.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def senna_evidence(cls_attention: Tensor, keys: Tensor | None, paths: Tensor) -> list[VisionEvidence]:
+def senna_evidence(cls_attention: Tensor, keys: Tensor | None, paths: Tensor) -> list[VisionScores]:
     """Evidence per sample from what the vision tower saw.
 
     Args:
@@ -76,4 +76,4 @@ def senna_evidence(cls_attention: Tensor, keys: Tensor | None, paths: Tensor) ->
     paths = paths.to(cls_attention.device)
     scores = torch.einsum("tp,bvp->bvt", paths, cls_attention.float()).flatten(1)
     mixed = None if keys is None else torch.einsum("tp,bvpk->bvtk", paths, keys.float()).flatten(1, 2)
-    return [VisionEvidence(score, None if mixed is None else mixed[i]) for i, score in enumerate(scores)]
+    return [VisionScores(score, None if mixed is None else mixed[i]) for i, score in enumerate(scores)]

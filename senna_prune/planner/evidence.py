@@ -13,7 +13,7 @@ from senna_prune.hosts.senna import senna_evidence
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.vision import vision_evidence
 from senna_prune.planner.timing import Stopwatch
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 
 
 class Evidence:
@@ -36,7 +36,7 @@ class Evidence:
         self.model, self.entering, self.frames, self.paths = model, entering, frames, paths
 
     @cached_property
-    def computed(self) -> tuple[list[VisionEvidence], float]:
+    def computed(self) -> tuple[list[VisionScores], float]:
         """Evidence per frame, and the milliseconds it took for each.
 
         Raises:

@@ -33,7 +33,7 @@ from senna_prune.planner.readouts import Reading, TextReading, generate_texts, n
 from senna_prune.planner.timing import Stopwatch, Timing
 from senna_prune.planner.visual_tokens import VisualTokens, cut_before_decoder
 from senna_prune.pruning import Budget, Pruner
-from senna_prune.pruning.interface import VISION
+from senna_prune.pruning.base import VISION
 from senna_prune.task.labels import CameraOrder, Command, Readout, view_label
 from senna_prune.task.prompts import System, image_prompt
 

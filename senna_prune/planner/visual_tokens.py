@@ -14,7 +14,7 @@ from senna_prune.errors import PruningError
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning import Pruner
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def cut_before_decoder(
     pruner: Pruner,
     embeds: Tensor,
     layout: TokenLayout,
-    vision: VisionEvidence | None,
+    vision: VisionScores | None,
     cameras: Sequence[str],
 ) -> VisualTokens:
     """Make a method's cut without running the decoder.

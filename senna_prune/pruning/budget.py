@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from senna_prune.cost import DecoderCost
 from senna_prune.errors import PruningError, nearest_of
-from senna_prune.pruning.interface import LayerCounts
+from senna_prune.pruning.base import LayerCounts
 from senna_prune.pruning.options import shown
 
 Accounting = Literal["entering", "published"]

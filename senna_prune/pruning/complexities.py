@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from senna_prune.pruning.interface import EMBEDDINGS, TEXT_ATTENTION, Observation
+from senna_prune.pruning.base import EMBEDDINGS, TEXT_ATTENTION, Observation
 
 PUBLISHED_MOST = 2.0
 """k0 / gamma of the published 0.4 and 0.2: over complexities 0 to 2 the slope of Eq. 8 runs from k0 down to 0. Above it
@@ -38,11 +38,11 @@ class Indicator:
 
     @property
     def needs(self) -> frozenset[str]:
-        """See `interface.Complexity`."""
+        """See `base.Complexity`."""
         return frozenset({EMBEDDINGS if self.kind == "cosine" else TEXT_ATTENTION})
 
     def measure(self, observation: Observation) -> Tensor:
-        """See `interface.Complexity`."""
+        """See `base.Complexity`."""
         measured = self._measure(observation)
         return on_published_range(measured, self.quantiles) if self.quantiles else measured
 
@@ -68,7 +68,7 @@ class Assumed:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def measure(self, observation: Observation) -> Tensor:
-        """See `interface.Complexity`."""
+        """See `base.Complexity`."""
         return observation.sequence.new_tensor(self.value, dtype=torch.float32)
 
 

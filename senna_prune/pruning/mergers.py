@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from senna_prune.pruning.interface import Observation, Selection
+from senna_prune.pruning.base import Observation, Selection
 
 
 def merged_count(dropped: int) -> int:
@@ -56,7 +56,7 @@ class ClusterDropped:
     centre, whichever views its members come from."""
 
     def merge(self, observation: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
-        """See `interface.Merger`."""
+        """See `base.Merger`."""
         if not count:
             return Selection(keep)
         kept, total = keep.numel(), order.numel()

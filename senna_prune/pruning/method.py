@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from senna_prune.errors import PruningError
+from senna_prune.pruning.base import Complexity, Merger, Scorer
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.interface import Complexity, Merger, Scorer
 from senna_prune.pruning.options import shown
 from senna_prune.pruning.pruner import Positions, Scope, TextScope
 from senna_prune.pruning.schedules import Schedule

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from senna_prune.errors import PruningError
-from senna_prune.pruning.interface import Complexity, LayerCounts, Merger, Observation, Scorer, Selection
+from senna_prune.pruning.base import Complexity, LayerCounts, Merger, Observation, Scorer, Selection
 from senna_prune.pruning.schedules import Resolution, Schedule
 from senna_prune.pruning.selection import kept_first
 

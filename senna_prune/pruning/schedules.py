@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from senna_prune.errors import PruningError
+from senna_prune.pruning.base import LayerCounts
 from senna_prune.pruning.budget import TOLERANCE, Budget, bisect_rising
-from senna_prune.pruning.interface import LayerCounts
 
 QUANTISED_STEPS = 320
 """Complexities that `Quantised` compares."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from senna_prune.pruning.interface import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, Observation
+from senna_prune.pruning.base import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, Observation
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Nothing:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def score(self, observation: Observation) -> Tensor:
-        """See `interface.Scorer`."""
+        """See `base.Scorer`."""
         return torch.zeros_like(observation.origin, dtype=torch.float32)
 
 
@@ -32,7 +32,7 @@ class VisionAttention:
     needs = frozenset({VISION})
 
     def score(self, observation: Observation) -> Tensor:
-        """See `interface.Scorer`."""
+        """See `base.Scorer`."""
         assert observation.vision is not None
         score = observation.vision.score.float()
         return torch.where(observation.origin >= 0, score[observation.origin.clamp(min=0)], score.new_zeros(()))
@@ -50,12 +50,12 @@ class MeanAttention:
 
     @property
     def needs(self) -> frozenset[str]:
-        """See `interface.Scorer`."""
+        """See `base.Scorer`."""
         assert self.source in (TEXT_ATTENTION, LAST_ATTENTION, NEXT_ATTENTION)
         return frozenset({self.source})
 
     def score(self, observation: Observation) -> Tensor:
-        """See `interface.Scorer`."""
+        """See `base.Scorer`."""
         return observation.mean_attention()
 
 
@@ -77,7 +77,7 @@ class Order(ABC):
         """The first `count` tokens, different ones, in the order in which they are chosen, shape (count,), int64."""
 
     def score(self, observation: Observation) -> Tensor:
-        """See `interface.Scorer`."""
+        """See `base.Scorer`."""
         total = observation.origin.shape[0]
         order = self.order(observation, total if self.whole else min(observation.keep, total))
         falling = 1.0 / torch.arange(1, order.shape[0] + 1, device=order.device)

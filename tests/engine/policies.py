@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from senna_prune.pruning.interface import LayerCounts, Observation, Selection
+from senna_prune.pruning.base import LayerCounts, Observation, Selection
 
 
 @dataclass(frozen=True)

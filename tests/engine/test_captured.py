@@ -18,7 +18,7 @@ from senna_prune.model.packed_linear import pack_linears
 from senna_prune.planner.planner import Planner
 from senna_prune.planner.pruners import pruner_for
 from senna_prune.pruning import Budget, Pruner, make_pruner
-from senna_prune.pruning.interface import Observation, Selection
+from senna_prune.pruning.base import Observation, Selection
 from senna_prune.pruning.registry import method_names
 from senna_prune.task.prompts import planning_question
 from tests.fakes import tiny_senna, tiny_views

@@ -13,7 +13,7 @@ from senna_prune.engine.decoder import find_decoder
 from senna_prune.engine.probe import Capture
 from senna_prune.errors import PruningError
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import (
+from senna_prune.pruning.base import (
     KEYS,
     LAST_ATTENTION,
     NEXT_ATTENTION,

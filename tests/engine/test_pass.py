@@ -24,7 +24,7 @@ from senna_prune.hosts.senna import SennaHost
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning import Budget, make_pruner
-from senna_prune.pruning.interface import EMBEDDINGS, LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, Observation
+from senna_prune.pruning.base import EMBEDDINGS, LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, Observation
 from senna_prune.pruning.schedules import BudgetedSchedule
 from tests.engine.policies import ScriptedPruner
 from tests.engine.test_prefill import EARLY, LATE, inputs_for

@@ -13,7 +13,7 @@ from senna_prune.benchmark.replay import Recorder
 from senna_prune.engine import prune
 from senna_prune.engine.decoder import find_decoder
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import (
+from senna_prune.pruning.base import (
     TEXT_ATTENTION,
 )
 from senna_prune.task.prompts import planning_prompt, planning_question

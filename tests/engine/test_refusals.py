@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM
 from senna_prune.engine import prune
 from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.interface import (
+from senna_prune.pruning.base import (
     TEXT_ATTENTION,
     VISION,
 )

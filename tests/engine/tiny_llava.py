@@ -26,7 +26,7 @@ from transformers import (
 from senna_prune.engine import prune
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning import Pruner
-from senna_prune.pruning.interface import VisionEvidence
+from senna_prune.pruning.base import VisionScores
 from tests.conftest import shared_path
 
 IMAGE = -200
@@ -42,7 +42,7 @@ class TinyLlava:
     decoder: LlamaForCausalLM
 
     @torch.no_grad()
-    def look(self, pixels: Tensor) -> tuple[Tensor, VisionEvidence]:
+    def look(self, pixels: Tensor) -> tuple[Tensor, VisionScores]:
         """Features of layer -2, shape (577, 32), and that layer's CLS attention and keys on the patches."""
         keys: list[Tensor] = []
         attention: Any = self.tower.encoder.layers[-2].self_attn
@@ -51,7 +51,7 @@ class TinyLlava:
         handle.remove()
         score = seen.attentions[-2][0, :, 0, 1:].mean(0)
         key = keys[0][0].unflatten(-1, (attention.num_heads, -1)).mean(1)
-        return seen.hidden_states[-2][0], VisionEvidence(score, key[1:])
+        return seen.hidden_states[-2][0], VisionScores(score, key[1:])
 
     @torch.no_grad()
     def embed(self, ids: Tensor, features: Tensor) -> tuple[Tensor, TokenLayout]:
@@ -113,7 +113,7 @@ class Example:
     ids: Tensor
     pixels: Tensor
     features: Tensor
-    vision: VisionEvidence
+    vision: VisionScores
     padded: bool = False
 
 
@@ -125,7 +125,7 @@ def example(number: int, padded: bool = False) -> Example:
     features, vision = tiny_llava().look(pixels)
     if padded:
         padding = torch.from_numpy(stored["pad_mask"]).flatten().bool()
-        vision = VisionEvidence(vision.score.masked_fill(padding, 0.0), vision.keys)
+        vision = VisionScores(vision.score.masked_fill(padding, 0.0), vision.keys)
     return Example(torch.from_numpy(stored[f"input_ids_{number}"])[0], pixels, features, vision, padded)
 
 

@@ -17,7 +17,7 @@ from senna_prune.errors import InputError, PruningError
 from senna_prune.hosts.host import UNFINISHED, find_host, host_class, host_names
 from senna_prune.hosts.support import verdict
 from senna_prune.pruning import method_names
-from senna_prune.pruning.interface import TEXT_ATTENTION, VISION
+from senna_prune.pruning.base import TEXT_ATTENTION, VISION
 from tests.engine.policies import ScriptedPruner
 from tests.engine.test_prefill import inputs_for
 from tests.engine.test_refusals import count_hooks

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
-from senna_prune.pruning.interface import Observation, VisionEvidence
+from senna_prune.pruning.base import Observation, VisionScores
 
 BUDGETED = tuple(name for name in method_names() if name not in ("none", "blind"))
 """Every registered method that spends a budget; a new one is tested without being named."""
@@ -40,7 +40,7 @@ def scene(
         sequence=normal(count + queries, 16),
         queries=queries,
         rows=attention,
-        vision=VisionEvidence(normal(count).softmax(-1), normal(count, 8)),
+        vision=VisionScores(normal(count).softmax(-1), normal(count, 8)),
         text_embeddings=normal(queries, 16),
         visual_embeddings=normal(count, 16),
         rope_product=2 + normal(queries, count).abs(),

@@ -9,8 +9,8 @@ import pytest
 
 from senna_prune.errors import PruningError
 from senna_prune.pruning import Budget, DecoderCost
+from senna_prune.pruning.base import LayerCounts
 from senna_prune.pruning.budget import bisect_rising
-from senna_prune.pruning.interface import LayerCounts
 from tests.pruning.scenes import BUDGETED, pruner
 
 VICUNA = DecoderCost(hidden=4096, intermediate=11008, text=271)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from senna_prune.pruning.interface import Observation
+from senna_prune.pruning.base import Observation
 from senna_prune.pruning.methods.cdpruner import greedy_map, mean_cosine, scaled
 from senna_prune.pruning.methods.dart import in_turns, shares, take_turns
 from senna_prune.pruning.methods.tome import IntoKept, destinations, merge_rounds

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.pruning import Budget, make_pruner
-from senna_prune.pruning.interface import Observation
+from senna_prune.pruning.base import Observation
 from senna_prune.pruning.methods.cdpruner import greedy_map, mean_cosine, scaled
 from senna_prune.pruning.methods.dart import key_norm, strongest, take_turns
 from senna_prune.pruning.methods.tome import destinations, lost, match, mean_of_merged, merge_rounds

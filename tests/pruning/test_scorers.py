@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from senna_prune.pruning.base import LAST_ATTENTION, NEXT_ATTENTION, ROPE_PRODUCT, TEXT_ATTENTION
 from senna_prune.pruning.complexities import Indicator, mutual_information, printed_mutual_information
-from senna_prune.pruning.interface import LAST_ATTENTION, NEXT_ATTENTION, ROPE_PRODUCT, TEXT_ATTENTION
 from senna_prune.pruning.mergers import ClusterDropped, cluster_and_merge
 from senna_prune.pruning.methods.autoprune import AutoPruneScore
 from senna_prune.pruning.methods.random import Hash

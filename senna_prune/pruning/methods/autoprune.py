@@ -10,10 +10,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from senna_prune.pruning.base import TEXT_ATTENTION, VISION, Complexity, LayerCounts, Observation, Scorer
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.complexities import MEASURED_LAYER, Assumed, Indicator, mutual_information
 from senna_prune.pruning.curve_shapes import REFERENCE_LAYERS, Shape, Slope, curve, curve_area, dynamic_slope
-from senna_prune.pruning.interface import TEXT_ATTENTION, VISION, Complexity, LayerCounts, Observation, Scorer
 from senna_prune.pruning.mergers import ClusterDropped, merged_count
 from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
@@ -111,7 +111,7 @@ class AutoPruneScore:
     needs = frozenset({TEXT_ATTENTION, VISION})
 
     def score(self, observation: Observation) -> Tensor:
-        """See `interface.Scorer`."""
+        """See `base.Scorer`."""
         mean = observation.mean_attention()
         if observation.layer > 1:
             return mean

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from senna_prune.pruning.interface import EMBEDDINGS, Observation
+from senna_prune.pruning.base import EMBEDDINGS, Observation
 from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
@@ -61,7 +61,7 @@ class ConditionalDiversity(Order):
 
     @property
     def needs(self) -> frozenset[str]:  # type: ignore[override]
-        """See `interface.Scorer`."""
+        """See `base.Scorer`."""
         return frozenset({EMBEDDINGS} if self.relevance == "question" else ())
 
     def order(self, observation: Observation, count: int) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from senna_prune.pruning.interface import KEYS, NORMED, Observation
+from senna_prune.pruning.base import KEYS, NORMED, Observation
 from senna_prune.pruning.method import OneCutInside, Target
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import Order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.interface import LAST_ATTENTION
+from senna_prune.pruning.base import LAST_ATTENTION
 from senna_prune.pruning.method import OneCutInside, Target
 from senna_prune.pruning.schedules import SingleCut
 from senna_prune.pruning.scorers import MeanAttention

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from senna_prune.pruning.base import NEXT_ATTENTION, LayerCounts
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.interface import NEXT_ATTENTION, LayerCounts
 from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import BudgetedSchedule, step_counts

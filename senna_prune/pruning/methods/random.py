@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from senna_prune.pruning.interface import Observation
+from senna_prune.pruning.base import Observation
 from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
@@ -47,7 +47,7 @@ class Hash:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def score(self, observation: Observation) -> Tensor:
-        """See `interface.Scorer`."""
+        """See `base.Scorer`."""
         bits = (observation.origin + (self.seed * 0x9E3779B9 & 0xFFFFFFFF)) & 0xFFFFFFFF
         for _ in range(2):
             bits = ((bits ^ (bits >> 16)) * 0x45D9F3B) & 0xFFFFFFFF

@@ -9,8 +9,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from senna_prune.pruning.base import EMBEDDINGS, ROPE_PRODUCT, TEXT_ATTENTION, LayerCounts, Observation
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.interface import EMBEDDINGS, ROPE_PRODUCT, TEXT_ATTENTION, LayerCounts, Observation
 from senna_prune.pruning.mergers import ClusterDropped, merged_count
 from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
@@ -128,11 +128,11 @@ class RaterAttention:
 
     @property
     def needs(self) -> frozenset[str]:
-        """See `interface.Scorer`."""
+        """See `base.Scorer`."""
         return frozenset({TEXT_ATTENTION, EMBEDDINGS} | ({ROPE_PRODUCT} if self.heads else set()))
 
     def score(self, observation: Observation) -> Tensor:
-        """See `interface.Scorer`."""
+        """See `base.Scorer`."""
         attention = observation.attention
         assert observation.text_embeddings is not None and observation.visual_embeddings is not None
         affinity = observation.visual_embeddings.float() @ observation.text_embeddings.float().T

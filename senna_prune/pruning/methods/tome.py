@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from senna_prune.pruning.interface import Observation, Selection
+from senna_prune.pruning.base import Observation, Selection
 from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
@@ -58,7 +58,7 @@ class IntoKept:
     """Every token that is not kept goes where matching sent it."""
 
     def merge(self, observation: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
-        """See `interface.Merger`."""
+        """See `base.Merger`."""
         _, into, _ = merge_rounds(observation.hidden, observation.views, observation.num_views)
         return Selection(keep, states=mean_of_merged(observation.hidden, destinations(into, keep), keep))
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from senna_prune.pruning.interface import Observation
+from senna_prune.pruning.base import Observation
 from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
@@ -36,5 +36,5 @@ class Even:
     needs: ClassVar[frozenset[str]] = frozenset()
 
     def score(self, observation: Observation) -> Tensor:
-        """See `interface.Scorer`."""
+        """See `base.Scorer`."""
         return (observation.origin.double() * GOLDEN_RATIO).frac().float()

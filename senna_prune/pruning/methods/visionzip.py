@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from senna_prune.pruning.interface import Observation, Selection
+from senna_prune.pruning.base import Observation, Selection
 from senna_prune.pruning.method import Method, Target
 from senna_prune.pruning.pruner import Positions
 from senna_prune.pruning.schedules import SingleCut
@@ -51,7 +51,7 @@ class ContextualMerge:
     """`contextual_merge` on the decoder embeddings, by the vision tower's keys."""
 
     def merge(self, observation: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
-        """See `interface.Merger`."""
+        """See `base.Merger`."""
         if not count:
             return Selection(keep)
         assert observation.vision is not None and observation.vision.keys is not None

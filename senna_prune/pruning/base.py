@@ -33,7 +33,7 @@ ROPE_PRODUCT = "rope_product"
 
 
 @dataclass(frozen=True)
-class VisionEvidence:
+class VisionScores:
     """What the vision tower says about one sample's visual tokens, in the order of the visual list.
 
     Attributes:
@@ -85,7 +85,7 @@ class Observation:
     rows: Tensor | None = None
     sequence_keys: Tensor | None = None
     normed: Tensor | None = None
-    vision: VisionEvidence | None = None
+    vision: VisionScores | None = None
     text_embeddings: Tensor | None = None
     visual_embeddings: Tensor | None = None
     rope_product: Tensor | None = None
