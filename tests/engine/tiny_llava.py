@@ -27,7 +27,7 @@ from senna_prune.engine import prune
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning import Pruner
 from senna_prune.pruning.base import VisionScores
-from tests.conftest import shared_path
+from tests.conftest import goldens
 
 IMAGE = -200
 NUM_PATCHES = 576
@@ -65,7 +65,7 @@ class TinyLlava:
 
 @lru_cache(maxsize=1)
 def tiny_llava() -> TinyLlava:
-    folder = shared_path("goldens", "tiny_llava")
+    folder = goldens() / "tiny_llava"
     tower = CLIPVisionModel(CLIPVisionConfig(**json.loads((folder / "clip_config.json").read_text())))
     tower.set_attn_implementation("eager")  # the only one that returns attention
     _load(tower, load_file(folder / "clip.safetensors"))
@@ -82,8 +82,8 @@ def tiny_llava() -> TinyLlava:
 @lru_cache(maxsize=1)
 def llava_model() -> LlavaForConditionalGeneration:
     """The same weights in transformers' own class. Its placeholder is a word that no prompt holds."""
-    parts, stored = tiny_llava(), np.load(shared_path("goldens", "tiny_llava", "inputs.npz"))
-    used = {token for number in range(2) for token in stored[f"input_ids_{number}"].flatten().tolist()}
+    parts, stored = tiny_llava(), np.load(goldens() / "tiny_llava" / "inputs.npz")
+    used = {token for name in stored.files if "ids" in name for token in stored[name].flatten().tolist()}
     config = LlavaConfig(
         vision_config=deepcopy(parts.tower.config),
         text_config=deepcopy(parts.decoder.config),
@@ -120,7 +120,7 @@ class Example:
 @lru_cache(maxsize=4)
 def example(number: int, padded: bool = False) -> Example:
     """Sample `number`; `padded` zeroes the vision score of padded patches."""
-    stored = np.load(shared_path("goldens", "tiny_llava", "inputs.npz"))
+    stored = np.load(goldens() / "tiny_llava" / "inputs.npz")
     pixels = torch.from_numpy(stored[f"pixel_int8_{number}"]).float() / 32
     features, vision = tiny_llava().look(pixels)
     if padded:
