@@ -18,7 +18,7 @@ from senna_prune.cost import ModelShape
 from senna_prune.engine import PruneTrace, prune
 from senna_prune.engine.captured import CapturedDecoder
 from senna_prune.engine.readout import AnswerTrie, score_answers
-from senna_prune.hosts.senna import adapter_paths, senna_evidence
+from senna_prune.hosts.senna import adapter_paths, senna_vision_scores
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.configuration import SennaConfig, model_shape
 from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImageFeatures
@@ -69,7 +69,7 @@ class TimedModel:
     @cached_property
     def evidence(self) -> list[VisionScores]:
         assert self.features.cls_attention is not None
-        return senna_evidence(self.features.cls_attention, self.features.patch_keys, adapter_paths(self.model))
+        return senna_vision_scores(self.features.cls_attention, self.features.patch_keys, adapter_paths(self.model))
 
     @cached_property
     def layout(self) -> TokenLayout:
@@ -205,7 +205,7 @@ def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = Fa
     if model.config.num_vision_layers:
         pixels = pixel_values_of(pictures, size).to(device, dtype)
         with torch.inference_mode():
-            features = model.get_image_features(pixels[None], output_evidence=True)
+            features = model.get_image_features(pixels[None], output_vision_scores=True)
     else:
         features = _random_features(model.config, device, dtype)
     return TimedModel(model, ids.to(device), pixels, features, trie.to(device), pictures)

@@ -20,7 +20,7 @@ from senna_prune.benchmark.models import TimedModel, decoder_settings, made_on, 
 from senna_prune.benchmark.settings import TimedModelConfig, require_memory
 from senna_prune.cost import ModelShape
 from senna_prune.engine import prune
-from senna_prune.hosts.host import EVIDENCE, find_host
+from senna_prune.hosts.host import VISION_SCORES, find_host
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import VisionScores
 
@@ -40,9 +40,9 @@ class TimedHost(TimedModel):
         return host.layouts([self.input_ids.cpu()], self.features)[0]
 
     def inputs(self, batch: int = 1) -> dict[str, Any]:
-        tokens, evidence = self.features.pooler_output[0], self.features[EVIDENCE]
+        tokens, evidence = self.features.pooler_output[0], self.features[VISION_SCORES]
         outputs = BaseModelOutputWithPooling(pooler_output=cast(Any, [tokens] * batch))
-        outputs[EVIDENCE] = VisionScores(evidence.score.repeat(batch), evidence.keys.repeat(batch, 1))
+        outputs[VISION_SCORES] = VisionScores(evidence.score.repeat(batch), evidence.keys.repeat(batch, 1))
         ids = self.input_ids.expand(batch, -1)
         inputs = {"input_ids": ids, "mm_encoder_outputs": {"image": outputs}}
         if self.model.config.model_type == "qwen2_5_vl":
@@ -110,7 +110,7 @@ def random_host(host: TimedModelConfig, device: torch.device, dtype: torch.dtype
     tokens = (0.02 * torch.randn(host.view_tokens, host.hidden, device=device)).to(dtype)
     features = BaseModelOutputWithPooling(pooler_output=cast(Any, [tokens]))
     scores, keys = torch.rand(len(tokens), device=device), torch.randn(len(tokens), 64, device=device)
-    features[EVIDENCE] = VisionScores(scores, keys)
+    features[VISION_SCORES] = VisionScores(scores, keys)
     ids = _prompt(host).to(device)
     return TimedHost(model, ids, None, features, random_trie(host.vocabulary).to(device), [])
 

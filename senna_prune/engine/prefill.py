@@ -25,7 +25,14 @@ from senna_prune.engine.decoder import Decoder, find_decoder
 from senna_prune.engine.prompt_pass import PromptPass
 from senna_prune.engine.trace import PruneTrace
 from senna_prune.errors import InputError, PruningError
-from senna_prune.hosts.host import EVIDENCE, Host, find_host, one_per_prompt, seen, split_evidence
+from senna_prune.hosts.host import (
+    VISION_SCORES,
+    Host,
+    attach_vision_scores,
+    find_host,
+    one_per_prompt,
+    split_vision_scores,
+)
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import VISION, VisionScores
 from senna_prune.pruning.pruner import Pruner
@@ -76,7 +83,7 @@ def prune(
         for handle in context.hooks(model):
             stack.callback(handle.remove)
         if host is not None:
-            stack.enter_context(host.encoding(context.encode))
+            stack.enter_context(host.patched_image_encoder(context.encode))
         if captured is not None:
             stack.enter_context(_in_place_of_forward(decoder, context, captured))
         yield context.trace
@@ -180,7 +187,7 @@ class _Context:
     def encode(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> Any:
         """The model encodes images, by `generate` before it is called, or inside the call."""
         if self.host is not None and VISION in self.pruner.needs and self.given_vision is None:
-            self.pictures = seen(self.host, encode, pictures)
+            self.pictures = attach_vision_scores(self.host, encode, pictures)
         else:
             self.pictures = encode(**pictures)
         return self.pictures
@@ -252,13 +259,13 @@ class _Context:
             )
         if pictures is None:
             return None
-        if EVIDENCE not in pictures:
+        if VISION_SCORES not in pictures:
             raise PruningError(
                 f"method {self.pruner.name!r} needs to see the vision tower at work, but the images were encoded "
                 "outside the prune context",
                 hint="call the model with pixel_values inside it, or pass vision= to prune()",
             )
-        return split_evidence(pictures[EVIDENCE], layouts)
+        return split_vision_scores(pictures[VISION_SCORES], layouts)
 
     def _enter(self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.running is None:

@@ -1,1 +1,1 @@
-"""Adapters to models, one file each, found by `config.model_type`: places of visual tokens, evidence of the tower."""
+"""Adapters to models, one file each, found by `config.model_type`: places of visual tokens, scores of the tower."""

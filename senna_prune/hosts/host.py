@@ -28,7 +28,7 @@ UNFINISHED = {
     "llava_onevision": "it resizes the grid of tiles, and vision scores would have to be resized in the same way",
 }
 """What keeps these models from being hosts, by `model_type`."""
-EVIDENCE = "visual_evidence"
+VISION_SCORES = "vision_scores"
 """Key under which the result of `get_image_features` carries a `VisionScores`."""
 
 
@@ -54,36 +54,36 @@ class Host(ABC):
         """Visual tokens of a full prompt; None where they depend on the images."""
         return None
 
-    def layouts(self, rows: Sequence[Tensor], pictures: Any) -> list[TokenLayout]:
+    def layouts(self, rows: Sequence[Tensor], images: Any) -> list[TokenLayout]:
         """Where the visual tokens of every image stand in each prompt.
 
         Args:
             rows: ids of each prompt without padding, shape (length,), on the CPU.
-            pictures: what `get_image_features` returned for the images of all prompts, in order; None without images.
+            images: what `get_image_features` returned for the images of all prompts, in order; None without images.
 
         Raises:
             InputError: ids and images do not match.
         """
-        lengths = [] if pictures is None else [len(tokens) for tokens in pictures.pooler_output]
+        lengths = [] if images is None else [len(tokens) for tokens in images.pooler_output]
         return layouts_of(rows, self.model.config.image_token_id, lengths)
 
     @abstractmethod
-    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionScores]:
+    def encode_with_vision_scores(self, encode: Callable[..., Any], images: dict[str, Any]) -> tuple[Any, VisionScores]:
         """Encode images, and tell what the vision tower saw.
 
         Args:
             encode: the model's own `get_image_features`.
-            pictures: its arguments by name.
+            images: its arguments by name.
 
         Returns:
-            What `encode` returned, and the evidence of all its visual tokens in the order in which they are returned.
+            What `encode` returned, and the scores of all its visual tokens in the order in which they are returned.
 
         Raises:
-            PruningError: the tower has nothing to read evidence from.
+            PruningError: the tower has nothing to read scores from.
         """
 
     @contextmanager
-    def encoding(self, instead: Callable[[Callable[..., Any], dict[str, Any]], Any]) -> Iterator[None]:
+    def patched_image_encoder(self, instead: Callable[[Callable[..., Any], dict[str, Any]], Any]) -> Iterator[None]:
         """Inside, a call of the model's `get_image_features` is `instead(get_image_features, arguments by name)`.
 
         `generate` encodes images before it calls the model, and hands over features alone: sizes and pixels are gone.
@@ -106,12 +106,12 @@ class Host(ABC):
                 encoder.get_image_features = before
 
 
-def seen(host: Host, encode: Callable[..., Any], pictures: dict[str, Any]) -> Any:
-    """The result of `encode`, with the evidence under the key `EVIDENCE`: it can be used for any number of prompts and
+def attach_vision_scores(host: Host, encode: Callable[..., Any], images: dict[str, Any]) -> Any:
+    """The result of `encode`, with scores under the key `VISION_SCORES`: it can be used for any number of prompts and
     methods, as `mm_encoder_outputs={"image": result}`."""
-    outputs, evidence = host.look(encode, pictures)
+    outputs, scores = host.encode_with_vision_scores(encode, images)
     if isinstance(outputs, ModelOutput):
-        outputs[EVIDENCE] = evidence
+        outputs[VISION_SCORES] = scores
     return outputs
 
 
@@ -171,21 +171,19 @@ def layouts_of(rows: Sequence[Tensor], image_token_id: int, lengths: Sequence[in
     return layouts
 
 
-def split_evidence(evidence: VisionScores, layouts: Sequence[TokenLayout]) -> list[VisionScores]:
-    """Evidence of a whole batch, apart for each prompt. Beam search repeats prompts after their images were encoded.
+def split_vision_scores(found: VisionScores, layouts: Sequence[TokenLayout]) -> list[VisionScores]:
+    """Scores of a whole batch, apart for each prompt. Beam search repeats prompts after their images were encoded.
 
     Raises:
-        InputError: `evidence` is of another number of tokens.
+        InputError: `found` is of another number of tokens.
     """
-    counts, total = [layout.num_visual for layout in layouts], evidence.score.shape[0]
+    counts, total = [layout.num_visual for layout in layouts], found.score.shape[0]
     copies = max(sum(counts) // max(total, 1), 1)
     if sum(counts) != copies * total or sum(counts[::copies]) != total:
         raise InputError(f"{sum(counts)} visual tokens stand in the prompts, but the vision tower told of {total}")
-    scores = evidence.score.split(counts[::copies])
-    keys = [None] * len(scores) if evidence.keys is None else evidence.keys.split(counts[::copies])
-    return one_per_prompt(
-        [VisionScores(*own) for own in zip(scores, keys, strict=True)], len(layouts), "pieces of evidence"
-    )
+    scores = found.score.split(counts[::copies])
+    keys = [None] * len(scores) if found.keys is None else found.keys.split(counts[::copies])
+    return one_per_prompt([VisionScores(*own) for own in zip(scores, keys, strict=True)], len(layouts), "vision scores")
 
 
 def one_per_prompt(items: Sequence[Any], batch: int, name: str) -> list[Any]:

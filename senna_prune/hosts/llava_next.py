@@ -12,8 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, image_size_to_num_patches
 
 from senna_prune.errors import PruningError
-from senna_prune.hosts.host import EVIDENCE, Host, layouts_of
-from senna_prune.hosts.tower import look_at_patches
+from senna_prune.hosts.host import VISION_SCORES, Host, layouts_of
+from senna_prune.hosts.tower import encode_with_patch_scores
 from senna_prune.pruning.base import VisionScores
 
 
@@ -21,9 +21,9 @@ class LlavaNextHost(Host):
     """See `Host`. Scores and keys are packed as the features are. An `image_newline`, which ends a row of patches, was
     seen by no tower: it gets the mean score and the mean key of its row."""
 
-    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionScores]:
-        outputs, (scores, keys) = look_at_patches(self.model, encode, pictures)
-        sizes, table = pictures["image_sizes"], torch.cat([scores[..., None], keys.float()], dim=-1)
+    def encode_with_vision_scores(self, encode: Callable[..., Any], images: dict[str, Any]) -> tuple[Any, VisionScores]:
+        outputs, (scores, keys) = encode_with_patch_scores(self.model, encode, images)
+        sizes, table = images["image_sizes"], torch.cat([scores[..., None], keys.float()], dim=-1)
         packed = []
         # The same packing of ones, with zeros for row ends, tells how many rows there are.
         for values, marks in zip(
@@ -57,7 +57,7 @@ def pack_spatial(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         inputs: what `LlavaNextProcessor` made: `input_ids`, `attention_mask`, `pixel_values` and `image_sizes`.
 
     Returns:
-        Ids padded on the left, their mask, and the encoded images with evidence, for `generate` or a forward pass,
+        Ids padded on the left, their mask, and the encoded images with vision scores, for `generate` or a forward pass,
         inside a `prune` context or not; as often as wanted.
 
     Raises:
@@ -72,7 +72,7 @@ def pack_spatial(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         lambda module, args, output: projected.append(output)
     )
     try:
-        outputs, patches = look_at_patches(
+        outputs, patches = encode_with_patch_scores(
             model, model.base_model.get_image_features, {"pixel_values": pixels, "image_sizes": sizes}
         )
     finally:
@@ -85,7 +85,7 @@ def pack_spatial(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
     outputs.pooler_output = packed(projected[0])
     scores, keys = (torch.cat(packed(part)) for part in (patches[0][..., None], patches[1]))
-    outputs[EVIDENCE] = VisionScores(scores[:, 0], keys)
+    outputs[VISION_SCORES] = VisionScores(scores[:, 0], keys)
     rows = [ids[mask.bool()] for ids, mask in zip(inputs["input_ids"], inputs["attention_mask"], strict=True)]
     layouts = layouts_of([row.cpu() for row in rows], config.image_token_id, [len(image) for image in unpadded])
     lengths = iter([len(image) for image in outputs.pooler_output])

@@ -24,12 +24,12 @@ class Qwen25VLHost(Host):
 
     renumbers = False
 
-    def layouts(self, rows: Sequence[Tensor], pictures: Any) -> list[TokenLayout]:
+    def layouts(self, rows: Sequence[Tensor], images: Any) -> list[TokenLayout]:
         if any((row == self.model.config.video_token_id).any() for row in rows):
             raise PruningError("tokens of videos cannot be pruned", hint="give the frames as images")
-        return super().layouts(rows, pictures)
+        return super().layouts(rows, images)
 
-    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionScores]:
+    def encode_with_vision_scores(self, encode: Callable[..., Any], images: dict[str, Any]) -> tuple[Any, VisionScores]:
         tower, caught = self.model.base_model.visual, dict[str, Any]()
         whole = [number for number in tower.fullatt_block_indexes if number < len(tower.blocks)]
         if not whole:
@@ -47,18 +47,18 @@ class Qwen25VLHost(Host):
             attention.qkv.register_forward_hook(catch_projections),
         ]
         try:
-            outputs = encode(**pictures)
+            outputs = encode(**images)
         finally:
             for handle in handles:
                 handle.remove()
         queries, keys, _ = caught["qkv"].unflatten(-1, (3, attention.num_heads, -1)).unbind(1)
         turned = apply_rotary_pos_emb_vision(queries, keys, *caught["position_embeddings"])
         sizes = caught["cu_seqlens"].diff().tolist()
-        images = zip(*(part.transpose(0, 1).split(sizes, dim=1) for part in (*turned, keys)), strict=True)
-        seen = [(received(q, k, attention.scaling), plain.float().mean(dim=0)) for q, k, plain in images]
+        each = zip(*(part.transpose(0, 1).split(sizes, dim=1) for part in (*turned, keys)), strict=True)
+        seen = [(received(q, k, attention.scaling), plain.float().mean(dim=0)) for q, k, plain in each]
         # Patches stand window by window, the four of a token side by side.
         windows, _ = get_vision_window_index(
-            pictures["image_grid_thw"],
+            images["image_grid_thw"],
             spatial_merge_size=tower.spatial_merge_size,
             window_size=tower.window_size,
             patch_size=tower.patch_size,

@@ -1,4 +1,4 @@
-"""Senna: placeholders of a fixed number per view, and evidence carried from the tower's patches to mixed tokens.
+"""Senna: placeholders of a fixed number per view, and scores carried from the tower's patches to mixed tokens.
 
 Our stated adaptation (no published method supports Senna): the adapter's three linear maps over the token axis, taken
 in absolute value and without their activations, say how much each patch feeds each token: A = |W3| |W2| |W1|, rows
@@ -33,13 +33,13 @@ class SennaHost(Host):
         config = self.model.config
         return config.num_views * config.num_view_tokens
 
-    def layouts(self, rows: Sequence[Tensor], pictures: Any) -> list[TokenLayout]:
+    def layouts(self, rows: Sequence[Tensor], images: Any) -> list[TokenLayout]:
         config = self.model.config
         return [TokenLayout.from_ids(row, config.image_token_id, config.num_view_tokens) for row in rows]
 
-    def look(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> tuple[Any, VisionScores]:
-        features = encode(**pictures | {"output_evidence": True})
-        frames = senna_evidence(features.cls_attention, features.patch_keys, self.paths)
+    def encode_with_vision_scores(self, encode: Callable[..., Any], images: dict[str, Any]) -> tuple[Any, VisionScores]:
+        features = encode(**images | {"output_vision_scores": True})
+        frames = senna_vision_scores(features.cls_attention, features.patch_keys, self.paths)
         scores, keys = zip(*((frame.score, frame.keys) for frame in frames), strict=True)
         return features, VisionScores(torch.cat(scores), torch.cat(keys))
 
@@ -62,8 +62,8 @@ def adapter_paths(model: nn.Module) -> Tensor:
     return paths / paths.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def senna_evidence(cls_attention: Tensor, keys: Tensor | None, paths: Tensor) -> list[VisionScores]:
-    """Evidence per sample from what the vision tower saw.
+def senna_vision_scores(cls_attention: Tensor, keys: Tensor | None, paths: Tensor) -> list[VisionScores]:
+    """Vision scores per sample from what the vision tower saw.
 
     Args:
         cls_attention: class-token attention to patches, (batch, views, patches).

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from senna_prune.errors import PruningError
-from senna_prune.model.vision import vision_evidence
+from senna_prune.model.vision import class_attention_and_keys
 
 ROWS = 256
 """Queries whose attention is in memory at once."""
 
 
-def look_at_patches(
-    model: Any, encode: Callable[..., Any], pictures: dict[str, Any]
+def encode_with_patch_scores(
+    model: Any, encode: Callable[..., Any], images: dict[str, Any]
 ) -> tuple[Any, tuple[Tensor, Tensor]]:
     """Encode images with the CLIP-like tower of a LLaVA, and read the layer that makes the features.
 
     Args:
         model: with `vision_tower`, `config.vision_feature_layer` and `config.vision_feature_select_strategy`.
-        encode, pictures: as in `Host.look`.
+        encode, images: as in `Host.encode_with_vision_scores`.
 
     Returns:
         What `encode` returned; and per patch, without the class token: attention of the class token to it, or, where
@@ -35,14 +35,14 @@ def look_at_patches(
     tower = model.base_model.vision_tower
     inner = getattr(tower, "vision_model", tower)
     layers = getattr(getattr(inner, "encoder", None), "layers", ())
-    asked = {name: pictures.get(name) for name in ("vision_feature_layer", "vision_feature_select_strategy")}
+    asked = {name: images.get(name) for name in ("vision_feature_layer", "vision_feature_select_strategy")}
     number, strategy = (getattr(model.config, name) if value is None else value for name, value in asked.items())
     # Numbers count states, of which the first enters layer 0. Of several states the last has seen most.
     behind = max(n % (len(layers) + 1) for n in ([number] if isinstance(number, int) else number))
     layer: Any = layers[behind - 1] if behind else None
     if not hasattr(layer, "layer_norm1"):
         raise PruningError(
-            f"feature layer {number} of {type(tower).__name__} has no CLIP-like attention to read evidence from",
+            f"feature layer {number} of {type(tower).__name__} has no CLIP-like attention to read scores from",
             hint="choose a method that does not look at the vision tower, or pass vision= to prune()",
         )
     has_class_token = hasattr(inner.embeddings, "class_embedding")
@@ -57,11 +57,11 @@ def look_at_patches(
         lambda module, args, kwargs: entering.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
     )
     try:
-        outputs = encode(**pictures)
+        outputs = encode(**images)
     finally:
         handle.remove()
     if has_class_token:
-        return outputs, vision_evidence(layer, entering[0])
+        return outputs, class_attention_and_keys(layer, entering[0])
     attention, normed = layer.self_attn, layer.layer_norm1(entering[0])
     queries, keys = (
         part(normed).unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)

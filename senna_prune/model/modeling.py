@@ -73,24 +73,24 @@ class SennaModel(SennaPreTrainedModel):
         return entering, hidden
 
     def get_vision_features(
-        self, pixel_values: Tensor, output_evidence: bool = False
+        self, pixel_values: Tensor, output_vision_scores: bool = False
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Run the tower up to the selected layer.
 
         Args:
             pixel_values: shape (N, 3, H, W).
-            output_evidence: also compute what pruning policies read off the layer.
+            output_vision_scores: also compute what pruning policies read off the layer.
 
         Returns:
             Patch features (N, P, vision width) without class token and without the tower's last norm; class-token
             attention (N, P) and keys (N, P, head_dim), both None unless asked for.
 
         Raises:
-            InputError: evidence is asked for, but no layer runs.
+            InputError: vision scores are asked for, but no layer runs.
         """
         entering, hidden = self.run_tower(pixel_values)
         layers = self.vision_tower.encoder.layers[: self.config.num_vision_layers]
-        return patch_features(layers, entering, hidden, output_evidence)
+        return patch_features(layers, entering, hidden, output_vision_scores)
 
     def adapt(self, features: Tensor) -> Tensor:
         """Visual tokens (N, T, D) of patch features (N, P, vision width)."""
@@ -100,7 +100,7 @@ class SennaModel(SennaPreTrainedModel):
     def get_image_features(
         self,
         pixel_values: Tensor,
-        output_evidence: bool = False,
+        output_vision_scores: bool = False,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
     ) -> SennaImageFeatures:
@@ -108,12 +108,12 @@ class SennaModel(SennaPreTrainedModel):
 
         Args:
             pixel_values: shape (B, views, 3, H, W).
-            output_evidence: also return `cls_attention` and `patch_keys`; works with every attention implementation.
+            output_vision_scores: also return `cls_attention` and `patch_keys`; works with every attention kernel.
             output_hidden_states: also return `hidden_states`, which runs all layers; None: as the tower's settings say.
             output_attentions: as before, for `attentions`.
 
         Raises:
-            InputError: `pixel_values` has another shape, or evidence is asked for, but no layer runs.
+            InputError: `pixel_values` has another shape, or vision scores are asked for, but no layer runs.
         """
         size = self.config.vision_config.image_size
         expected = (self.config.num_views, self.config.vision_config.num_channels, size, size)
@@ -133,9 +133,9 @@ class SennaModel(SennaPreTrainedModel):
             seen = tower(views, output_hidden_states=True, output_attentions=output_attentions, return_dict=True)
             states, attentions = seen.hidden_states, seen.attentions
             layers, entering = tower.encoder.layers[:last], states[max(last - 1, 0)]
-            features, cls_attention, keys = patch_features(layers, entering, states[last], output_evidence)
+            features, cls_attention, keys = patch_features(layers, entering, states[last], output_vision_scores)
         else:
-            features, cls_attention, keys = self.get_vision_features(views, output_evidence)
+            features, cls_attention, keys = self.get_vision_features(views, output_vision_scores)
         tokens = self.adapt(features).unflatten(0, frames)
         return SennaImageFeatures(
             last_hidden_state=features.unflatten(0, frames),

@@ -71,7 +71,7 @@ class SennaImageAdapter(nn.Module):
 
 
 def patch_features(
-    layers: nn.ModuleList, entering: Tensor, hidden: Tensor, output_evidence: bool
+    layers: nn.ModuleList, entering: Tensor, hidden: Tensor, output_vision_scores: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Features, class-token attention and keys of the patches, as `SennaModel.get_vision_features` returns them.
 
@@ -79,19 +79,19 @@ def patch_features(
         layers: the layers of the tower up to the selected one.
         entering: state before the last of them, shape (N, 1 + P, width).
         hidden: state behind it; both are the tower's first state where there are no layers.
-        output_evidence: also read attention and keys.
+        output_vision_scores: also read attention and keys.
 
     Raises:
-        InputError: evidence is asked for, but there are no layers.
+        InputError: vision scores are asked for, but there are no layers.
     """
-    if not output_evidence:
+    if not output_vision_scores:
         return hidden[:, 1:], None, None
     if not layers:
-        raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
-    return hidden[:, 1:], *vision_evidence(cast(CLIPEncoderLayer, layers[-1]), entering)
+        raise InputError("vision_feature_layer 0 has no attention to read scores from", where="config.json")
+    return hidden[:, 1:], *class_attention_and_keys(cast(CLIPEncoderLayer, layers[-1]), entering)
 
 
-def vision_evidence(layer: CLIPEncoderLayer, entering: Tensor) -> tuple[Tensor, Tensor]:
+def class_attention_and_keys(layer: CLIPEncoderLayer, entering: Tensor) -> tuple[Tensor, Tensor]:
     """Class-token attention (N, P) and mean keys (N, P, head_dim) of one tower layer, from the states entering it.
 
     Projects anew instead of asking the layer for its weights, which only the eager implementation could return.

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from senna_prune.errors import InputError
-from senna_prune.hosts.senna import senna_evidence
+from senna_prune.hosts.senna import senna_vision_scores
 from senna_prune.model.modeling import SennaForConditionalGeneration
-from senna_prune.model.vision import vision_evidence
+from senna_prune.model.vision import class_attention_and_keys
 from senna_prune.planner.timing import Stopwatch
 from senna_prune.pruning.base import VisionScores
 
@@ -44,10 +44,12 @@ class Evidence:
         """
         inner, watch = self.model.model, Stopwatch(self.entering.device)
         if not inner.config.num_vision_layers:
-            raise InputError("vision_feature_layer 0 has no attention to read evidence from", where="config.json")
+            raise InputError("vision_feature_layer 0 has no attention to read scores from", where="config.json")
         layer: Any = inner.vision_tower.encoder.layers[inner.config.num_vision_layers - 1]
-        attention, keys = (part.unflatten(0, (self.frames, 1, -1)) for part in vision_evidence(layer, self.entering))
-        found = [senna_evidence(*frame, self.paths())[0] for frame in zip(attention, keys, strict=True)]
+        attention, keys = (
+            part.unflatten(0, (self.frames, 1, -1)) for part in class_attention_and_keys(layer, self.entering)
+        )
+        found = [senna_vision_scores(*frame, self.paths())[0] for frame in zip(attention, keys, strict=True)]
         del self.entering
         watch.lap("vision")
         return found, watch.stages["vision"] / self.frames

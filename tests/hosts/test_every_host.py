@@ -59,7 +59,7 @@ def test_pruning_equals_masking(kind: str, method: str, images: list[tuple[int, 
         pruned = generate(model, inputs)
     found = find_host(model)
     assert found is not None
-    layouts = partial(found.layouts, pictures=model.get_image_features(**pictures(model, inputs)))
+    layouts = partial(found.layouts, images=model.get_image_features(**pictures(model, inputs)))
     # The prompt, and the prompt with what was generated, read at once.
     for inputs_then, logits in ((inputs, pruned.logits[0]), (continued(inputs, pruned.sequences), pruned.logits[-1])):
         (layout,) = layouts(inputs_then["input_ids"])
@@ -149,7 +149,7 @@ def test_decoding_from_the_cache_equals_reading_everything_again(kind: str, frac
 
 
 @every_host
-def test_every_beam_gets_the_evidence_of_its_own_prompt(kind: str) -> None:
+def test_every_beam_gets_the_scores_of_its_own_prompt(kind: str) -> None:
     model, processor = host(kind)
     policy = ScriptedPruner(LATE, needs=frozenset({VISION, TEXT_ATTENTION}))
     alone = []

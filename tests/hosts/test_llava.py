@@ -18,22 +18,24 @@ from tests.tiny_hosts import CLIP, TEXT, TWO, prompts, tiny_host
 
 def look(model: Any, inputs: dict[str, Any]) -> tuple[Any, Any]:
     with torch.no_grad():
-        return LlavaHost(model).look(model.get_image_features, {"pixel_values": inputs["pixel_values"]})
+        return LlavaHost(model).encode_with_vision_scores(
+            model.get_image_features, {"pixel_values": inputs["pixel_values"]}
+        )
 
 
 @pytest.mark.parametrize("feature_layer", [-2, -1, 2, [-3, -1]])
-def test_evidence_is_the_class_tokens_attention_in_the_layer_of_the_features(feature_layer: Any) -> None:
+def test_scores_is_the_class_tokens_attention_in_the_layer_of_the_features(feature_layer: Any) -> None:
     model, processor = tiny_host("llava", "eager")
     inputs = prompts(processor, *TWO)
     model.config.vision_feature_layer = feature_layer
     model = LlavaForConditionalGeneration._from_config(model.config, attn_implementation="eager").eval()
     one = feature_layer if isinstance(feature_layer, int) else max(feature_layer)
-    _, evidence = look(model, inputs)
+    _, scores = look(model, inputs)
     with torch.no_grad():
         seen = model.model.vision_tower(inputs["pixel_values"], output_attentions=True)
     expected = seen.attentions[one if one < 0 else one - 1][:, :, 0, 1:].mean(1)
-    torch.testing.assert_close(evidence.score.view(3, 16), expected, atol=1e-6, rtol=1e-5)
-    assert evidence.keys.shape == (48, 8)
+    torch.testing.assert_close(scores.score.view(3, 16), expected, atol=1e-6, rtol=1e-5)
+    assert scores.keys.shape == (48, 8)
 
 
 def test_a_tower_without_a_class_token_scores_by_received_attention() -> None:
@@ -46,10 +48,10 @@ def test_a_tower_without_a_class_token_scores_by_received_attention() -> None:
     )
     model = LlavaForConditionalGeneration._from_config(config, attn_implementation="eager").eval()
     pixels = torch.randn(2, 3, 56, 56)
-    _, evidence = look(model, {"pixel_values": pixels})
+    _, scores = look(model, {"pixel_values": pixels})
     with torch.no_grad():
         weights = model.model.vision_tower(pixels, output_attentions=True).attentions[-1]
-    torch.testing.assert_close(evidence.score.view(2, 16), 16 * weights.mean((1, 2)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(scores.score.view(2, 16), 16 * weights.mean((1, 2)), atol=1e-5, rtol=1e-4)
     ids = torch.tensor([[7, *[5] * 32, 8, 9]])
     with torch.no_grad(), prune(model, pruner_for(model, "visionzip", Budget.retention(0.5))) as trace:
         model(input_ids=ids, pixel_values=pixels)

@@ -50,10 +50,10 @@ def test_scores_stand_where_their_tokens_stand_and_a_row_end_has_the_mean_of_its
     inputs = prompts(processor, SIZES)
     arguments = {name: inputs[name] for name in ("pixel_values", "image_sizes")}
     with torch.no_grad():
-        outputs, evidence = LlavaNextHost(model).look(model.get_image_features, arguments)
+        outputs, scores = LlavaNextHost(model).encode_with_vision_scores(model.get_image_features, arguments)
     expected: list[float] = []
-    scores, grids = raw(model, inputs)
-    for own, grid, (height, width) in zip(scores, grids, SIZES, strict=True):
+    tiles, grids = raw(model, inputs)
+    for own, grid, (height, width) in zip(tiles, grids, SIZES, strict=True):
         image = mosaic(own, *grid)
         tall, wide = len(image), len(image[0])
         if width / height > wide / tall:
@@ -65,8 +65,8 @@ def test_scores_stand_where_their_tokens_stand_and_a_row_end_has_the_mean_of_its
         expected += own[0].tolist()
         for row in image:
             expected += [*row, sum(row) / len(row)]
-    assert [len(image) for image in outputs.pooler_output] == [len(e) for e in evidence.score.split(lengths(outputs))]
-    torch.testing.assert_close(evidence.score, torch.tensor(expected), atol=1e-6, rtol=1e-5)
+    assert [len(image) for image in outputs.pooler_output] == [len(e) for e in scores.score.split(lengths(outputs))]
+    torch.testing.assert_close(scores.score, torch.tensor(expected), atol=1e-6, rtol=1e-5)
 
 
 def lengths(outputs: Any) -> list[int]:
@@ -84,7 +84,7 @@ def test_spatial_packing_has_all_tiles_and_no_row_ends() -> None:
     expected = []
     for own, grid in zip(scores, grids, strict=True):
         expected += [*own[0].tolist(), *(value for row in mosaic(own, *grid) for value in row)]
-    torch.testing.assert_close(outputs.visual_evidence.score, torch.tensor(expected), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(outputs.vision_scores.score, torch.tensor(expected), atol=1e-6, rtol=1e-5)
     # Ids: the same text around longer runs.
     for row, longer, mask in zip(plain["input_ids"], inputs["input_ids"], inputs["attention_mask"], strict=True):
         mark = model.config.image_token_id

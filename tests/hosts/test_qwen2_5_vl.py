@@ -14,7 +14,7 @@ from senna_prune.hosts.qwen2_5_vl import Qwen25VLHost
 from tests.tiny_hosts import QWEN, TWO, VIDEO, prompts, tiny_host
 
 
-def test_evidence_is_the_mean_attention_that_the_patches_of_a_token_receive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_is_the_mean_attention_that_the_patches_of_a_token_receive(monkeypatch: pytest.MonkeyPatch) -> None:
     model, processor = tiny_host("qwen2_5_vl", "eager")
     inputs = prompts(processor, *TWO)
     tower, weights, merged = model.model.visual, [], []
@@ -31,16 +31,16 @@ def test_evidence_is_the_mean_attention_that_the_patches_of_a_token_receive(monk
     tower.merger.register_forward_hook(lambda module, args, output: merged.append(output))
     arguments = {name: inputs[name] for name in ("pixel_values", "image_grid_thw")}
     with torch.no_grad():
-        outputs, evidence = Qwen25VLHost(model).look(model.get_image_features, arguments)
+        outputs, scores = Qwen25VLHost(model).encode_with_vision_scores(model.get_image_features, arguments)
     sizes = [len(image) for image in outputs.pooler_output]
     assert len(set(sizes)) > 1, "the images should differ in size"
     # In the order of windows, then in the order in which the decoder gets the tokens.
     by_window = torch.cat([w.mean((0, 1)).view(-1, 4).mean(1) * w.shape[-1] for w in weights])
     order = [int((merged[0] == token).all(dim=1).nonzero()) for token in torch.cat(outputs.pooler_output)]
     assert order != sorted(order), "the windows should change the order"
-    torch.testing.assert_close(evidence.score, by_window[order], atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(scores.score, by_window[order], atol=1e-5, rtol=1e-4)
     # Images of different sizes compete evenly: the mean score of each is 1.
-    for own in evidence.score.split(sizes):
+    for own in scores.score.split(sizes):
         assert float(own.mean()) == pytest.approx(1, abs=1e-4)
 
 

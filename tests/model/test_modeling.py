@@ -50,7 +50,7 @@ def test_evidence_is_the_eager_attention_of_the_selected_layer(implementation: s
     model, _ = tiny_senna(attn_implementation=implementation)
     pixels, keys = torch.randn(1, 6, 3, 56, 56), []
     with torch.no_grad():
-        features = model.get_image_features(pixels, output_evidence=True)
+        features = model.get_image_features(pixels, output_vision_scores=True)
         plain = model.get_image_features(pixels)
         attention = model.model.vision_tower.encoder.layers[-2].self_attn
         handle = attention.k_proj.register_forward_hook(lambda *hooked: keys.append(hooked[2]))
@@ -73,9 +73,9 @@ def test_image_features_are_an_output_of_transformers(feature_layer: int) -> Non
     model, _ = tiny_senna(attn_implementation="eager")
     model.config.vision_feature_layer = feature_layer
     pixels = torch.randn(2, 6, 3, 56, 56)
-    asked = {"output_hidden_states": True, "output_attentions": True, "output_evidence": feature_layer != 0}
+    asked = {"output_hidden_states": True, "output_attentions": True, "output_vision_scores": feature_layer != 0}
     with torch.no_grad():
-        plain = model.get_image_features(pixels, output_evidence=feature_layer != 0)
+        plain = model.get_image_features(pixels, output_vision_scores=feature_layer != 0)
         full = model.get_image_features(pixels, **asked)
         tower = model.model.vision_tower(pixels.flatten(0, 1), output_hidden_states=True, output_attentions=True)
         as_tuple = model.get_image_features(pixels, return_dict=False)
