@@ -1,4 +1,4 @@
-"""What the command-line tools share: one line and an exit status for everything a user can cause."""
+"""What the command-line tools share: one line and an exit status for a user's mistakes, and how threads wait."""
 
 from __future__ import annotations
 
@@ -16,6 +16,21 @@ INTERRUPTED = 130
 KEPT = "every finished decision is kept, run the same command again to go on"
 
 
+WAITING = {"GOMP_SPINCOUNT": "5000", "KMP_BLOCKTIME": "1"}
+"""How long a thread of libgomp (turns of a loop) or of libiomp5 (milliseconds) spins before it sleeps. By default both
+spin so long that where other processes want the cores they take them from the work that they wait for."""
+
+
+def spin_briefly() -> None:
+    """Set `WAITING` for the threads of this process, and of those it starts.
+
+    Nothing is changed where the user has said how threads wait, or where torch is there already, whose threads have
+    read the environment: a program that imports this library keeps its own settings.
+    """
+    if "torch" not in sys.modules and not os.environ.keys() & {*WAITING, "OMP_WAIT_POLICY"}:
+        os.environ.update(WAITING)
+
+
 def guarded(action: Callable[[], object], interrupted: str = KEPT) -> int:
     """Run a tool: 0 when it worked, 2 and one line on standard error for a mistake the user can correct.
 
@@ -25,6 +40,7 @@ def guarded(action: Callable[[], object], interrupted: str = KEPT) -> int:
         action: the tool. It should also import what takes long: Ctrl-C during an import is then one line too.
         interrupted: what Ctrl-C left behind, said after it.
     """
+    spin_briefly()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 import sys
 import zipfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from senna_prune import __version__
+from senna_prune.cli import WAITING
 from senna_prune.commands.__main__ import COMMANDS, main
 from senna_prune.commands.bundled import PACKAGE, bundled
 from tests.conftest import ROOT
@@ -47,7 +49,7 @@ def test_help_names_the_subcommand(
     assert capsys.readouterr().out.startswith(f"usage: senna-prune {name} ")
 
 
-@pytest.mark.parametrize("tool", sorted(path.stem for path in (ROOT / "tools").glob("[a-z]*.py")))
+@pytest.mark.parametrize("tool", sorted({path.stem for path in (ROOT / "tools").glob("[a-z]*.py")} - {"make_demo"}))
 def test_every_tool_shares_its_code_with_a_subcommand(tool: str) -> None:
     shared = importlib.import_module(f"tools.{tool}").main.__module__
     assert shared.startswith("senna_prune.commands.")
@@ -105,3 +107,33 @@ def test_the_wheel_holds_configurations_and_demo_but_no_tools(tmp_path: Path) ->
     assert not any("v1.0-demo" in name for name in names), "conversion alone needs the tables"
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "senna_prune").rglob("*.py")}
     assert modules <= names
+
+
+@pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}, {"KMP_BLOCKTIME": "9"}])
+def test_threads_sleep_unless_the_user_or_an_importing_program_says_otherwise(own: dict[str, str]) -> None:
+    """A command says how threads wait before torch is imported; a program that imports the library decides itself."""
+    names = ("OMP_WAIT_POLICY", "OMP_NUM_THREADS", *WAITING)
+    code = f"import os, sys, senna_prune.cli as c; c.guarded(lambda: print([os.environ.get(n) for n in {names}]))"
+    bare = {name: value for name, value in os.environ.items() if name not in names}
+    given = bare | {"OMP_NUM_THREADS": "1"} | own
+    for first, expected in (("", own or WAITING), ("import senna_prune, torch; ", own)):
+        command = [sys.executable, "-c", first + code]
+        done = subprocess.run(command, cwd=ROOT, env=given, capture_output=True, text=True, check=False)
+        assert done.stdout == f"{[(expected | {'OMP_NUM_THREADS': '1'}).get(name) for name in names]}\n", done.stderr
+
+
+def test_every_command_says_so_before_torch_is_imported() -> None:
+    code = (
+        "import importlib.abc, os, sys\n"
+        "class Watch(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'torch': print(os.environ.get('GOMP_SPINCOUNT')); os._exit(0)\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "from senna_prune.commands.__main__ import main\n"
+        "main(sys.argv[1:])"
+    )
+    bare = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", *WAITING)}
+    for command in ("demo", "benchmark", "calibrate --out /dev/null", "import x y"):
+        given = [sys.executable, "-c", code, *command.split()]
+        done = subprocess.run(given, cwd=ROOT, env=bare, capture_output=True, text=True, check=False)
+        assert done.stdout == f"{WAITING['GOMP_SPINCOUNT']}\n", command + done.stderr

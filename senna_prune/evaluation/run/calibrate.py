@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +45,7 @@ def calibrate(config: EvaluationConfig, label: str, count: int) -> Profile:
     reader = PictureReader(Path(config.data.image_root), {})
     system.load()
     measured: dict[str, list[float]] = {}
-    with Meter(len(samples), 1, shown=sys.stderr.isatty()) as meter:
+    with Meter(len(samples)) as meter:
         for sample in samples:
             encoded = system.encode([system.prepare(sample, reader.read(sample)[0])])
             for condition in conditions:
