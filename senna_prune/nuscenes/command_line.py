@@ -13,7 +13,6 @@ from senna_prune.errors import ConfigError, SampleError
 from senna_prune.files import check_output, is_stream
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.nuscenes.conversion_counts import beside
-from senna_prune.nuscenes.conversion_speed import print_benchmark
 from senna_prune.nuscenes.reference_layout import read_reference
 from senna_prune.nuscenes.set_check import check_set
 from senna_prune.nuscenes.summary import plot_summary, print_summary
@@ -48,7 +47,6 @@ def parser() -> argparse.ArgumentParser:
     add("--workers", type=int, default=1, metavar="N", help="processes; the output does not depend on it")
     add("--out", type=Path, metavar="FILE", help="planning set to write")
     add("--summary", action="store_true", help="print the distributions, and plot them beside the planning set")
-    add("--benchmark", action="store_true", help="print keyframes per second and memory instead of writing a set")
     add("--import-reference", type=Path, metavar="FILE", help="take the samples from a file in the reference's layout")
     add("--check", type=Path, metavar="FILE", help="say what is wrong with a planning set; pictures below --dataroot")
     return result
@@ -100,14 +98,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     _demand(options, "out")
     console = make_console(stderr=is_stream(options["out"]))  # a planning set on standard output stands alone there
-    summary, benchmark, model = (options.pop(name) for name in ("summary", "benchmark", "captioner"))
+    summary, model = (options.pop(name) for name in ("summary", "captioner"))
     imported = options.pop("import_reference")
     out: Path = options["out"]
-    if not benchmark:  # before the captioner is loaded, which takes long
-        check_output(out)
-        if summary:
-            picture = beside(out, ".summary.png")
-            check_output(picture)
+    check_output(out)  # before the captioner is loaded, which takes long
+    if summary:
+        picture = beside(out, ".summary.png")
+        check_output(picture)
     if imported is not None:
         convention = options["convention"] and parse_convention(options["convention"])
         count = write_samples(out, read_reference(imported, convention))
@@ -117,9 +114,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options["convention"] = parse_convention(options["convention"] or "corrected")
     options["kinds"] = tuple(options["kinds"].split(","))
     settings = ConversionSettings(**options)
-    if benchmark:
-        print_benchmark(settings, console)
-        return 0
     captioner = None
     if model is not None:
         from senna_prune.nuscenes.transformers_captioner import TransformersCaptioner  # heavy, and rarely wanted

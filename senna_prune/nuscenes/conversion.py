@@ -6,14 +6,14 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from rich.progress import track
 
@@ -25,7 +25,8 @@ from senna_prune.nuscenes.ego_speed import SpeedSource, can_bus_speed
 from senna_prune.nuscenes.reference_layout import write_reference
 from senna_prune.nuscenes.scene import Scene, read_scene
 from senna_prune.nuscenes.scene_samples import BOX_KINDS, CAPTION_KINDS, Recipe, SceneResult, scene_samples
-from senna_prune.nuscenes.tables import BOX_TABLES, POSE_TABLES, KeyframeTables
+from senna_prune.nuscenes.schema import BOX_TABLES, POSE_TABLES, Annotation, Sample, SceneRecord
+from senna_prune.nuscenes.tables import KeyframeTables
 from senna_prune.task.labels import CORRECTED, KINDS, Convention
 from senna_prune.task.sample import PlanningSample, write_samples
 
@@ -122,12 +123,12 @@ def convert(
     first = next(samples, None)
     if first is None:
         report.write_listing()
-        raise TableError("no sample: " + "; ".join(report.skipped_lines()), where=tables.table_root)
+        raise TableError("no sample: " + "; ".join(report.skipped_lines()), where=tables.root)
     samples = chain([first], samples)
     if captioner is not None and cache is not None:
         samples = with_captions(samples, captioner, cache, settings.dataroot)
     if settings.format == "reference":
-        write_reference(settings.out, samples, partial(tables.get, "sample"), settings.dataroot)
+        write_reference(settings.out, samples, lambda token: tables.get(Sample, token), settings.dataroot)
     else:
         write_samples(settings.out, samples)
     report.write_listing()
@@ -148,20 +149,23 @@ def make_recipe(tables: KeyframeTables, settings: ConversionSettings) -> Recipe:
 
 
 def read_scenes(
-    tables: KeyframeTables, records: Iterable[Mapping[str, Any]], settings: ConversionSettings
+    tables: KeyframeTables, records: Iterable[SceneRecord], settings: ConversionSettings
 ) -> Iterator[Scene]:
     """The scenes of the given records as arrays, one after the other.
 
     Raises:
         TableError: the tables are broken, or lack the annotations or CAN-bus messages the settings ask for.
     """
-    if settings.needs_boxes and not tables.sample_annotation:
+    if settings.needs_boxes and not tables.all(Annotation):
         problem = f"{settings.version} has no annotations, which {' and '.join(sorted(BOX_KINDS))} questions need"
-        raise TableError(problem, where=tables.table_path("sample_annotation"), hint="ask for --kinds plan")
+        raise TableError(problem, where=tables.path(Annotation), hint="ask for --kinds plan")
     with accessing(settings.can_bus_folder, "read", error=TableError):
         if settings.speed_source == "can_bus" and not settings.can_bus_folder.is_dir():
             hint = "unpack the CAN bus expansion there, or use --speed-source past"
             raise TableError("no CAN bus messages", where=settings.can_bus_folder, hint=hint)
+        deeper = settings.can_bus_folder / "can_bus"
+        if settings.speed_source != "past" and next(deeper.glob("scene-*_pose.json"), None):
+            raise TableError("the CAN bus messages lie one folder deeper", where=deeper, hint="pass --can-bus with it")
     for record in records:
         scene = read_scene(tables, record, settings.needs_boxes)
         if settings.speed_source != "past":

@@ -13,7 +13,7 @@ from senna_prune.files import accessing, read_json
 from senna_prune.nuscenes.behaviour import STEP_SECONDS
 from senna_prune.nuscenes.navigation import future_origins
 from senna_prune.nuscenes.scene import Scene
-from senna_prune.nuscenes.table_checks import LAST_TIME
+from senna_prune.nuscenes.schema import LAST_TIME
 
 SpeedSource = Literal["auto", "can_bus", "past"]
 """`auto`: CAN bus where the scene has it, else the displacement from 0.5 s before to 0.5 s after (the reference's rule,

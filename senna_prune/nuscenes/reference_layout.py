@@ -16,6 +16,7 @@ from typing import Any, get_args
 from senna_prune.errors import SampleError
 from senna_prune.files import digest, read_json, write_whole
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS
+from senna_prune.nuscenes.schema import Sample
 from senna_prune.task.labels import CameraOrder, Convention
 from senna_prune.task.sample import SCHEMA_VERSION, PlanningSample
 
@@ -38,12 +39,12 @@ _ELSEWHERE = ("token", "question", "answer")
 
 
 def write_reference(
-    path: Path | str, samples: Iterable[PlanningSample], keyframe: Callable[[str], Mapping[str, Any]], image_root: Path
+    path: Path | str, samples: Iterable[PlanningSample], keyframe: Callable[[str], Sample], image_root: Path
 ) -> None:
     """Write samples as the released converter does, atomically.
 
     Args:
-        keyframe: gives the row of the sample table (`prev`, `next`, `scene_token`) of a token.
+        keyframe: gives the record of the sample table of a token.
         image_root: put before every image path, as the devkit does.
 
     Raises:
@@ -61,7 +62,7 @@ def write_reference(
     write_whole(path, pieces())
 
 
-def _to_reference(sample: PlanningSample, row: Mapping[str, Any], image_root: Path) -> dict[str, Any]:
+def _to_reference(sample: PlanningSample, row: Sample, image_root: Path) -> dict[str, Any]:
     images = [str(image_root / path) for path in sample.view_paths()]
     real = sample.trajectory or ()
     # past the scene's end the reference repeats the last position, which at its last keyframe is the car's own
@@ -70,9 +71,9 @@ def _to_reference(sample: PlanningSample, row: Mapping[str, Any], image_root: Pa
         "token": sample.token,
         "image": images[0],
         "images": images,
-        "prev": row["prev"],
-        "next": row["next"],
-        "scene_token": row["scene_token"],
+        "prev": row.prev,
+        "next": row.next,
+        "scene_token": row.scene_token,
         "fut_valid_flag": str(len(real) == FUTURE_STEPS),
         "ego_fut_trajs": str([coordinate for point in padded for coordinate in point]),
         "conversations": [
@@ -170,7 +171,7 @@ def _images(paths: Any, where: str) -> dict[str, str]:
         raise SampleError("images is not a list of paths", where=where)
     images = {}
     for path in paths:
-        found = re.search(r"(?:^|/)(samples/(CAM_[A-Z_]+)/[^/]+)$", path)
+        found = re.search(r"(?:^|/)(samples/(CAM_[A-Z_]+)/[^/]+)$", path.replace("\\", "/"))
         if not found:
             raise SampleError(f"no samples/CAM_.../ in the image path {path!r}", where=where)
         images[found.group(2)] = found.group(1)

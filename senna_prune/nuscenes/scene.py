@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from senna_prune.errors import TableError
+from senna_prune.nuscenes.behaviour import STEP_SECONDS
 from senna_prune.nuscenes.geometry import Poses
+from senna_prune.nuscenes.schema import (
+    Annotation,
+    CalibratedSensor,
+    Category,
+    EgoPose,
+    Instance,
+    Sample,
+    SampleData,
+    SceneRecord,
+)
+from senna_prune.nuscenes.steps import MAX_JITTER, wrong_step
+from senna_prune.nuscenes.tables import KeyframeTables
 from senna_prune.task.labels import CAMERAS
-
-if TYPE_CHECKING:
-    from senna_prune.nuscenes.tables import KeyframeTables
 
 CATEGORY_NAMES: dict[str, str] = {
     "movable_object.barrier": "barrier",
@@ -35,11 +43,11 @@ CATEGORY_NAMES: dict[str, str] = {
 }
 """Detection classes of the nuScenes benchmark; other categories keep their full name, as in the reference."""
 
-MAX_COORDINATE = 1e8
-"""Metres from a map's origin; the coordinates of no map frame on Earth are larger."""
-
 MAX_STEP = 50.0
-"""Metres between two keyframes, which the labels take to be 0.5 s apart: 360 km/h."""
+"""Metres between two keyframes: 360 km/h."""
+
+MAX_OFFSET = 250_000
+"""Microseconds between a keyframe and what its sensors recorded; on v1.0-mini 49 ms at most."""
 
 
 @dataclass(frozen=True)
@@ -90,131 +98,124 @@ class Scene:
         return len(self.tokens)
 
 
-def read_scene(tables: KeyframeTables, record: Mapping[str, Any], boxes: bool) -> Scene:
+def read_scene(tables: KeyframeTables, record: SceneRecord, boxes: bool) -> Scene:
     """Gather one record of the scene table into arrays, with its annotated boxes or without.
 
     Raises:
-        TableError: a token leads nowhere, time stamps do not increase, a keyframe has no lidar record, a pose is no
-            pose, or the car jumps.
+        TableError: a token leads nowhere, keyframes do not follow each other every 0.5 s, a keyframe has no lidar
+            record, a pose is no pose, or the car jumps.
     """
     samples = _walk(tables, record)
-    lidar_data = [_lidar_record(tables, sample) for sample in samples]
+    _check_times(tables, record.name, samples)
+    lidar = [_lidar_record(tables, sample) for sample in samples]
     scene = Scene(
-        name=record["name"],
-        token=record["token"],
-        tokens=tuple(sample["token"] for sample in samples),
-        timestamps=np.array([sample["timestamp"] for sample in samples], dtype=np.int64),
-        ego=_poses(tables, "ego_pose", [tables.get("ego_pose", data["ego_pose_token"]) for data in lidar_data]),
-        lidar=_poses(
-            tables,
-            "calibrated_sensor",
-            [tables.get("calibrated_sensor", data["calibrated_sensor_token"]) for data in lidar_data],
-        ),
+        name=record.name,
+        token=record.token,
+        tokens=tuple(sample.token for sample in samples),
+        timestamps=np.array([sample.timestamp for sample in samples], dtype=np.int64),
+        ego=_poses(tables, [tables.get(EgoPose, one.ego_pose_token) for one in lidar]),
+        lidar=_poses(tables, [tables.get(CalibratedSensor, one.calibrated_sensor_token) for one in lidar]),
         images=tuple(
-            {
-                camera: tables.get("sample_data", sample["data"][camera])["filename"]
-                for camera in CAMERAS
-                if camera in sample["data"]
-            }
-            for sample in samples
+            {camera: data[camera].filename for camera in CAMERAS if camera in data}
+            for data in (tables.data[sample.token] for sample in samples)
         ),
         boxes=_boxes(tables, samples) if boxes else None,
-        description=told if isinstance(told := record.get("description"), str) and told.isprintable() else "",
+        description=record.description,
     )
-    _check_steps(tables, scene)
+    _check_jumps(tables, scene)
     return scene
 
 
-def _check_steps(tables: KeyframeTables, scene: Scene) -> None:
-    steps = np.linalg.norm(np.diff(scene.ego.translation, axis=0), axis=1)
-    if (steps > MAX_STEP).any():
-        number = int((steps > MAX_STEP).argmax())
-        problem = (
-            f"the car jumps {steps[number]:.0f} m between {scene.tokens[number]!r} and {scene.tokens[number + 1]!r}"
-        )
-        raise TableError(problem, where=tables.table_path("ego_pose"), hint="keyframes must be 0.5 s apart")
+def _check_times(tables: KeyframeTables, name: str, samples: Sequence[Sample]) -> None:
+    """Keyframes follow each other every 0.5 s, and what belongs to one was recorded then."""
+    seconds = np.diff([sample.timestamp for sample in samples]) / 1e6
+    if (step := wrong_step(seconds)) is not None:
+        problem = f"the keyframes of {name} are {step:.3g} s apart, not {STEP_SECONDS} s as the labels take it"
+        raise TableError(problem, where=tables.path(Sample), hint="keep keyframes every 0.5 s")
+    if (off := np.abs(seconds - STEP_SECONDS) > MAX_JITTER).any():
+        number = int(off.argmax())
+        pair = f"between {samples[number].token!r} and {samples[number + 1].token!r} of {name}"
+        problem = f"{seconds[number]:.2f} s lie {pair}, not {STEP_SECONDS} s"
+        raise TableError(problem, where=tables.path(Sample), hint="leave such scenes out with --scenes")
+    for sample in samples:
+        pose = tables.get(EgoPose, _lidar_record(tables, sample).ego_pose_token)
+        records: list[SampleData | EgoPose] = [*tables.data[sample.token].values(), pose]
+        for record in records:
+            late = 0 if record.timestamp is None else record.timestamp - sample.timestamp
+            if abs(late) > MAX_OFFSET:
+                problem = f"the time of {record.token!r} is {late / 1e6:+.2f} s from its keyframe {sample.token!r}"
+                raise TableError(problem, where=tables.path(type(record)))
 
 
-def _walk(tables: KeyframeTables, record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    first = tables.get("sample", record["first_sample_token"])
-    if first["scene_token"] != record["token"]:
-        problem = f"scene {record['token']!r} begins with {first['token']!r} of another scene"
-        raise TableError(problem, where=tables.table_path("scene"))
-    samples = [first]
-    while samples[-1]["next"]:
-        following = tables.get("sample", samples[-1]["next"])
-        if following["scene_token"] != record["token"]:
-            problem = f"{samples[-1]['token']!r} is followed by {following['token']!r} of another scene"
-            raise TableError(problem, where=tables.table_path("sample"))
-        if following["timestamp"] <= samples[-1]["timestamp"]:
-            raise TableError(
-                f"time stamps do not increase from {samples[-1]['token']!r} to {following['token']!r}",
-                where=tables.table_path("sample"),
-            )
+def _check_jumps(tables: KeyframeTables, scene: Scene) -> None:
+    metres = np.linalg.norm(np.diff(scene.ego.translation, axis=0), axis=1)
+    if (metres > MAX_STEP).any():
+        number = int((metres > MAX_STEP).argmax())
+        pair = f"{scene.tokens[number]!r} and {scene.tokens[number + 1]!r}"
+        problem = f"the car jumps {metres[number]:.0f} m between {pair}"
+        raise TableError(problem, where=tables.path(EgoPose), hint="keyframes must be 0.5 s apart")
+
+
+def _walk(tables: KeyframeTables, record: SceneRecord) -> list[Sample]:
+    """The keyframes of a scene, along the chain of their `next`."""
+    samples = [tables.get(Sample, record.first_sample_token)]
+    if samples[0].scene_token != record.token:
+        problem = f"scene {record.token!r} begins with {samples[0].token!r} of another scene"
+        raise TableError(problem, where=tables.path(SceneRecord))
+    while samples[-1].next:
+        last, following = samples[-1], tables.get(Sample, samples[-1].next)
+        if following.scene_token != record.token:
+            problem = f"{last.token!r} is followed by {following.token!r} of another scene"
+            raise TableError(problem, where=tables.path(Sample))
+        if following.timestamp <= last.timestamp:
+            problem = f"time stamps do not increase from {last.token!r} to {following.token!r}"
+            raise TableError(problem, where=tables.path(Sample))
         samples.append(following)
+    for table, stated in ((SceneRecord, record.nbr_samples), (Sample, tables.samples_of[record.token])):
+        if stated not in (None, len(samples)):
+            problem = f"scene {record.token!r} has {stated} keyframes here, {len(samples)} by following `next`"
+            raise TableError(problem, where=tables.path(table))
     return samples
 
 
-def _lidar_record(tables: KeyframeTables, sample: Mapping[str, Any]) -> dict[str, Any]:
-    if "LIDAR_TOP" not in sample["data"]:
-        problem = f"keyframe {sample['token']!r} has no LIDAR_TOP record, whose pose is the ego pose of the labels"
-        raise TableError(problem, where=tables.table_path("sample_data"))
-    return tables.get("sample_data", sample["data"]["LIDAR_TOP"])
+def _lidar_record(tables: KeyframeTables, sample: Sample) -> SampleData:
+    if "LIDAR_TOP" not in tables.data[sample.token]:
+        problem = f"keyframe {sample.token!r} has no LIDAR_TOP record, whose pose is the ego pose of the labels"
+        raise TableError(problem, where=tables.path(SampleData))
+    return tables.data[sample.token]["LIDAR_TOP"]
 
 
-def _boxes(tables: KeyframeTables, samples: Sequence[Mapping[str, Any]]) -> Boxes:
-    numbers = [number for number, sample in enumerate(samples) for _ in sample["anns"]]
-    records = [tables.get("sample_annotation", token) for sample in samples for token in sample["anns"]]
-    place = {record["token"]: number for number, record in enumerate(records)}
+def _boxes(tables: KeyframeTables, samples: Sequence[Sample]) -> Boxes:
+    records = [box for sample in samples for box in tables.annotations[sample.token]]
+    numbers = [number for number, sample in enumerate(samples) for _ in tables.annotations[sample.token]]
+    place = {record.token: number for number, record in enumerate(records)}
     following = []
     for record in records:
-        if record["next"] and record["next"] not in place:
-            tables.get("sample_annotation", record["next"])  # says so if the token is dangling
-            problem = f"annotation {record['token']!r} continues in another scene ({record['next']!r})"
-            raise TableError(problem, where=tables.table_path("sample_annotation"))
-        following.append(place.get(record["next"], -1))
+        if record.next and record.next not in place:
+            tables.get(Annotation, record.next)  # says so if the token is dangling
+            problem = f"annotation {record.token!r} continues in another scene ({record.next!r})"
+            raise TableError(problem, where=tables.path(Annotation))
+        following.append(place.get(record.next, -1))
     keyframe, next_box = np.array(numbers, dtype=np.intp), np.array(following, dtype=np.intp)
     if (backwards := (next_box >= 0) & (keyframe[next_box] <= keyframe)).any():
         record = records[int(backwards.argmax())]
-        problem = f"annotation {record['token']!r} is followed by {record['next']!r}, which is no later"
-        raise TableError(problem, where=tables.table_path("sample_annotation"))
+        problem = f"annotation {record.token!r} is followed by {record.next!r}, which is no later"
+        raise TableError(problem, where=tables.path(Annotation))
+    categories = (tables.get(Instance, record.instance_token).category_token for record in records)
+    names = (tables.get(Category, category).name for category in categories)
     return Boxes(
         keyframe=keyframe,
-        poses=_poses(tables, "sample_annotation", records),
+        poses=_poses(tables, records),
         next=next_box,
-        names=tuple(CATEGORY_NAMES.get(record["category_name"], record["category_name"]) for record in records),
+        names=tuple(CATEGORY_NAMES.get(name, name) for name in names),
     )
 
 
-def _poses(tables: KeyframeTables, table_name: str, records: list[dict[str, Any]]) -> Poses:
-    """Checked poses of the records of one table."""
-    path = tables.table_path(table_name)
-    translation, rotation = _numbers(records, "translation", 3, path), _numbers(records, "rotation", 4, path)
+def _poses(tables: KeyframeTables, records: Sequence[CalibratedSensor | EgoPose | Annotation]) -> Poses:
+    """Checked poses of records of one table."""
+    translation = np.array([record.translation for record in records]).reshape(-1, 3)
+    rotation = np.array([record.rotation for record in records]).reshape(-1, 4)
     if (wrong := np.abs((rotation**2).sum(axis=1) - 1) > 0.1).any():
-        token = records[int(wrong.argmax())]["token"]
-        raise TableError(f"the rotation of {token!r} is no unit quaternion", where=path)
+        record = records[int(wrong.argmax())]
+        raise TableError(f"the rotation of {record.token!r} is no unit quaternion", where=tables.path(type(record)))
     return Poses.from_quaternions(translation, rotation)
-
-
-def _numbers(records: list[dict[str, Any]], field: str, length: int, path: Path) -> NDArray[np.float64]:
-    """One vector field of all records, shape (len(records), length), checked."""
-    if not records:
-        return np.zeros((0, length))
-    try:
-        values = np.array([record[field] for record in records])
-    except ValueError:  # ragged
-        values = np.zeros(())
-    # kind: neither texts, which numpy would parse, nor integers that no float holds
-    if values.dtype.kind in "fi" and values.shape == (len(records), length) and np.abs(values).max() <= MAX_COORDINATE:
-        return values.astype(np.float64)
-    for record in records:
-        if not _is_vector(record[field], length):
-            problem = f"{field} of {record['token']!r} is not {length} numbers of at most {MAX_COORDINATE:g}"
-            raise TableError(problem, where=path, hint="unpack the metadata archive again")
-    raise AssertionError("a vector was refused that is none too long, too short or too large")
-
-
-def _is_vector(value: object, length: int) -> bool:
-    if not isinstance(value, list) or len(value) != length:
-        return False
-    return all(type(number) in (int, float) and abs(number) <= MAX_COORDINATE for number in value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,8 @@ from rich.console import Console
 
 from senna_prune.errors import SampleError, SennaPruneError
 from senna_prune.files import accessing, confined, decode_json, open_regular
-from senna_prune.nuscenes.behaviour import FUTURE_STEPS, path_labels, speed_labels
+from senna_prune.nuscenes.behaviour import FUTURE_STEPS, STEP_SECONDS, path_labels, speed_labels
+from senna_prune.nuscenes.steps import Trajectory, wrong_step_of_set
 from senna_prune.task.answers import Answer, parse_answer
 from senna_prune.task.labels import CAMERAS, Command, plan_text
 from senna_prune.task.prompts import image_prompt, planning_question
@@ -68,6 +69,7 @@ def check_set(path: Path, image_root: Path | None = None) -> SetCheck:
     check = SetCheck()
     keys: dict[str, str] = {}
     keyframes: dict[str, tuple[str, int]] = {}
+    trajectories: dict[str, dict[int, Trajectory]] = defaultdict(dict)
     with open_regular(path) as lines, accessing(path, "read"):
         for number, line in enumerate(lines, start=1):
             where = f"line {number}"
@@ -89,8 +91,13 @@ def check_set(path: Path, image_root: Path | None = None) -> SetCheck:
             keyframe = sample.scene, sample.timestamp
             if keyframes.setdefault(sample.token, keyframe) != keyframe:
                 check.faults.append(f"{where}: token {sample.token!r} has another scene or time stamp before")
+            if sample.trajectory is not None and len(sample.trajectory) == FUTURE_STEPS:
+                trajectories[sample.scene][sample.timestamp] = sample.trajectory
             if disagreement := _disagreement(sample):
                 check.disagreements.append(f"{where}: {disagreement}")
+    for scene, found in trajectories.items():
+        if (step := wrong_step_of_set(found)) is not None:
+            check.faults.append(f"scene {scene!r}: keyframes are {step:.3g} s apart, not {STEP_SECONDS} s")
     if not check.samples and not check.faults:
         check.faults.append("the set is empty")
     return check

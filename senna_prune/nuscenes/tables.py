@@ -1,41 +1,48 @@
-"""The nuScenes tables, read through the devkit. The only module of the package that imports it."""
+"""The nuScenes tables: read, checked record by record, and linked."""
 
 from __future__ import annotations
 
 import hashlib
-import io
+import re
+import reprlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar, cast
 
+import msgspec
 from PIL import Image
 
 from senna_prune.errors import TableError
 from senna_prune.files import accessing, decode_json, digest, open_regular, read_bytes, read_json
-from senna_prune.nuscenes.table_checks import Record, check_key_frames, check_presence, check_unique, check_values
+from senna_prune.nuscenes.schema import (
+    BOX_TABLES,
+    POSE_TABLES,
+    Annotation,
+    CalibratedSensor,
+    EgoPose,
+    Record,
+    Sample,
+    SampleData,
+    SceneRecord,
+    Sensor,
+)
 
-_pixel_limit = Image.MAX_IMAGE_PIXELS
-try:
-    from nuscenes.nuscenes import NuScenes
-    from nuscenes.utils.splits import create_splits_scenes
-except ModuleNotFoundError as error:
-    raise TableError(
-        "the nuScenes devkit is not installed", where=error.name, hint='pip install "senna_prune[nuscenes]"'
-    ) from error
-finally:
-    # The devkit lifts Pillow's limit against decompression bombs for the whole process.
-    Image.MAX_IMAGE_PIXELS = _pixel_limit
-
-POSE_TABLES = ("scene", "sample", "sensor", "calibrated_sensor", "sample_data", "ego_pose")
-"""What planning questions need."""
-
-BOX_TABLES = ("category", "instance", "sample_annotation")
-"""What questions about objects need on top; the released test split has none."""
+_AGAIN = "unpack the metadata archive again"
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = 100  # tokens whole
+R = TypeVar("R", bound=Record)
 
 
-class KeyframeTables(NuScenes):
-    """The devkit's database, holding only what conversion reads, whose failures name the table and the token.
+class KeyframeTables:
+    """What conversion reads of a version's tables.
 
     Only keyframes' rows of `sample_data` and `ego_pose` are kept: sweeps are five sixths of both tables. Maps, lidarseg
     and panoptic labels are never opened, so a partial download without them can be converted.
+
+    Attributes:
+        data: records of each keyframe's sensors by channel, by sample token.
+        annotations: annotated boxes in table order, by sample token.
 
     Args:
         dataroot: folder that holds `samples/` and the version's folder of tables.
@@ -43,83 +50,95 @@ class KeyframeTables(NuScenes):
         boxes: also read the tables of annotated objects.
 
     Raises:
-        TableError: the version is unknown, or a table is missing, not JSON, lacks a field, holds a value of another
-            type or a token twice, or refers to an absent token.
+        TableError: the version is unknown; a table is missing, not JSON, lacks a field, holds a value of another type
+            or a token twice; or records contradict each other.
     """
 
     def __init__(self, dataroot: Path | str, version: str, boxes: bool = True) -> None:
-        # The devkit's own constructor would also open map pictures and lidarseg labels.
-        self.dataroot, self.version, self.verbose = str(dataroot), version, False
+        self.dataroot, self.version = Path(dataroot), version
+        self.root = self.dataroot / version
         self._check_folder()
-        self.table_names = [*POSE_TABLES, *(BOX_TABLES if boxes else ())]
-        self.scene: list[Record]
-        self.sample: list[Record]
-        self.sample_data: list[Record]
-        self.sample_annotation: list[Record] = []
-        self.log: list[Record] = []
-        self.map: list[Record] = [{"log_tokens": []}]  # the devkit's reverse index insists on one row
-        for name in self.table_names:
-            table = self._keyframes_of(name, self.__load_table__(name))
-            check_values(name, table, self.table_path(name))
-            check_unique((record["token"] for record in table), "token", self.table_path(name))
-            setattr(self, name, table)
-        check_unique((scene["name"] for scene in self.scene), "name", self.table_path("scene"))
-        self.__make_reverse_index__(verbose=False)
-        check_key_frames(self.sample, self.sample_data, self.table_path("sample_data"))
+        self._records: dict[type[Record], dict[str, Record]] = {}
+        for table in (*POSE_TABLES, *(BOX_TABLES if boxes else ())):
+            self._records[table] = self._checked(table)
+        _refuse_twice((scene.name for scene in self.all(SceneRecord)), "name", self.path(SceneRecord))
+        self.data = self._keyframe_data()
+        self.annotations: dict[str, list[Annotation]] = defaultdict(list)
+        for box in self.all(Annotation):
+            self.annotations[self.get(Sample, box.sample_token).token].append(box)
+        self.samples_of = Counter(sample.scene_token for sample in self.all(Sample))
 
     def _check_folder(self) -> None:
-        with accessing(self.table_root, "read", error=TableError):
-            if not Path(self.table_root).is_dir():
-                there = sorted(path.parent.name for path in Path(self.dataroot).glob("*/scene.json"))
+        with accessing(self.root, "read", error=TableError):
+            if not self.root.is_dir():
+                there = sorted(path.parent.name for path in self.dataroot.glob("*/scene.json"))
                 hint = (
                     f"available here: {', '.join(there)}" if there else "pass the folder that holds v1.0-mini or alike"
                 )
-                problem = f"unknown version {self.version!r}" if Path(self.dataroot).is_dir() else "no such folder"
+                problem = f"unknown version {self.version!r}" if self.dataroot.is_dir() else "no such folder"
                 raise TableError(problem, where=self.dataroot, hint=hint)
 
-    def table_path(self, table_name: str) -> Path:
-        return Path(self.table_root) / f"{table_name}.json"
+    def path(self, table: type[Record]) -> Path:
+        return self.root / f"{table.table}.json"
 
-    def __load_table__(self, table_name: str) -> list[Record]:
-        path = self.table_path(table_name)
-        if not _exists(path):
-            raise TableError("the table is missing", where=path, hint="unpack the metadata archive of this version")
-        again = "unpack the metadata archive again"
-        # As text at once: bytes and text of the largest table together would need twice its 1 GB.
-        with open_regular(path, error=TableError) as stream, accessing(path, "read", error=TableError):
-            try:
-                with io.TextIOWrapper(stream, encoding="utf-8-sig") as lines:
-                    text = lines.read()
-            except UnicodeDecodeError as error:
-                raise TableError(f"not JSON ({error})", where=path, hint=again) from error
-        table: list[Record] = decode_json(text, path, list, again, TableError)
-        check_presence(table_name, table, path)
-        return table
+    def all(self, table: type[R]) -> list[R]:
+        return cast(list[R], list(self._records.get(table, {}).values()))
 
-    def _keyframes_of(self, table_name: str, table: list[Record]) -> list[Record]:
-        if table_name == "sample_data":
-            return [record for record in table if record["is_key_frame"] is not False]
-        if table_name == "ego_pose":  # POSE_TABLES puts it after sample_data
-            needed = {record["ego_pose_token"] for record in self.sample_data}
-            return [record for record in table if isinstance(record["token"], str) and record["token"] in needed]
-        return table
+    def get(self, table: type[R], token: str) -> R:
+        """The record of a token.
 
-    def getind(self, table_name: str, token: str) -> int:
+        Raises:
+            TableError: there is none.
+        """
         try:
-            return self._token2ind[table_name][token]
+            return cast(R, self._records[table][token])
         except KeyError:
-            raise TableError(f"no record with token {token!r}", where=self.table_path(table_name)) from None
+            raise TableError(f"no record with token {token!r}", where=self.path(table)) from None
 
-    def digest(self, table_names: tuple[str, ...]) -> str:
-        """SHA-256 over the named tables' files, first 16 hex digits."""
+    def _checked(self, table: type[Record]) -> dict[str, Record]:
+        """The records of a table by token, those of sweeps left out."""
+        path = self.path(table)
+        records: Iterable[Record] = _read(path, table)
+        if table is SampleData:
+            records = [one for one in cast(list[SampleData], records) if one.is_key_frame]
+        elif table is EgoPose:  # POSE_TABLES has it after sample_data
+            needed = {one.ego_pose_token for one in self.all(SampleData)}
+            records = [one for one in records if one.token in needed]
+        for record in records:
+            if fault := record.fault():
+                raise TableError(fault, where=path, hint=_AGAIN)
+        _refuse_twice((record.token for record in records), "token", path)
+        return {record.token: record for record in records}
+
+    def _keyframe_data(self) -> dict[str, dict[str, SampleData]]:
+        path, channels = self.path(SampleData), {sensor.channel for sensor in self.all(Sensor)}
+        hint = "give each sensor a calibrated_sensor record of its own"
+        data: dict[str, dict[str, SampleData]] = {sample.token: {} for sample in self.all(Sample)}
+        for one in self.all(SampleData):
+            there, calibration = data[self.get(Sample, one.sample_token).token], one.calibrated_sensor_token
+            channel = self.get(Sensor, self.get(CalibratedSensor, calibration).sensor_token).channel
+            named = channels.intersection(re.split("/|__", one.filename))
+            if named and channel not in named:
+                problem = f"{one.token!r} is of {channel} by its calibrated_sensor_token {calibration!r}"
+                raise TableError(f"{problem}, of {min(named)} by its filename", where=path, hint=hint)
+            if before := there.get(channel):
+                problem = f"keyframe {one.sample_token!r} has two {channel} records, {one.token!r} is one"
+                if shared := before.calibrated_sensor_token == calibration and before.filename != one.filename:
+                    problem += f", which share the calibrated_sensor_token {calibration!r}"
+                raise TableError(problem, where=path, hint=hint if shared else _AGAIN)
+            there[channel] = one
+        return data
+
+    def digest(self, tables: tuple[type[Record], ...]) -> str:
+        """SHA-256 over the tables' files, first 16 hex digits."""
         sha = hashlib.sha256()
-        for name in table_names:
-            sha.update(f"{name}:{digest(self.table_path(name))};".encode())
+        for table in tables:
+            sha.update(f"{table.table}:{digest(self.path(table))};".encode())
         return sha.hexdigest()[:16]
 
     def select_scenes(
         self, split: str | None = None, scene_file: Path | str | None = None
-    ) -> tuple[list[Record], list[str]]:
+    ) -> tuple[list[SceneRecord], list[str]]:
         """Scenes to convert, in table order, and the names of wanted scenes that the tables do not hold.
 
         Args:
@@ -129,33 +148,86 @@ class KeyframeTables(NuScenes):
         Raises:
             TableError: the split is unknown, or no wanted scene is in the tables.
         """
-        names = [scene["name"] for scene in self.scene] if split is None else self._split(split)
+        scenes = self.all(SceneRecord)
+        names = [scene.name for scene in scenes] if split is None else self._split(split)
         if scene_file is not None:
             listed = read_scene_file(scene_file)
             names = listed if split is None else [name for name in names if name in set(listed)]
         wanted = set(names)
-        present = [scene for scene in self.scene if scene["name"] in wanted]
+        present = [scene for scene in scenes if scene.name in wanted]
         if not present:
-            where = self.table_path("scene")
             what = f"split {split!r}" if scene_file is None else f"scene list {scene_file}"
-            raise TableError(f"none of the {len(wanted)} scenes of {what} is in this version", where=where)
-        return present, sorted(wanted - {scene["name"] for scene in present})
+            problem = f"none of the {len(wanted)} scenes of {what} is in this version"
+            raise TableError(problem, where=self.path(SceneRecord))
+        return present, sorted(wanted - {scene.name for scene in present})
 
     def _split(self, split: str) -> list[str]:
-        predefined = create_splits_scenes()
+        predefined = _devkit_splits()
         if split in predefined:
-            return list(predefined[split])
-        path = Path(self.table_root) / "splits.json"
-        own = read_json(path, error=TableError) if _exists(path) else {}
+            return predefined[split]
+        path = self.root / "splits.json"
+        with accessing(path, "read", error=TableError):
+            own = read_json(path, error=TableError) if path.exists() else {}
         if split in own:
             return _scene_names(own[split], f"{path}, {split!r}")
         hint = f"use one of {', '.join(predefined)}, or a key of splits.json beside the tables"
-        raise TableError(f"unknown split {split!r}", where=self.table_root, hint=hint)
+        raise TableError(f"unknown split {split!r}", where=self.root, hint=hint)
 
 
-def _exists(path: Path) -> bool:
+def _read(path: Path, table: type[R]) -> list[R]:
+    """All records of a table, those of sweeps too.
+
+    Raises:
+        TableError: it is missing, not JSON, or a record lacks a field or holds a value of another type.
+    """
     with accessing(path, "read", error=TableError):
-        return path.exists()
+        if not path.exists():
+            raise TableError("the table is missing", where=path, hint="unpack the metadata archive of this version")
+    with open_regular(path, error=TableError) as stream, accessing(path, "read", error=TableError):
+        content = stream.read().removeprefix(b"\xef\xbb\xbf")
+    try:
+        return msgspec.json.decode(content, type=list[table])  # type: ignore[valid-type]
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        # Once more, more slowly: what names the record at fault, in Python's more tolerant reading of JSON.
+        for number, row in enumerate(decode_json(content, path, list, _AGAIN, TableError)):
+            try:
+                fault = msgspec.convert(row, table).fault()
+            except msgspec.ValidationError as failure:
+                fault = _name(failure, number, row)
+            if fault:
+                raise TableError(fault, where=path, hint=_AGAIN) from error
+        raise TableError(f"not JSON ({error})", where=path, hint=_AGAIN) from error
+
+
+def _name(failure: msgspec.ValidationError, number: int, row: object) -> str:
+    """Field, token and value at fault in one row."""
+    if not isinstance(row, dict):
+        return f"row {number} is {_SHORT.repr(row)}, not a record"
+    problem, _, place = str(failure).partition(" - at `$.")
+    token, field = _SHORT.repr(row.get("token")), re.split(r"[\[`.]", place)[0]
+    if not field:
+        return f"record {number} (token {token}): {problem}"
+    return f"{field} of {token} is {_SHORT.repr(row[field])}: {problem}"
+
+
+def _refuse_twice(keys: Iterable[str], what: str, path: Path) -> None:
+    twice = next((key for key, count in Counter(keys).items() if count > 1), None)
+    if twice is not None:
+        raise TableError(f"{what} {twice!r} stands in more than one record", where=path, hint=_AGAIN)
+
+
+def _devkit_splits() -> dict[str, list[str]]:
+    limit = Image.MAX_IMAGE_PIXELS
+    try:
+        from nuscenes.utils.splits import create_splits_scenes
+    except ModuleNotFoundError as error:
+        hint = 'pip install "senna_prune[nuscenes]", or name the scenes with --scenes'
+        raise TableError("the nuScenes devkit, which has them, is not installed", where="splits", hint=hint) from error
+    finally:
+        # The devkit lifts Pillow's limit against decompression bombs for the whole process.
+        Image.MAX_IMAGE_PIXELS = limit
+    splits: Callable[[], dict[str, list[str]]] = create_splits_scenes
+    return splits()
 
 
 def read_scene_file(path: Path | str) -> list[str]:

@@ -117,6 +117,8 @@ class PlanningSample:
         except (KeyError, ValueError) as error:
             problem = f"{_brief(values['convention'])} is not a convention of cameras and command"
             raise SampleError(problem, where=where, hint="convert the set again") from error
+        if spelt := [name for name in values["images"].values() if "\\" in name]:
+            raise SampleError(f"image path {spelt[0]!a} has backslashes", where=where, hint="write paths with slashes")
         if values["convention"].cameras == "upstream" and values["images"].keys() != _NUSCENES:
             problem = "the camera order 'upstream' is one of nuScenes' six cameras"
             raise SampleError(problem, where=where, hint="use 'corrected', and name the cameras in the labels' order")

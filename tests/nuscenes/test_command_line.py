@@ -10,11 +10,9 @@ import pytest
 from senna_prune.errors import ConfigError
 from senna_prune.nuscenes.command_line import main, parse_convention
 from senna_prune.nuscenes.conversion import ConversionSettings
-from senna_prune.nuscenes.conversion_speed import REFERENCE_RATE, estimate_memory, keyframe_rate
-from senna_prune.nuscenes.tables import KeyframeTables
 from senna_prune.task.labels import Convention
 from senna_prune.task.sample import read_samples
-from tests.conftest import ROOT, shared_path
+from tests.conftest import ROOT
 from tests.nuscenes.tiny_tables import VERSION, arc, straight, write_tables
 from tools import convert_nuscenes
 
@@ -121,26 +119,3 @@ def test_conventions_one_by_one() -> None:
 def test_tables_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--version is missing"):
         main(["--dataroot", str(tmp_path), "--out", str(tmp_path / "set.jsonl")])
-
-
-def test_benchmark_is_printed(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["--dataroot", str(world), "--version", VERSION, "--out", str(tmp_path / "set.jsonl"), "--benchmark"])
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.partition(":")[0] for line in lines] == ["plan", "plan + vru + motion"]
-    assert "times the reference's 11; v1.0-trainval needs about" in lines[0]
-    assert not (tmp_path / "set.jsonl").exists()
-
-
-@pytest.mark.parametrize(("kinds", "times"), [(("plan",), 100), (("plan", "vru", "motion"), 25)])
-def test_real_keyframes_are_converted_fast(tmp_path: Path, kinds: tuple[str, ...], times: int) -> None:
-    root = shared_path("nuscenes_mini")
-    settings = ConversionSettings(root, "v1.0-mini", tmp_path / "set.jsonl", kinds=kinds)
-    tables = KeyframeTables(root, "v1.0-mini")
-    assert len(tables.sample) == 404
-    assert keyframe_rate(settings, tables) > times * REFERENCE_RATE
-
-
-def test_memory_of_the_full_data_set_is_estimated(tmp_path: Path) -> None:
-    root = shared_path("nuscenes_mini")
-    memory = estimate_memory(ConversionSettings(root, "v1.0-mini", tmp_path / "set.jsonl"))
-    assert 0.3e9 < memory.held < memory.parsing < 8e9

@@ -12,6 +12,7 @@ import pytest
 
 from senna_prune.nuscenes.scene import read_scene
 from senna_prune.nuscenes.scene_samples import Recipe, scene_samples
+from senna_prune.nuscenes.schema import SceneRecord
 from senna_prune.nuscenes.tables import KeyframeTables
 from senna_prune.task.labels import Convention
 from senna_prune.task.sample import PlanningSample
@@ -29,8 +30,8 @@ def converted(convention: Convention) -> dict[str, list[PlanningSample]]:
     tables = KeyframeTables(shared_path("nuscenes_mini"), "v1.0-mini")
     recipe = Recipe(KINDS, convention)
     return {
-        record["token"]: scene_samples(read_scene(tables, record, boxes=True), recipe).samples
-        for record in tables.scene
+        record.token: scene_samples(read_scene(tables, record, boxes=True), recipe).samples
+        for record in tables.all(SceneRecord)
     }
 
 

@@ -18,7 +18,7 @@ from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.nuscenes.set_check import check_set
 from senna_prune.task.sample import read_samples
 from tests.conftest import ROOT, shared_path
-from tests.nuscenes.tiny_tables import VERSION, arc, straight, write_tables
+from tests.nuscenes.tiny_tables import STEP, VERSION, arc, straight, write_tables
 
 
 @pytest.fixture
@@ -137,9 +137,8 @@ def test_own_recordings_give_the_set_that_tables_would(tmp_path: Path, monkeypat
     for scene, drive in places.items():
         for number, (x, y, yaw) in enumerate(drive):
             token = f"{scene}-sample-{number}"
-            rows.append(
-                f"{token},{scene},{expected[0].timestamp + number},{speeds.get(token, 0)},{x},{y},{math.radians(yaw)}"
-            )
+            time = expected[0].timestamp + STEP * number
+            rows.append(f"{token},{scene},{time},{speeds.get(token, 0)},{x},{y},{math.radians(yaw)}")
     table.write_text("\n".join(rows) + "\n")
     monkeypatch.setattr("sys.argv", ["own_planning_set", str(table), str(own)])
     runpy.run_path(str(ROOT / "examples" / "own_planning_set.py"), run_name="__main__")

@@ -103,15 +103,17 @@ def write_tables(
             for channel in channels:
                 data = f"{token}-{channel}"
                 suffix = "bin" if channel == "LIDAR_TOP" else "jpg"
-                tables["ego_pose"].append({"token": f"pose-{data}", **pose})
+                time = START + STEP * number
+                tables["ego_pose"].append({"token": f"pose-{data}", "timestamp": time, **pose})
                 tables["sample_data"].append(
                     {
                         "token": data,
                         "sample_token": token,
                         "ego_pose_token": f"pose-{data}",
                         "calibrated_sensor_token": f"calibrated-{channel}",
+                        "timestamp": time,
                         "is_key_frame": True,
-                        "filename": f"samples/{channel}/{name}__{channel}__{START + STEP * number}.{suffix}",
+                        "filename": f"samples/{channel}/{name}__{channel}__{time}.{suffix}",
                     }
                 )
         for category, box_places in (objects or {}).get(name, ()):
