@@ -7,7 +7,6 @@ environment of its own: `pip install -e ".[rerun]"` without the extra `nuscenes`
 from __future__ import annotations
 
 import argparse
-import base64
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +14,12 @@ from typing import Any
 
 from senna_prune.cli import guarded
 from senna_prune.errors import ConfigError, RunError
+from senna_prune.evaluation.report.browser import around
+from senna_prune.evaluation.report.kept_tokens import TokenMasks
 from senna_prune.evaluation.run.records import Record
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.files import check_output, confined
+from senna_prune.task.labels import view_label
 from senna_prune.task.sample import PlanningSample
 
 
@@ -47,28 +49,31 @@ def export(run: Path, image_root: Path, condition: str | None = None, out: Path 
     import rerun
 
     folder = RunFolder(run)
-    conditions, appearance = folder.read_info().conditions, folder.read_json("appearance.json")
+    info, samples = folder.read_info(), folder.read_samples()
+    if (masks := TokenMasks.of_run(folder, info.shape)) is None:
+        raise RunError("appearance.json is absent", where=run, hint="run the same evaluation again to write it")
     drawn = {key: line for key, line in folder.read_lines().items() if line[0].trace and line[0].trace.depths}
-    known = [one.id for one in conditions if one.retention and any(key[1] == one.id for key in drawn)]
+    known = [one.id for one in info.conditions if one.retention and any(key[1] == one.id for key in drawn)]
     chosen = condition or next(iter(known), "")
     if chosen not in known:
         hint = f"recorded are: {', '.join(known) or 'none; evaluate a method with kept_samples above 0'}"
         raise RunError(f"no kept tokens are recorded under condition {chosen!r}", where=run, hint=hint)
     check_output(path := out or run / f"{chosen}.rrd")
     recording = rerun.RecordingStream("senna_prune")
-    recording.save(path, default_blueprint=_layout())
-    for number, sample in enumerate(one for one in folder.read_samples() if (one.key, chosen) in drawn):
-        _log(recording, number, sample, drawn[sample.key, chosen], image_root, appearance)
+    recording.save(path, default_blueprint=_layout(samples[0]))
+    for number, sample in enumerate(one for one in samples if (one.key, chosen) in drawn):
+        _log(recording, number, sample, drawn[sample.key, chosen], image_root, masks)
     recording.flush()
     return path
 
 
-def _layout() -> Any:
-    """Six cameras as they stand around the car, beside them plan, tokens by layer, latency; plays 4 layers a second."""
+def _layout(sample: PlanningSample) -> Any:
+    """The cameras, nuScenes' six as they stand around the car, beside them plan, tokens by layer, latency; plays 4
+    layers a second."""
     from rerun import blueprint as show
 
-    around = ("FRONT_LEFT", "FRONT", "FRONT_RIGHT", "BACK_LEFT", "BACK", "BACK_RIGHT")
-    views = [show.Spatial2DView(origin=f"world/ego_vehicle/CAM_{name}", name=name) for name in around]
+    names = [sample.cameras[view] for view in around(sample.labels)]
+    views = [show.Spatial2DView(origin=f"world/ego_vehicle/{name}", name=view_label(name)) for name in names]
     beside = [show.TextDocumentView(origin="plan/answer"), show.BarChartView(origin="plan/distribution")]
     beside += [show.TimeSeriesView(origin=name, name=name) for name in ("tokens", "latency")]
     shown = show.Horizontal(show.Grid(*views, grid_columns=3), show.Vertical(*beside), column_shares=[3, 1])
@@ -76,20 +81,22 @@ def _layout() -> Any:
 
 
 def _log(
-    recording: Any, number: int, sample: PlanningSample, line: tuple[Record, dict[str, Any]], root: Path, looks: Any
+    recording: Any,
+    number: int,
+    sample: PlanningSample,
+    line: tuple[Record, dict[str, Any]],
+    root: Path,
+    masks: TokenMasks,
 ) -> None:
-    """Log one sample; `looks` is `appearance.json`. A disc shows by its size how much of a patch is left."""
+    """Log one sample. A disc shows by its size how much of a patch is left."""
     import numpy as np
     import rerun
 
     from senna_prune.pictures import open_picture
 
-    (record, timing), trace, order = line, line[0].trace, sample.convention.camera_order
+    (record, timing), trace = line, line[0].trace
     assert trace is not None and trace.depths is not None
-    layers, depths = len(trace.entering), np.array(trace.depths).reshape(len(order), -1)
-    shares = np.frombuffer(base64.b64decode(looks["paths"]), dtype=np.uint8)
-    paths = shares.astype(float).reshape(looks["tokens"], looks["patches"])
-    everything, side = np.maximum(paths.sum(axis=0), 1e-9), round(looks["patches"] ** 0.5)
+    layers, depths = len(trace.entering), np.array(trace.depths).reshape(len(sample.cameras), -1)
     recording.set_time("timestamp", timestamp=sample.timestamp / 1e6)
     recording.set_time("layer", sequence=number * layers)
     answer = f"**{record.answer}** (truth {record.truth.strip()})\n\n{sample.question.rpartition('<image>')[2].strip()}"
@@ -98,19 +105,19 @@ def _log(
         recording.log("plan/distribution", rerun.BarChart(np.array(record.distribution)))
     for stage, spent in timing.get("milliseconds", {}).items():
         recording.log(f"latency/{stage}", rerun.Scalars(spent))
-    for camera, name in sample.images.items():
+    for camera, name, depth in zip(sample.cameras, sample.view_paths(), depths, strict=True):
         picture = confined(root, name)
-        size = np.array(open_picture(picture).size)
+        size = open_picture(picture).size
         recording.log(f"world/ego_vehicle/{camera}", rerun.EncodedImage(path=picture))
-        square = size.max() if looks["padded"] else size.min()
-        places = np.stack(np.divmod(np.arange(side**2), side)[::-1], axis=1) + 0.5
-        centres = places * square / side + (size - square) / 2
+        left, top, square = masks.square(size)
+        rows, columns = np.indices((masks.side, masks.side)).reshape(2, -1) + 0.5
+        centres = np.stack((columns, rows), axis=1) * square / masks.side + (left, top)
         inside = ((centres >= 0) & (centres < size)).all(axis=1)  # not in the padding
-        depth = depths[order.index(camera)]
         for layer in [0, *np.unique(depth[(depth > 0) & (depth < layers)])]:  # where this view's tokens change
-            left = (depth > layer) @ paths / everything * inside  # share of each patch in the tokens that are left
+            shares = masks.shares(depth > layer).ravel() * inside
             recording.set_time("layer", sequence=number * layers + int(layer))
-            discs = rerun.Points2D(centres[left > 0], radii=left[left > 0] * square / side / 2, colors=(90, 220, 120))
+            radii = shares[shares > 0] * square / masks.side / 2
+            discs = rerun.Points2D(centres[shares > 0], radii=radii, colors=(90, 220, 120))
             recording.log(f"world/ego_vehicle/{camera}/kept", discs)
         recording.set_time("layer", sequence=number * layers)
     for layer, entering in enumerate(trace.entering):

@@ -40,6 +40,7 @@ class Recording:
 
     def save(self, path: Path, default_blueprint: object) -> None:
         path.write_bytes(b"rrd")
+        Recording.blueprint = default_blueprint
 
     def set_time(self, timeline: str, *, sequence: int | None = None, timestamp: float | None = None) -> None:
         self.now[timeline] = sequence if sequence is not None else timestamp
@@ -53,6 +54,12 @@ class Recording:
 
 @pytest.fixture
 def rerun(monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(monkeypatch)
+
+
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a package of that name in the viewer's place."""
+
     def part(*args: Any, **named: Any) -> SimpleNamespace:
         return SimpleNamespace(args=args, **named)
 

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from senna_prune.commands import rerun_export
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import CheckpointError, InputError, SampleError, SennaPruneError
 from senna_prune.evaluation.evaluate import evaluate
+from senna_prune.evaluation.report.cameras import camera_table
 from senna_prune.evaluation.report.kept_tokens import write_kept_tokens
 from senna_prune.evaluation.report.write import write_report
 from senna_prune.evaluation.run.planning_set import planning_set
@@ -24,6 +26,7 @@ from senna_prune.planner.planner import Planner
 from senna_prune.task.labels import CAMERAS, PLANS, VIEW_LABELS, Convention, plan_text, view_label
 from senna_prune.task.prompts import planning_question
 from senna_prune.task.sample import PlanningSample, read_samples, write_samples
+from tests.commands.test_rerun_export import Recording, stand_in
 from tests.evaluation.checkpoint import write_checkpoint
 from tests.fakes import tiny_senna, tiny_views
 
@@ -67,7 +70,10 @@ def test_labels_of_nuscenes_cameras_are_senna_own() -> None:
     assert tuple(map(view_label, CAMERAS)) == VIEW_LABELS
 
 
-def test_a_set_of_the_checkpoints_cameras_is_evaluated_and_reported(fleet: Path) -> None:
+def test_a_set_of_the_checkpoints_cameras_is_evaluated_and_reported(
+    fleet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in(monkeypatch)
     config = settings(fleet)
     evaluate(config, SennaSystem(config))
     lines = RunFolder(fleet / "run").read_lines()
@@ -77,6 +83,14 @@ def test_a_set_of_the_checkpoints_cameras_is_evaluated_and_reported(fleet: Path)
     assert "left mirror" in page
     assert page.count("data:image/jpeg") == 8
     assert write_kept_tokens(RunFolder(fleet / "run"), fleet) is not None
+    assert [str(column.header) for column in camera_table(fleet / "run").columns] == ["method", *LABELS]
+    exported = rerun_export.export(fleet / "run", fleet)
+    assert exported.is_file()
+    assert [view.origin for view in Recording.blueprint.args[0].args[0].args] == [
+        f"world/ego_vehicle/{c}" for c in FLEET
+    ]
+    kept = [path for path, _, _ in Recording.latest.logged if path.endswith("/kept")]
+    assert set(kept) == {f"world/ego_vehicle/{camera}/kept" for camera in FLEET}
     check = check_set(fleet / "set.jsonl", fleet)
     assert not check.faults
     assert check.cameras == FLEET

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.report.kept_tokens import (
     FILE,
+    TokenMasks,
     brightness,
     choose,
     early_middle_late,
@@ -70,12 +73,33 @@ def test_layers_are_early_middle_and_late() -> None:
     assert early_middle_late(1) == [0]
 
 
+KEPT = np.array([True, False, False, False])
+
+
 def test_only_what_feeds_kept_tokens_is_bright() -> None:
-    """Four patches, each its own token; the upper left one is kept. A 4 x 2 picture stands in the square's middle."""
-    paths, kept = np.eye(4), np.array([True, False, False, False])
-    padded = brightness(paths, kept, (4, 2), padded=True)
-    assert padded.shape == (2, 4)
-    np.testing.assert_allclose(padded, [[1, 1, 0.15, 0.15], [0.15] * 4])
+    """Four patches, each its own token; the upper left one is kept. A 4 x 2 image stands in the square's middle."""
+    padded, cut = TokenMasks(np.eye(4), padded=True), TokenMasks(np.eye(4), padded=False)
+    bright = brightness(padded, KEPT, (4, 2))
+    assert bright.shape == (2, 4)
+    np.testing.assert_allclose(bright, [[1, 1, 0.15, 0.15], [0.15] * 4])
     # cut out of the middle: the outer columns were never seen
-    np.testing.assert_allclose(brightness(paths, kept, (4, 2), padded=False), [[0.15, 1, 0.15, 0.15], [0.15] * 4])
-    np.testing.assert_allclose(brightness(paths, np.ones(4, dtype=bool), (2, 2), padded=True), np.ones((2, 2)))
+    np.testing.assert_allclose(brightness(cut, KEPT, (4, 2)), [[0.15, 1, 0.15, 0.15], [0.15] * 4])
+    np.testing.assert_allclose(brightness(padded, np.ones(4, dtype=bool), (2, 2)), np.ones((2, 2)))
+
+
+def test_masks_of_the_page_by_hand() -> None:
+    """Two views of four patches, each its own token, in four layers; the page lays a line's squares over its views."""
+    masks = TokenMasks(np.eye(4), padded=False)
+    assert masks.square((160, 90)) == (35, 0, 90), "the middle of a wide image"
+    assert TokenMasks(np.eye(4), padded=True).square((160, 90)) == (0, -35, 160)
+    strip = masks.strip([4, 4, 1, 0, 3, 0, 0, 0], views=2, layers=4)
+    assert strip["lines"] == [0, 1, 1, 2], "tokens leave behind layers 0 and 2"
+    image = Image.open(io.BytesIO(base64.b64decode(strip["uri"].partition(",")[2]))).convert("RGBA")
+    opaque = np.asarray(image)[..., 3].reshape(3, 2, 2, 2).transpose(0, 2, 1, 3) > 0  # (lines, views, rows, columns)
+    kept = [
+        [[[1, 1], [1, 0]], [[1, 0], [0, 0]]],
+        [[[1, 1], [0, 0]], [[1, 0], [0, 0]]],
+        [[[1, 1], [0, 0]], [[0, 0]] * 2],
+    ]
+    np.testing.assert_array_equal(~opaque, np.array(kept, dtype=bool))
+    assert set(np.unique(np.asarray(image)[..., 3])) == {0, round(0.75 * 255)}

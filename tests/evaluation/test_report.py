@@ -209,6 +209,34 @@ def test_nothing_is_cut_off_or_overflows(run: Path, tmp_path: Path) -> None:
     assert int(re.search(r'<body data-over="(-?\d+)"', dom)[1]) <= 0  # type: ignore[index]
 
 
+PIXELS = """
+  at("layer").value = 0;
+  at("layer").dispatchEvent(new Event("input"));
+  setTimeout(() => {
+    const canvas = document.querySelector("#views canvas");
+    const line = canvas.getContext("2d").getImageData(0, canvas.height / 2, canvas.width, 1).data;
+    const blue = (x) => line[4 * x + 2];
+    document.body.dataset.blue = [2, canvas.width / 2, canvas.width - 2].map(blue).join();
+  }, 1000);
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium installed")
+@pytest.mark.parametrize("padded", [True, False])
+def test_masks_lie_where_the_model_looked(run: Path, tmp_path: Path, padded: bool) -> None:
+    """All tokens enter layer 0, so everything that the model saw is bright: of a cropped image, the middle alone."""
+    shutil.copytree(run, tmp_path / "run")
+    appearance = tmp_path / "run" / "appearance.json"
+    text = appearance.read_text(encoding="utf-8")
+    appearance.write_text(text.replace('"padded":true', f'"padded":{str(padded).lower()}'), encoding="utf-8")
+    write_report(tmp_path / "run", samples=1, image_root=run.parent / "data")
+    dom, console = browse(tmp_path / "run", tmp_path, PIXELS, "--dump-dom")
+    assert console == ""
+    left, middle, right = map(int, re.search(r'data-blue="(\d+),(\d+),(\d+)"', dom).groups())  # type: ignore[union-attr]
+    assert middle > 140
+    assert (left > 140, right > 140) == (padded, padded)
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium installed")
 def test_page_in_a_real_browser(run: Path, tmp_path: Path) -> None:
     dom, console = browse(run, tmp_path, "", "--dump-dom")

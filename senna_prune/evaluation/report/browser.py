@@ -11,17 +11,25 @@ from pathlib import Path
 from typing import Any
 
 from senna_prune.errors import FileError, ImageError
+from senna_prune.evaluation.report.kept_tokens import TokenMasks
 from senna_prune.evaluation.run.records import UNPRUNED, Condition, Record
 from senna_prune.evaluation.run.run_folder import Lines
 from senna_prune.evaluation.score.judge import is_right, say_the_same
 from senna_prune.evaluation.score.metrics import read_plan
 from senna_prune.files import confined
 from senna_prune.pictures import open_picture
-from senna_prune.task.labels import PLAN
+from senna_prune.task.labels import PLAN, VIEW_LABELS
 from senna_prune.task.sample import PlanningSample
 
 PICTURE_WIDTH = 400
 """Pixels; six of them stand side by side or in two rows on a laptop screen."""
+AROUND = ("FRONT LEFT", "FRONT", "FRONT RIGHT", "BACK LEFT", "BACK", "BACK RIGHT")
+"""nuScenes' views as they stand around the car, three in a line."""
+
+
+def around(labels: Sequence[str]) -> list[int]:
+    """Numbers of a sample's views in the order in which they are shown: other cameras as they stand in the prompt."""
+    return [labels.index(label) for label in (AROUND if tuple(labels) == VIEW_LABELS else labels)]
 
 
 @dataclass(frozen=True)
@@ -36,8 +44,8 @@ class Pictures:
     root: Path
     within: Path | None
 
-    def thumbnail(self, name: str) -> dict[str, Any]:
-        """Width, height and data URI of a small upright JPEG, or the problem that it could not be made."""
+    def thumbnail(self, name: str, masks: TokenMasks | None = None) -> dict[str, Any]:
+        """Width, height, data URI and the patches' square of a small upright JPEG, or why it could not be made."""
         try:
             path = confined(self.root, name)
             if self.within is not None and not Path(os.path.realpath(path)).is_relative_to(self.within):
@@ -49,7 +57,8 @@ class Pictures:
         out = io.BytesIO()
         small.save(out, "JPEG", quality=70, optimize=True)
         uri = f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
-        return {"width": small.width, "height": small.height, "uri": uri}
+        square = masks.square(small.size) if masks else None
+        return {"width": small.width, "height": small.height, "uri": uri, "square": square}
 
 
 def choose_samples(
@@ -78,13 +87,19 @@ def browser_data(
     conditions: Sequence[Condition],
     pictures: Pictures,
     protocol: str,
+    masks: TokenMasks | None,
 ) -> list[dict[str, Any]]:
-    """One entry per sample, as plain JSON values."""
-    return [_entry(sample, lines, conditions, pictures, protocol) for sample in samples]
+    """One entry per sample, as plain JSON values; `masks` None where the run does not say where its tokens stand."""
+    return [_entry(sample, lines, conditions, pictures, protocol, masks) for sample in samples]
 
 
 def _entry(
-    sample: PlanningSample, lines: Lines, conditions: Sequence[Condition], pictures: Pictures, protocol: str
+    sample: PlanningSample,
+    lines: Lines,
+    conditions: Sequence[Condition],
+    pictures: Pictures,
+    protocol: str,
+    masks: TokenMasks | None,
 ) -> dict[str, Any]:
     records = [lines[sample.key, c.id][0] for c in conditions if (sample.key, c.id) in lines]
     speed, path = read_plan(sample.answer) if sample.kind == PLAN else ("", "")
@@ -100,14 +115,19 @@ def _entry(
         "path": path,
         "changed": _changed(records),
         "views": [
-            {"label": label, "camera": camera, "picture": pictures.thumbnail(path)}
-            for label, camera, path in zip(sample.labels, sample.cameras, sample.view_paths(), strict=True)
+            {
+                "number": view,
+                "label": sample.labels[view],
+                "camera": sample.cameras[view],
+                "picture": pictures.thumbnail(sample.view_paths()[view], masks),
+            }
+            for view in around(sample.labels)
         ],
-        "answers": [_answer(record, unpruned, protocol) for record in records],
+        "answers": [_answer(record, unpruned, protocol, masks) for record in records],
     }
 
 
-def _answer(record: Record, unpruned: str | None, protocol: str) -> dict[str, Any]:
+def _answer(record: Record, unpruned: str | None, protocol: str, masks: TokenMasks | None) -> dict[str, Any]:
     trace = record.trace
     return {
         "condition": record.condition,
@@ -118,7 +138,9 @@ def _answer(record: Record, unpruned: str | None, protocol: str) -> dict[str, An
         and unpruned is not None
         and not say_the_same(record.kind, record.answer, unpruned),
         "entering": trace.entering if trace else None,
-        "depths": trace.depths if trace else None,
+        "mask": masks.strip(trace.depths, len(trace.per_view[0]), len(trace.entering))
+        if masks and trace and trace.depths
+        else None,
         "complexity": trace.complexity if trace else None,
     }
 

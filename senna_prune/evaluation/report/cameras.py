@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from rich.box import SIMPLE
-from rich.table import Table
+from rich.table import Column, Table
 
 from senna_prune.errors import RunError
 from senna_prune.evaluation.report.text import terminal
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.score.consistency import require_consistent
-from senna_prune.task.labels import VIEW_LABELS
+
+HINT = "planning_set.jsonl or run.json is damaged: run the evaluation again"
 
 
 def camera_table(path: Path) -> Table:
@@ -35,9 +36,13 @@ def camera_table(path: Path) -> Table:
             counts.setdefault(row_of[record.condition], []).append(np.array(record.trace.per_view))
     if not counts:
         raise RunError("nothing is decided yet", where=path, hint="let the evaluation go on")
-    labels = VIEW_LABELS[: shape.views]
+    labels = folder.read_samples()[0].labels  # a run's samples have the same cameras
+    if len(labels) != shape.views:
+        raise RunError(f"{len(labels)} views are named, the model has {shape.views}", where=path, hint=HINT)
     title = "Visual tokens per view: mean over layers / entering the last layer"
-    table = Table("method", *labels, title=title, title_justify="left", box=SIMPLE)
+    table = Table(
+        "method", *(Column(terminal(label)) for label in labels), title=title, title_justify="left", box=SIMPLE
+    )
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_row("before pruning", *(f"{shape.view_tokens:.1f} / {shape.view_tokens:.1f}" for _ in labels))

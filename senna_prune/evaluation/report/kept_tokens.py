@@ -1,9 +1,12 @@
-"""One picture of what a method kept: a scene's six cameras, dimmed where no token is left, at three depths."""
+"""Where kept tokens stand in the images: the one place that knows, and one picture of a scene at three layers."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+import binascii
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +16,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from senna_prune.errors import ImageError
+from senna_prune.cost import ModelShape
+from senna_prune.errors import ImageError, RunError
 from senna_prune.evaluation.report.plots import STYLE, new_figure, to_png
 from senna_prune.evaluation.run.records import Condition, Record
 from senna_prune.evaluation.run.run_folder import Lines, RunFolder
 from senna_prune.evaluation.score.judge import is_right
-from senna_prune.files import confined, write_whole
+from senna_prune.files import confined, read_json, write_whole
 from senna_prune.pictures import open_picture
 from senna_prune.task.labels import PLAN, VIEW_LABELS
 from senna_prune.task.sample import PlanningSample
@@ -28,6 +32,78 @@ PREFERRED = "autoprune"
 _PANORAMA = ("FRONT LEFT", "FRONT", "FRONT RIGHT", "BACK RIGHT", "BACK", "BACK LEFT")
 _DARKEST = 0.15
 """Brightness of a patch of which nothing is left."""
+_LEVELS = 16
+_SHADE = 0.75
+"""Opacity of the report's mask over a patch of which nothing is left."""
+
+
+@dataclass(frozen=True)
+class TokenMasks:
+    """How a run's visual tokens are drawn back onto images (`appearance.json`).
+
+    Attributes:
+        paths: share of each patch in each token of a view, shape (tokens, patches).
+        padded: images were centred on a square before they were cut into patches; else their middle was cut out.
+    """
+
+    paths: NDArray[np.float64]
+    padded: bool
+
+    @property
+    def side(self) -> int:
+        """Patches along a side of the square."""
+        return round(self.paths.shape[1] ** 0.5)
+
+    @classmethod
+    def of_run(cls, folder: RunFolder, shape: ModelShape) -> TokenMasks | None:
+        """Those of a run, None where it has no such file; RunError if that is damaged or of another model's shape."""
+        path, hint = folder.path / "appearance.json", "delete it and run the same evaluation again to write it anew"
+        if not path.exists():
+            return None
+        record: dict[str, Any] = read_json(path, hint=hint, error=RunError)
+        tokens, patches = shape.view_tokens, shape.patches
+        try:
+            shares = base64.b64decode(record["paths"], validate=True)
+        except (KeyError, TypeError, binascii.Error) as error:
+            raise RunError("not readable", where=path, hint=hint) from error
+        if (record.get("tokens"), record.get("patches"), len(shares)) != (tokens, patches, tokens * patches):
+            raise RunError(f"not {tokens} tokens of {patches} patches", where=path, hint=hint)
+        paths = np.frombuffer(shares, dtype=np.uint8).astype(np.float64).reshape(tokens, patches)
+        return cls(paths, bool(record.get("padded")))
+
+    def shares(self, kept: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Share of every patch that goes to kept tokens, shape (..., side, side), of `kept`, shape (..., tokens)."""
+        everything = self.paths.sum(axis=0)
+        found = np.divide(
+            kept @ self.paths, everything, out=np.zeros((*kept.shape[:-1], len(everything))), where=everything > 0
+        )
+        return found.reshape(*kept.shape[:-1], self.side, self.side)
+
+    def square(self, size: tuple[int, int]) -> tuple[float, float, int]:
+        """Left, top and side, in pixels, of the square of an image (width, height) that the patches divide."""
+        side = max(size) if self.padded else min(size)
+        return (size[0] - side) / 2, (size[1] - side) / 2, side
+
+    def strip(self, depths: Sequence[int], views: int, layers: int) -> dict[str, Any]:
+        """Masks of one decision for the report: a PNG as data URI with a line of views for every number of layers
+        behind which tokens are left, and for every layer its line.
+
+        Args:
+            depths: for each token of the prompt the number of layers it enters.
+            views, layers: of the model.
+        """
+        of_view = np.array(depths).reshape(views, -1)
+        steps = np.unique([0, *depths])
+        steps = steps[steps < layers]
+        shares = self.shares(of_view > steps[:, None, None])  # (steps, views, side, side)
+        levels = np.rint((_LEVELS - 1) * (1 - shares)).astype(np.uint8).transpose(0, 2, 1, 3)
+        image = Image.fromarray(levels.reshape(len(steps) * self.side, views * self.side), "P")
+        image.putpalette(bytes(3 * _LEVELS))
+        opacity = bytes(round(255 * _SHADE * level / (_LEVELS - 1)) for level in range(_LEVELS))
+        out = io.BytesIO()
+        image.save(out, "PNG", bits=4, transparency=opacity, optimize=True)
+        lines = np.searchsorted(steps, np.arange(layers), side="right") - 1
+        return {"uri": f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}", "lines": lines.tolist()}
 
 
 def write_kept_tokens(folder: RunFolder, image_root: Path) -> Path | None:
@@ -40,12 +116,11 @@ def write_kept_tokens(folder: RunFolder, image_root: Path) -> Path | None:
         RunError: the folder holds no run, or a broken one.
         FileError: the picture cannot be written.
     """
-    if not (folder.path / "appearance.json").exists():
-        return None
-    info, appearance = folder.read_info(), folder.read_json("appearance.json")
+    info = folder.read_info()
+    masks = TokenMasks.of_run(folder, info.shape)
     protocol = str(info.settings["scoring"]["protocol"])
     found = choose(folder.read_samples(), folder.read_lines(), info.conditions, protocol)
-    if found is None:
+    if found is None or masks is None:
         return None
     sample, record = found
     try:
@@ -53,7 +128,7 @@ def write_kept_tokens(folder: RunFolder, image_root: Path) -> Path | None:
     except ImageError:
         return None
     path = folder.path / FILE
-    write_whole(path, to_png(draw_kept_tokens(sample, record, pictures, appearance)))
+    write_whole(path, to_png(draw_kept_tokens(sample, record, pictures, masks)))
     return path
 
 
@@ -79,21 +154,17 @@ def choose(
 
 
 @mpl.rc_context(STYLE)
-def draw_kept_tokens(
-    sample: PlanningSample, record: Record, pictures: list[Image.Image], appearance: Mapping[str, Any]
-) -> Figure:
+def draw_kept_tokens(sample: PlanningSample, record: Record, pictures: list[Image.Image], masks: TokenMasks) -> Figure:
     """The cameras side by side (nuScenes' six as they stand around the car), a line each for an early, a middle and a
     late layer.
 
     Args:
         pictures: in the order of the prompt's view labels.
-        appearance: `appearance.json` of the run: the share of each patch in each token.
+        masks: of the run.
     """
     trace = record.trace
     assert trace is not None and trace.depths is not None
     layers = early_middle_late(len(trace.entering))
-    shares = np.frombuffer(base64.b64decode(appearance["paths"]), dtype=np.uint8).astype(np.float64)
-    paths = shares.reshape(appearance["tokens"], appearance["patches"])
     depths = np.array(trace.depths).reshape(len(pictures), -1)
     labels = sample.labels
     around = _PANORAMA if labels == VIEW_LABELS else labels
@@ -102,7 +173,7 @@ def draw_kept_tokens(
         for axes, label in zip(line, around, strict=True):
             view = labels.index(label)
             kept = depths[view] > layer
-            bright = brightness(paths, kept, pictures[view].size, bool(appearance["padded"]))
+            bright = brightness(masks, kept, pictures[view].size)
             axes.imshow((np.asarray(pictures[view]) * bright[..., None]).astype(np.uint8))
             axes.set_xlabel(f"{kept.sum()} of {kept.size}", fontsize=8)
             axes.set(xticks=[], yticks=[])
@@ -120,25 +191,19 @@ def early_middle_late(layers: int) -> list[int]:
     return sorted({max(1, layers // 8) if layers > 1 else 0, layers // 2, layers - 1})
 
 
-def brightness(
-    paths: NDArray[np.float64], kept: NDArray[np.bool_], size: tuple[int, int], padded: bool
-) -> NDArray[np.float64]:
+def brightness(masks: TokenMasks, kept: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.float64]:
     """How bright each pixel of a view is drawn, shape (height, width).
 
     Args:
-        paths: share of each patch in each token, shape (tokens, patches).
+        masks: of the run.
         kept: which tokens of the view are left, shape (tokens,).
-        size: width and height of the picture.
-        padded: the picture was centred on a square before it was cut into patches; else its middle was cut out.
+        size: width and height of the image.
     """
-    everything = paths.sum(axis=0)
-    share = np.divide(kept @ paths, everything, out=np.zeros_like(everything), where=everything > 0)
-    side = round(len(share) ** 0.5)
-    width, height = size
-    square = max(width, height) if padded else min(width, height)
-    across = (np.arange(width) - (width - square) / 2) * side / square
-    down = (np.arange(height) - (height - square) / 2) * side / square
-    columns, rows = np.floor(across).astype(int), np.floor(down).astype(int)
+    (left, top, square), side = masks.square(size), masks.side
+    columns, rows = (
+        np.floor((np.arange(count) - start) * side / square).astype(int)
+        for count, start in zip(size, (left, top), strict=True)
+    )
     inside = ((columns >= 0) & (columns < side))[None] & ((rows >= 0) & (rows < side))[:, None]
-    patches = share.reshape(side, side)[np.clip(rows, 0, side - 1)[:, None], np.clip(columns, 0, side - 1)[None]]
+    patches = masks.shares(kept)[np.clip(rows, 0, side - 1)[:, None], np.clip(columns, 0, side - 1)[None]]
     return np.where(inside, _DARKEST + (1 - _DARKEST) * patches, _DARKEST)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from senna_prune.evaluation.report import adaptation, comparisons, plots
 from senna_prune.evaluation.report.breakdown_tables import breakdown_markdown, breakdowns_csv
 from senna_prune.evaluation.report.browser import Pictures, browser_data, choose_samples
 from senna_prune.evaluation.report.gallery import Failures, failures
+from senna_prune.evaluation.report.kept_tokens import TokenMasks
 from senna_prune.evaluation.report.kind_plots import kind_plots
 from senna_prune.evaluation.report.kind_tables import kind_markdown, kinds_csv
 from senna_prune.evaluation.report.paper import CAPTION, table3_rows
@@ -33,7 +33,7 @@ from senna_prune.evaluation.run.records import UNPRUNED, Record
 from senna_prune.evaluation.run.run_folder import Lines, RunFolder, RunInfo
 from senna_prune.evaluation.score.latency import summarise_run
 from senna_prune.evaluation.score.results import all_scores
-from senna_prune.files import check_output, read_json, write_whole
+from senna_prune.files import check_output, write_whole
 from senna_prune.task.labels import PLAN, VIEW_LABELS
 from senna_prune.task.sample import PlanningSample
 
@@ -91,8 +91,9 @@ def write_report(
     results = all_scores(records, samples_of_run, info, scoring, complete=info.status == "complete")
     timing = summarise_run(lines, info.conditions)
     lost = failures(samples_of_run, lines, info.conditions, results["protocol"])
+    masks = TokenMasks.of_run(folder, info.shape)
     browser = {
-        "appearance": read_appearance(folder, info),
+        "appearance": masks and {"side": masks.side},
         "layers": info.shape.layers,
         "conditions": [condition.id for condition in info.conditions],
         "preferred": _preferred(info, lines),
@@ -102,6 +103,7 @@ def write_report(
             info.conditions,
             pictures,
             results["protocol"],
+            masks,
         ),
         "failures": lost.shown,
     }
@@ -260,27 +262,6 @@ def html_report(
         # A closing tag inside a string would end the script element.
         data=Markup(json.dumps(browser, separators=(",", ":")).replace("<", "\\u003c")),
     )
-
-
-def read_appearance(folder: RunFolder, info: RunInfo) -> dict[str, Any] | None:
-    """What draws kept tokens back onto pictures, None where the run has no such file.
-
-    Raises:
-        RunError: the file is damaged, or belongs to a model of another shape.
-    """
-    path = folder.path / "appearance.json"
-    if not path.exists():
-        return None
-    hint = "delete it and run the same evaluation again to write it anew"
-    record: dict[str, Any] = read_json(path, hint=hint, error=RunError)
-    tokens, patches = info.shape.view_tokens, info.shape.patches
-    try:
-        length = len(b64decode(record["paths"], validate=True))
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError("not readable", where=path, hint=hint) from error
-    if (record.get("tokens"), record.get("patches"), length) != (tokens, patches, tokens * patches):
-        raise RunError(f"not {tokens} tokens of {patches} patches", where=path, hint=hint)
-    return record
 
 
 def _preferred(info: RunInfo, lines: Lines) -> str:

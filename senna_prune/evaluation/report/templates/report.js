@@ -1,7 +1,6 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 const at = (id) => document.getElementById(id);
-const VIEW_ORDER = ["FRONT LEFT", "FRONT", "FRONT RIGHT", "BACK LEFT", "BACK", "BACK RIGHT"];
 let shown = [];
 let drawing = 0;
 
@@ -84,48 +83,31 @@ function answerRow(answer) {
   return row;
 }
 
-// --- kept tokens, drawn back onto the pictures -----------------------------------------------------------------------
-
-const paths = data.appearance && Uint8Array.from(atob(data.appearance.paths), (char) => char.charCodeAt(0));
-
-// Of what each patch gives to the tokens of its view, the share that goes to tokens entering `layer`.
-function shares(depths, view, layer) {
-  const { tokens, patches } = data.appearance;
-  const kept = new Float64Array(patches);
-  const all = new Float64Array(patches);
-  for (let token = 0; token < tokens; token++) {
-    const enters = depths[view * tokens + token] > layer;
-    for (let patch = 0; patch < patches; patch++) {
-      const share = paths[token * patches + patch];
-      all[patch] += share;
-      if (enters) kept[patch] += share;
-    }
-  }
-  return kept.map((value, patch) => (all[patch] ? value / all[patch] : 0));
-}
+// --- kept tokens: masks that were drawn before, laid over the images ---------------------------------------------------
 
 function drawViews(sample) {
   const turn = ++drawing;
   const answer = sample.answers.find((entry) => entry.condition === at("condition").value);
   const layer = Number(at("layer").value);
-  const depths = data.appearance && answer ? answer.depths : null;
+  const mask = answer ? answer.mask : null;
   at("layer-number").textContent = layer;
   at("token-count").textContent = answer && answer.entering ? `${answer.entering[layer]} visual tokens` : "";
-  at("kept-note").textContent = depths
+  at("kept-note").textContent = mask
     ? "Bright: patches that feed the kept tokens, by the adapter's absolute linear path. Merged tokens are not drawn."
     : data.appearance
       ? "Which tokens were kept was not recorded for this sample (see kept_samples)."
       : "Kept tokens cannot be drawn: appearance.json is absent. Run the same evaluation again to write it.";
-  at("views").replaceChildren(...figuresOf(sample, depths, layer, () => turn === drawing));
+  at("views").replaceChildren(...sample.views.map((view) => figureOf(view, mask, layer, () => turn === drawing)));
 }
 
-function figuresOf(sample, depths, layer, wanted) {
-  const order = [...sample.views.keys()].sort(
-    (a, b) => VIEW_ORDER.indexOf(sample.views[a].label) - VIEW_ORDER.indexOf(sample.views[b].label));
-  return order.map((view) => figureOf(sample.views[view], depths && shares(depths, view, layer), wanted));
+async function load(uri) {
+  const image = new Image();
+  image.src = uri;
+  await image.decode();
+  return image;
 }
 
-function figureOf(view, share, wanted) {
+function figureOf(view, mask, layer, wanted) {
   const figure = document.createElement("figure");
   const caption = document.createElement("figcaption");
   caption.textContent = `${view.label} (${view.camera})`;
@@ -140,29 +122,22 @@ function figureOf(view, share, wanted) {
   canvas.setAttribute("role", "img");
   canvas.setAttribute("aria-label", caption.textContent);
   figure.append(canvas);
-  const picture = new Image();
-  picture.onload = () => {
+  Promise.all([load(uri), mask && load(mask.uri)]).then(([picture, strip]) => {
     if (!wanted()) return;
     const context = canvas.getContext("2d");
     context.drawImage(picture, 0, 0);
-    if (share) shade(context, share, width, height);
-  };
-  picture.src = uri;
-  return figure;
-}
-
-function shade(context, share, width, height) {
-  const grid = Math.sqrt(share.length);
-  const [wide, high] = data.appearance.padded ? [Math.max(width, height), Math.max(width, height)] : [width, height];
-  const [left, top] = [(width - wide) / 2, (height - high) / 2];
-  // Whole pixels, or the seams between patches would show.
-  const x = (column) => Math.round(left + (column * wide) / grid);
-  const y = (row) => Math.round(top + (row * high) / grid);
-  share.forEach((value, patch) => {
-    const [row, column] = [Math.floor(patch / grid), patch % grid];
-    context.fillStyle = `rgba(0, 0, 0, ${0.75 * (1 - value)})`;
-    context.fillRect(x(column), y(row), x(column + 1) - x(column), y(row + 1) - y(row));
+    if (!mask) return;
+    const [left, top, size] = view.picture.square;
+    const side = data.appearance.side;
+    const unseen = new Path2D();
+    unseen.rect(0, 0, width, height);
+    unseen.rect(left, top, size, size);
+    context.fillStyle = "rgba(0, 0, 0, 0.75)";
+    context.fill(unseen, "evenodd");
+    context.imageSmoothingEnabled = false;
+    context.drawImage(strip, view.number * side, mask.lines[layer] * side, side, side, left, top, size, size);
   });
+  return figure;
 }
 
 // --- failures, each drawn when it is opened ----------------------------------------------------------------------------
@@ -186,9 +161,9 @@ function failureOf(failure) {
     const sample = data.samples.find((one) => one.key === failure.sample);
     if (!sample) return views.append("Its pictures are not in this page (see --samples).");
     const answer = sample.answers.find((one) => one.condition === failure.condition);
-    const depths = data.appearance && answer ? answer.depths : null;
-    views.append(...figuresOf(sample, depths, Math.floor(data.layers / 2), () => true));
-    if (!depths) details.append("Which tokens were kept was not recorded for this sample (see kept_samples).");
+    const mask = answer ? answer.mask : null;
+    views.append(...sample.views.map((view) => figureOf(view, mask, Math.floor(data.layers / 2), () => true)));
+    if (!mask) details.append("Which tokens were kept was not recorded for this sample (see kept_samples).");
   });
   return details;
 }
