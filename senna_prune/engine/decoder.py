@@ -67,7 +67,9 @@ class Decoder:
         norm: Any = getattr(self.module, "norm", None)
         if norm is None:
             raise PruningError(f"{type(self.module).__name__} has no final norm, which the method asks for")
-        return moved(norm(moved(hidden, next(norm.parameters()).device)), hidden.device)
+        # Weights that accelerate keeps elsewhere are on `meta`; its hook then brings both together.
+        device = next((weight.device for weight in norm.parameters() if not weight.is_meta), hidden.device)
+        return moved(norm(moved(hidden, device)), hidden.device)
 
 
 def find_decoder(model: nn.Module) -> Decoder:

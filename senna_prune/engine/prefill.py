@@ -70,6 +70,9 @@ def prune(
         PruningError: the host is not supported, the pruner does not fit it, or evidence that it needs is not there.
     """
     host = find_host(model, required=layouts is None)
+    scores = vision is None and VISION in getattr(pruner, "needs", ())
+    if host is not None and (scores or layouts is None):
+        host.check_geometry(scores)
     decoder = find_decoder(model)
     if is_pruned(decoder.module):
         raise PruningError("this model is in a prune context already", hint="leave it before entering another")

@@ -54,6 +54,17 @@ class Host(ABC):
         """Visual tokens of a full prompt; None where they depend on the images."""
         return None
 
+    @abstractmethod
+    def check_geometry(self, scores: bool) -> None:
+        """Refuse a model that has this host's name but is built otherwise; asked when a `prune` context is entered.
+
+        Args:
+            scores: the method needs the scores of `encode_with_vision_scores`.
+
+        Raises:
+            PruningError: names the part that is different.
+        """
+
     def layouts(self, rows: Sequence[Tensor], images: Any) -> list[TokenLayout]:
         """Where the visual tokens of every image stand in each prompt.
 

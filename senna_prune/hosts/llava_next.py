@@ -12,25 +12,35 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, image_size_to_num_patches
 
 from senna_prune.errors import PruningError
-from senna_prune.hosts.host import VISION_SCORES, Host, layouts_of
+from senna_prune.hosts.host import VISION_SCORES, layouts_of
+from senna_prune.hosts.llava import LlavaHost
 from senna_prune.hosts.tower import encode_with_patch_scores
 from senna_prune.pruning.base import VisionScores
 
 
-class LlavaNextHost(Host):
+class LlavaNextHost(LlavaHost):
     """See `Host`. Scores and keys are packed as the features are. An `image_newline`, which ends a row of patches, was
-    seen by no tower: it gets the mean score and the mean key of its row."""
+    seen by no tower: it gets the mean score and the mean key of its row, or, of an empty row, of the small copy."""
+
+    def check_geometry(self, scores: bool) -> None:
+        super().check_geometry(scores)
+        newline = getattr(self.model.base_model, "image_newline", None)
+        if newline is None or newline.is_meta:
+            problem = "image_newline, which the model reads outside of any layer, is not in memory"
+            raise PruningError(problem, where="device_map", hint="keep it on a device")
 
     def encode_with_vision_scores(self, encode: Callable[..., Any], images: dict[str, Any]) -> tuple[Any, VisionScores]:
         outputs, (scores, keys) = encode_with_patch_scores(self.model, encode, images)
         sizes, table = images["image_sizes"], torch.cat([scores[..., None], keys.float()], dim=-1)
-        packed = []
+        packed, patches = [], scores.shape[1]
         # The same packing of ones, with zeros for row ends, tells how many rows there are.
         for values, marks in zip(
             self._pack(table, sizes), self._pack(torch.ones(*scores.shape, 1), sizes), strict=True
         ):
-            grid = values[scores.shape[1] :].unflatten(0, (len(marks) - int(marks.sum()), -1))
-            grid[:, -1] = grid[:, :-1].mean(dim=1)
+            # Un-padding leaves a very wide image no rows, and a very high one rows of nothing but their end.
+            if rows := len(marks) - int(marks.sum()):
+                grid = values[patches:].unflatten(0, (rows, -1))
+                grid[:, -1] = grid[:, :-1].mean(dim=1) if grid.shape[1] > 1 else values[:patches].mean(dim=0)
             packed.append(values)
         found = torch.cat(packed)
         return outputs, VisionScores(found[:, 0], found[:, 1:])

@@ -24,17 +24,25 @@ class Qwen25VLHost(Host):
 
     renumbers = False
 
+    def check_geometry(self, scores: bool) -> None:
+        if scores:
+            self._scored_attention()
+
+    def _scored_attention(self) -> Any:
+        """Of the last block that attends to the whole image."""
+        tower = self.model.base_model.visual
+        whole = [number for number in tower.fullatt_block_indexes if number < len(tower.blocks)]
+        if not whole:
+            raise PruningError("no block of the vision tower attends to the whole image", where="fullatt_block_indexes")
+        return tower.blocks[max(whole)].attn
+
     def layouts(self, rows: Sequence[Tensor], images: Any) -> list[TokenLayout]:
         if any((row == self.model.config.video_token_id).any() for row in rows):
             raise PruningError("tokens of videos cannot be pruned", hint="give the frames as images")
         return super().layouts(rows, images)
 
     def encode_with_vision_scores(self, encode: Callable[..., Any], images: dict[str, Any]) -> tuple[Any, VisionScores]:
-        tower, caught = self.model.base_model.visual, dict[str, Any]()
-        whole = [number for number in tower.fullatt_block_indexes if number < len(tower.blocks)]
-        if not whole:
-            raise PruningError("no block of the vision tower attends to the whole image", where="fullatt_block_indexes")
-        attention = tower.blocks[max(whole)].attn
+        tower, attention, caught = self.model.base_model.visual, self._scored_attention(), dict[str, Any]()
 
         def catch_arguments(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
             caught.update(kwargs)

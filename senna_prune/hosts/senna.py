@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from senna_prune.errors import InputError
+from senna_prune.errors import InputError, PruningError
 from senna_prune.hosts.host import Host
+from senna_prune.model.tensor_files import UNUSABLE, one_line
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import VisionScores
 
@@ -27,6 +28,10 @@ class SennaHost(Host):
     def paths(self) -> Tensor:
         """`adapter_paths` of the model."""
         return adapter_paths(self.model)
+
+    def check_geometry(self, scores: bool) -> None:
+        if scores and not self.model.config.num_vision_layers:
+            raise PruningError("no layer of the tower runs, so it attends to nothing", where="vision_feature_layer")
 
     @property
     def full_size(self) -> int:
@@ -48,18 +53,40 @@ def adapter_paths(model: nn.Module) -> Tensor:
     """A of shape (tokens per view, patches), float32, rows summing to 1.
 
     Raises:
-        InputError: the adapter's weights are not in memory.
+        InputError: a layer of the adapter does not run.
     """
     host: Any = model
     paths: Tensor | None = None
-    for module in getattr(host, "model", host).img_adapter.modules():
-        if isinstance(module, nn.Linear):
-            if module.weight.is_meta:
-                raise InputError("the adapter's weights are offloaded", hint="keep img_adapter on a device")
-            weight = module.weight.detach().float().abs()
-            paths = weight if paths is None else weight @ paths
+    for layer in getattr(host, "model", host).img_adapter.adapter:
+        if not isinstance(layer, nn.GELU):
+            inputs = host.config.num_patches if paths is None else paths.shape[0]
+            weight = linear_map(layer, inputs, host.dtype).abs()
+            paths = weight if paths is None else weight @ paths.to(weight.device)
     assert paths is not None
     return paths / paths.sum(dim=1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+
+
+@torch.no_grad()
+def linear_map(layer: nn.Module, inputs: int, dtype: torch.dtype) -> Tensor:
+    """What a linear layer of any class multiplies its `inputs` with, (out, inputs), float32.
+
+    A plain weight is read. What is quantised, has a low-rank addition or lies on a disk is run on unit vectors of
+    `dtype` instead: only the layer itself knows what its tensors mean.
+
+    Raises:
+        InputError: the layer does not run.
+    """
+    weight = getattr(layer, "weight", None)
+    if type(layer) is nn.Linear and type(weight) is nn.Parameter and not weight.is_meta:
+        return weight.detach().float()
+    tensors = (*layer.parameters(), *layer.buffers())
+    device = next((tensor.device for tensor in tensors if not tensor.is_meta), torch.device("cpu"))
+    unit = torch.eye(inputs, dtype=dtype, device=device)[None]
+    try:
+        outputs: Tensor = layer(unit).float() - layer(torch.zeros_like(unit)).float()
+    except UNUSABLE as error:
+        raise InputError(f"the adapter's {type(layer).__name__} cannot be run ({one_line(error)})") from error
+    return outputs[0].T
 
 
 def senna_vision_scores(cls_attention: Tensor, keys: Tensor | None, paths: Tensor) -> list[VisionScores]:

@@ -45,11 +45,11 @@ def test_scores_is_the_mean_attention_that_the_patches_of_a_token_receive(monkey
 
 
 def test_a_tower_that_never_sees_the_whole_image_is_refused_where_scores_are_needed() -> None:
-    model, processor = tiny_host("qwen2_5_vl")
+    model, _ = tiny_host("qwen2_5_vl")
     model.model.visual.fullatt_block_indexes = [QWEN["depth"]]
     policy = pruner_for(model, "fastervlm", Budget.retention(0.5))
-    with torch.no_grad(), prune(model, policy), pytest.raises(PruningError, match=r"no block .* whole image"):
-        model(**prompts(processor, *TWO))
+    with pytest.raises(PruningError, match=r"no block .* whole image"), prune(model, policy):
+        pass
 
 
 def test_repacked_positions_are_refused_with_the_reason() -> None:
