@@ -20,7 +20,6 @@ from senna_prune.cost import (
     decoder_flops,
     kv_bytes,
     projection_flops,
-    readout_flops,
     vision_flops,
 )
 from senna_prune.planner.pruners import pruner_for
@@ -181,12 +180,9 @@ def run_contest(
             entering, after = trace.samples[0].entering, trace.samples[0].after
         flops = decoder_flops(shape, entering, text)
         prefill, plan = times[f"prefill {one.name}"], times[f"plan {one.name}"]
-        if one.readout == "one_pass":
-            count = len(plain.trie.nodes)
-            tail = hardware.floor(readout_flops(shape, entering, text, count), weights)
-        else:
-            flops_per_token = readout_flops(shape, entering, text, config.new_tokens - 1) / config.new_tokens
-            tail = config.new_tokens * hardware.floor(flops_per_token, weights)
+        steps = config.new_tokens - 1
+        tokens, passes = (len(plain.trie.nodes), 1) if one.readout == "one_pass" else (steps, steps)
+        tail = hardware.readout(shape, entering, text, weights, tokens, passes)
         rows.append(
             Row(
                 name=one.name,
@@ -207,7 +203,7 @@ def run_contest(
                 causal_ratio=whole_causal / decoder_flops(shape, entering, text, causal=True),
                 speedup=prefill.ratio_to(times[f"prefill {alike[kind_of(one)]}"]),
                 plan_speedup=plan.ratio_to(times[f"plan {base}"]),
-                floor=hardware.floor(flops, weights) + tail,
+                floor=hardware.prefill(shape, entering, text, weights) + tail,
                 kv_mib=kv_bytes(shape, entering, text) / 2**20,
                 peak_mib=peak_mebibytes(plans[one.name], plain.device),
                 decisions=decision_cost(home(one), one, config),

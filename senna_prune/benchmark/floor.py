@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from senna_prune.benchmark.clock import milliseconds
+from senna_prune.cost import ModelShape, decoder_flops, readout_flops
 from senna_prune.model.packed_linear import PackedLinear, can_pack
 
 
@@ -27,6 +28,20 @@ class Hardware:
     def floor(self, flops: float, read: float) -> float:
         """Milliseconds below which a stage cannot go: arithmetic or memory, whichever takes longer."""
         return 1e3 * max(flops / self.flops, read / self.bytes)
+
+    def prefill(self, shape: ModelShape, entering: Sequence[int], text: int, weights: int) -> float:
+        """Milliseconds of a prefill at least. Causal: SDPA skips the half of attention that no token may see."""
+        return self.floor(decoder_flops(shape, entering, text, causal=True), weights)
+
+    def readout(
+        self, shape: ModelShape, entering: Sequence[int], text: int, weights: int, tokens: int, passes: int
+    ) -> float:
+        """Milliseconds at least of running `tokens` tokens after the prompt, in passes that read all weights each.
+
+        Ten tokens of `generate` are nine passes of one: the prefill gives the first.
+        """
+        flops = readout_flops(shape, entering, text, tokens)
+        return passes * self.floor(flops / passes, weights) if passes else self.floor(flops, 0)
 
 
 def measure_hardware(device: torch.device, dtype: torch.dtype, rounds: int = 7) -> Hardware:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import io
-import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -23,7 +21,7 @@ from senna_prune.benchmark.contest import Row, contestants, run_contest, stage_f
 from senna_prune.benchmark.floor import Hardware, measure_hardware
 from senna_prune.benchmark.models import build_model
 from senna_prune.benchmark.other_hosts import random_host
-from senna_prune.benchmark.profile import asked_milliseconds, profile_path, write_profile
+from senna_prune.benchmark.profile import asked_milliseconds, describe_machine, profile_path, write_profile
 from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.benchmark.show import all_tables, draw_plans
 from senna_prune.devices import find_device
@@ -47,7 +45,7 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
     if config.threads:
         torch.set_num_threads(config.threads)
     device = find_device(config.device, "device")
-    machine = describe_machine(config, device)
+    machine = describe_machine(config) | {"date": datetime.date.today().isoformat()}
     console.print(" · ".join(f"{key} {value}" for key, value in machine.items()), markup=False)
     hardware = measure_hardware(device, getattr(torch, config.dtype))
     console.print(f"measured: {hardware.flops / 1e12:.3g} TFLOP/s matmul, {hardware.bytes / 1e9:.3g} GB/s copy")
@@ -76,7 +74,7 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
     for table in tables:
         console.print(table)
     if not config.milliseconds:
-        path = write_profile(config, machine, prefill_times(rows))
+        path = write_profile(config, prefill_times(rows))
         console.print(f"profile for Budget.milliseconds: {path}", markup=False)
     record = {
         "name": config.name,
@@ -120,18 +118,6 @@ def prefill_times(rows: Sequence[Row]) -> dict[str, dict[float, float]]:
         ):
             times.setdefault(row.method, {})[row.retention] = row.prefill.p50
     return times
-
-
-def describe_machine(config: BenchmarkConfig, device: torch.device) -> dict[str, Any]:
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "dtype": config.dtype,
-        "torch": torch.__version__,
-        "transformers": transformers.__version__,
-        "date": datetime.date.today().isoformat(),
-    }
 
 
 def plain_text(machine: dict[str, Any], hardware: Hardware, tables: Sequence[Table]) -> str:

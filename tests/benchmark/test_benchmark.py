@@ -23,6 +23,7 @@ from senna_prune.benchmark.replay import Recorder, Replay
 from senna_prune.benchmark.settings import BenchmarkConfig, TimedModelConfig
 from senna_prune.benchmark.show import plan_table
 from senna_prune.config import EvaluationConfig, load_config
+from senna_prune.cost import decoder_flops, readout_flops
 from senna_prune.errors import ConfigError
 from senna_prune.evaluation.run.senna_system import SennaSystem
 from senna_prune.model.configuration import model_shape
@@ -57,6 +58,24 @@ def test_floor_is_arithmetic_or_memory() -> None:
     hardware = Hardware(flops=1e9, bytes=1e6)
     assert hardware.floor(flops=2e9, read=1e6) == 2000.0
     assert hardware.floor(flops=1.0, read=5e6) == 5000.0
+
+
+@pytest.mark.parametrize("new_tokens", [1, 10])
+def test_floors_read_the_weights_once_a_pass_and_count_attention_once_a_pair(new_tokens: int) -> None:
+    config = BenchmarkConfig(
+        host=TimedModelConfig(**(TINY | VISION)), device="cpu", methods=["fastv"], retentions=[0.5]
+    )
+    config.warmup, config.repeats, config.new_tokens, config.compare = 1, 1, new_tokens, ["sdpa"]
+    timed = build_model(config, torch.device("cpu"))
+    shape, text = model_shape(timed.config, torch.float32), len(timed.layout.text)
+    read = 1e3 * sum(4 * one.numel() for one in timed.model.model.language_model.parameters()) / 1e6
+    for row in run_contest(config, timed, None, shape, Hardware(1e30, 1e6), lambda: None):  # bound by memory
+        passes = 1 if row.readout == "one_pass" else new_tokens - 1  # the prefill gives the first token
+        assert (row.readout_floor, row.floor) == pytest.approx((passes * read, (1 + passes) * read))
+    plain, *_ = run_contest(config, timed, None, shape, Hardware(1e6, 1e30), lambda: None)  # bound by arithmetic
+    entering = [shape.num_visual] * shape.layers
+    flops = decoder_flops(shape, entering, text, causal=True), readout_flops(shape, entering, text, new_tokens - 1)
+    assert (plain.floor, plain.readout_floor) == pytest.approx((sum(flops) / 1e3, flops[1] / 1e3))
 
 
 def test_peak_counts_what_is_alive_at_once_and_not_what_was_there_before() -> None:
