@@ -74,3 +74,7 @@ class PruningError(SennaPruneError, ValueError):
 
 class RunError(SennaPruneError, RuntimeError):
     """An evaluation run cannot start, resume or be read."""
+
+
+class ServingError(SennaPruneError, RuntimeError):
+    """A serving engine is not there, refuses a prompt or does not answer in time."""

@@ -36,10 +36,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation.report": {*BASE, "config", "task", "pruning", "evaluation.run", "evaluation.score"},
     "evaluation": {*BASE, "config", "task", "evaluation.run", "evaluation.score", "evaluation.report"},
     "benchmark": {*BASE, "config", "task", "model", "pruning", "hosts", "engine", "planner"},
+    "serving": {*BASE, "task", "model", "pruning", "hosts", "engine", "planner"},
     "harness": {*BASE, "pruning", "hosts", "engine", "planner"},
     "commands": BASE
     | {"hosts", "config", "task", "model", "nuscenes", "evaluation", "evaluation.run"}
-    | {"evaluation.report", "benchmark"},
+    | {"evaluation.report", "benchmark", "serving"},
 }
 """Every room and what it may import, itself aside. The graph has no cycle: a room stands below what imports it."""
 
