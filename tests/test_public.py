@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "planner": {*BASE, "task", "model", "pruning", "hosts", "engine"},
     "nuscenes": {*BASE, "task"},
     "evaluation.run": {*BASE, "config", "task", "model", "pruning", "hosts", "engine", "planner"},
+    "evaluation.audit": {*BASE, "task"},
     "evaluation.score": {*BASE, "config", "task", "pruning", "evaluation.run"},
     "evaluation.report": {*BASE, "config", "task", "pruning", "evaluation.run", "evaluation.score"},
     "evaluation": {*BASE, "config", "task", "evaluation.run", "evaluation.score", "evaluation.report"},
