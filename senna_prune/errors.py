@@ -7,7 +7,8 @@ anything that is not a `SennaPruneError` is a defect of ours and keeps its trace
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 def nearest_of(name: str, known: Iterable[str]) -> str:
@@ -78,3 +79,49 @@ class RunError(SennaPruneError, RuntimeError):
 
 class ServingError(SennaPruneError, RuntimeError):
     """A serving engine is not there, refuses a prompt or does not answer in time."""
+
+
+def foreign_errors() -> tuple[type[Exception], ...]:
+    """What transformers, tokenizers, PIL and torch raise over a bad input: they check little, so it is nearly every
+    built-in error. A function, as the libraries whose errors it names would slow the start of the command line."""
+    from pickle import UnpicklingError
+    from struct import error as struct_error
+    from zipfile import BadZipFile
+    from zlib import error as zlib_error
+
+    from huggingface_hub.errors import StrictDataclassError
+    from jinja2 import TemplateError
+    from PIL.Image import DecompressionBombError
+
+    python = (ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError)
+    input_output = (OSError, RuntimeError, SyntaxError, TypeError, ValueError)
+    files = (BadZipFile, DecompressionBombError, UnpicklingError, struct_error, zlib_error)
+    return (*python, *input_output, *files, StrictDataclassError, TemplateError)
+
+
+@contextmanager
+def as_error(
+    kind: type[SennaPruneError], problem: str, where: object, only: tuple[type[Exception], ...] = ()
+) -> Iterator[None]:
+    """Turn an error that another library raises over what a user brought into one line.
+
+    Args:
+        kind, problem, where: of the line, which ends with what the library says; `where` is the file, sample, document
+            or option at fault.
+        only: the errors to turn; default all `foreign_errors`.
+
+    Raises:
+        kind: instead of it.
+    """
+    turned = only or foreign_errors()
+    try:
+        yield
+    except SennaPruneError:
+        raise
+    except turned as error:
+        raise kind(f"{problem} ({one_line(error)})", where=where) from error
+
+
+def one_line(error: object) -> str:
+    """The beginning of an error's message, or its type where it has none."""
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -51,8 +51,17 @@ def generation_arguments(asked: Mapping[str, Any], known: Container[str], max_ne
         asked: the task's; greedy, one beam, if it does not say otherwise. A temperature above 0 asks for sampling.
         known: names that `generate` takes. Others, such as `image_aspect_ratio`, are for other models.
         max_new_tokens: where the task has no limit.
+
+    Raises:
+        InputError: `until` is no text, or several answers are asked for.
     """
+    until = asked.get("until") or []
+    if not isinstance(until, str) and not (isinstance(until, list) and all(isinstance(stop, str) for stop in until)):
+        raise InputError(f"{until!r} is no stop string", where="generation_kwargs.until", hint="give text or a list")
+    if asked.get("num_return_sequences") not in (None, 1):
+        raise InputError("a document has one answer", where="generation_kwargs.num_return_sequences", hint="drop it")
     given = {"max_new_tokens": max_new_tokens, "num_beams": 1} | {n: v for n, v in asked.items() if n in known}
+    given["return_dict_in_generate"] = False
     temperature = given.get("temperature")
     given["do_sample"] = bool(given.get("do_sample", temperature)) and temperature != 0
     if not given["do_sample"]:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from senna_prune.devices import find_device
-from senna_prune.errors import CheckpointError, InputError, nearest_of
+from senna_prune.errors import CheckpointError, InputError, as_error, nearest_of
 from senna_prune.harness.answering import Answer, Conversation, answers, pictures_of
 from senna_prune.harness.arguments import batch_size_of, budget_of
 from senna_prune.harness.manifests import CLASSES
@@ -67,19 +67,22 @@ class PrunedModel(lmms):
         make_method(method, **options)
         self.batch_size = batch_size_of(batch_size)
         self.device = find_device(str(device), "device")
-        found = AutoConfig.from_pretrained(pretrained).model_type
+        with as_error(CheckpointError, "cannot be used", pretrained):
+            found = AutoConfig.from_pretrained(pretrained).model_type
         if found != self.kind:
             hint = f"use --model senna_prune_{found}" if f"senna_prune_{found}" in CLASSES else "choose another"
             raise CheckpointError(f"the checkpoint is a {found}, not a {self.kind}", where=pretrained, hint=hint)
-        self.processor = AutoProcessor.from_pretrained(pretrained, **self.processor_options())
+        with as_error(CheckpointError, "cannot be used", pretrained):
+            self.processor = AutoProcessor.from_pretrained(pretrained, **self.processor_options())
         if self.processor.chat_template is None:
             raise CheckpointError(
                 "the processor has no chat template", where=pretrained, hint="add chat_template.jinja"
             )
-        model: Any = AutoModelForImageTextToText.from_pretrained(
-            pretrained, dtype=dtype, attn_implementation=attn_implementation
-        )
-        self.model = model.to(self.device)
+        with as_error(CheckpointError, "cannot be used", pretrained):
+            model: Any = AutoModelForImageTextToText.from_pretrained(
+                pretrained, dtype=dtype, attn_implementation=attn_implementation
+            )
+            self.model = model.to(self.device)
         self.pruner = pruner_for(self.model, method, budget, **options)
         self.told = f"{method} at {'all tokens' if budget is None else f'{budget.value:g} {budget.kind}'}"
         logger.info(f"senna_prune: {self.told}, positions {self.pruner.positions}, on {self.device}")
@@ -122,6 +125,7 @@ class PrunedModel(lmms):
             batch[0][2],
             max_new_tokens=self.max_new_tokens,
             spatial=self.spatial,
+            names=[f"{task}, {split} document {document}" for *_, document, task, split in batch],
         )
 
     def _report(self, found: Sequence[Answer], seconds: float) -> None:

@@ -14,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from senna_prune.errors import InputError, PruningError
+from senna_prune.errors import InputError, PruningError, as_error
 from senna_prune.hosts.host import Host
-from senna_prune.model.tensor_files import UNUSABLE, one_line
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import VisionScores
 
@@ -82,10 +81,8 @@ def linear_map(layer: nn.Module, inputs: int, dtype: torch.dtype) -> Tensor:
     tensors = (*layer.parameters(), *layer.buffers())
     device = next((tensor.device for tensor in tensors if not tensor.is_meta), torch.device("cpu"))
     unit = torch.eye(inputs, dtype=dtype, device=device)[None]
-    try:
+    with as_error(InputError, f"the adapter's {type(layer).__name__} cannot be run", "img_adapter"):
         outputs: Tensor = layer(unit).float() - layer(torch.zeros_like(unit)).float()
-    except UNUSABLE as error:
-        raise InputError(f"the adapter's {type(layer).__name__} cannot be run ({one_line(error)})") from error
     return outputs[0].T
 
 

@@ -14,7 +14,7 @@ from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import AutoTokenizer, GenerationConfig, LlamaTokenizer, PreTrainedTokenizerBase
 
-from senna_prune.errors import CheckpointError, InputError
+from senna_prune.errors import CheckpointError, InputError, as_error, one_line
 from senna_prune.files import accessing, open_regular, read_json
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.modeling import SennaForConditionalGeneration
@@ -22,10 +22,8 @@ from senna_prune.model.packed_linear import pack_linears
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.reference_format import MODEL_TYPE, named_tower, open_reference
 from senna_prune.model.tensor_files import (
-    UNUSABLE,
-    blaming,
+    as_checkpoint_error,
     check_tensors,
-    one_line,
     read_object,
     read_tensors,
     weight_files,
@@ -54,7 +52,7 @@ class Checkpoint:
             CheckpointError: tensors are missing, superfluous, of the wrong shape or of a type that no weights have; the
                 tokenizer or processor belongs to another model.
         """
-        with blaming(self.folder / "config.json"), torch.device("meta"):
+        with as_checkpoint_error(self.folder / "config.json"), torch.device("meta"):
             model = SennaForConditionalGeneration(self.config)
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         stored = {name: (tuple(t.shape), t.dtype) for shard in self.shards() for name, t in shard.items()}
@@ -86,7 +84,7 @@ def open_checkpoint(source: str | Path, vision_tower: str | Path | None = None) 
     if model_type == SennaConfig.model_type:
         if vision_tower is not None:
             raise CheckpointError("an imported checkpoint holds its tower", where=folder, hint="drop --vision-tower")
-        with blaming(folder / "config.json"):
+        with as_checkpoint_error(folder / "config.json"):
             config = SennaConfig.from_pretrained(folder)
         fields = read_object(folder / "processor_config.json")
         tokenizer = _load_tokenizer(AutoTokenizer, folder, "tokenizer.json")
@@ -136,7 +134,7 @@ def load_senna(
         raise InputError("the meta device computes nothing", where="device", hint="use cpu or cuda")
     checkpoint = open_checkpoint(source, vision_tower)
     checkpoint.check()
-    try:
+    with as_error(InputError, "cannot load with these options", source):
         model = SennaForConditionalGeneration.from_pretrained(
             None,
             config=checkpoint.config,
@@ -145,8 +143,6 @@ def load_senna(
             device_map=device,
             attn_implementation=attn_implementation,
         )
-    except UNUSABLE as error:
-        raise InputError(f"cannot load with these options ({one_line(error)})", where=source) from error
     model.generation_config = generation_config(checkpoint.config)
     if packed:
         # The adapter's weights are read by vision scores (`hosts.senna.adapter_paths`).
@@ -236,7 +232,7 @@ def _load_tokenizer(kind: Any, folder: Path, file: str) -> PreTrainedTokenizerBa
     """A tokenizer that stands in `file`; code that comes with it is not run."""
     if not (folder / file).is_file():
         raise CheckpointError(f"no {file}", where=folder, hint="copy it from where the checkpoint came from")
-    with blaming(folder / file):
+    with as_checkpoint_error(folder / file):
         tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(folder, trust_remote_code=False)
     if tokenizer.bos_token_id is None or (tokenizer.pad_token_id is None and tokenizer.unk_token_id is None):
         raise CheckpointError(

@@ -158,12 +158,18 @@ class SennaModel(SennaPreTrainedModel):
         """
         is_image = input_ids.eq(self.config.image_token_id)
         # The placeholder has no row in the embedding; any valid id will do, its embedding is overwritten.
-        embeddings = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
+        try:
+            embeddings = self.get_input_embeddings()(input_ids.masked_fill(is_image, 0))
+        except IndexError as error:
+            raise InputError("input_ids hold an id that is neither a word nor the placeholder") from error
         expected = 0 if image_features is None else image_features.shape[1] * image_features.shape[2]
         if not counted:
             require_placeholders(is_image.sum(dim=1).tolist(), expected)
         if image_features is None:
             return embeddings
+        if image_features.shape[-1] != embeddings.shape[-1]:
+            problem = f"image_features are {image_features.shape[-1]} wide, the decoder {embeddings.shape[-1]}"
+            raise InputError(problem, hint="pass what get_image_features returned, or tokens of it")
         if image_features.shape[0] != input_ids.shape[0]:
             raise InputError(f"{image_features.shape[0]} frames were given for {input_ids.shape[0]} rows of input_ids")
         return embeddings.masked_scatter(is_image[..., None], image_features.to(embeddings))
@@ -253,8 +259,13 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
             **kwargs: for the decoder and, given labels, for the loss (`num_items_in_batch`, `shift_labels`).
 
         Raises:
-            InputError: contradictory inputs, or placeholders and visual tokens that do not match.
+            InputError: contradictory inputs, labels of another length, or placeholders and visual tokens that do not
+                match.
         """
+        given = input_ids if inputs_embeds is None else inputs_embeds
+        if labels is not None and given is not None and labels.shape != given.shape[:2]:
+            problem = f"labels of shape {tuple(labels.shape)} were given for tokens of shape {tuple(given.shape[:2])}"
+            raise InputError(problem, hint="give one label per token of the prompt")
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,

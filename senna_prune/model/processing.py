@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from senna_prune.errors import InputError
+from senna_prune.errors import InputError, as_error
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.images import AspectRatio, pixel_values_on, to_pixel_values
 from senna_prune.pictures import Picture, open_picture
@@ -113,6 +113,8 @@ class SennaProcessor(ProcessorMixin):
         Raises:
             InputError: the number of markers is neither 0 nor the number of views, or the prompt is too long.
         """
+        if not isinstance(prompt, str):
+            raise InputError(f"a {type(prompt).__name__} is no prompt", where="text", hint="pass text")
         chunks = prompt.split(IMAGE_MARKER)
         if len(chunks) - 1 not in (0, self.num_views):
             raise InputError(f"the prompt holds {len(chunks) - 1} {IMAGE_MARKER} markers, expected {self.num_views}")
@@ -120,7 +122,8 @@ class SennaProcessor(ProcessorMixin):
         for number, chunk in enumerate(chunks):
             if number:
                 ids += [self.image_token_id] * self.num_view_tokens
-            ids += self.tokenizer(chunk, add_special_tokens=False).input_ids
+            with as_error(InputError, "the prompt cannot be tokenised", "text"):
+                ids += self.tokenizer(chunk, add_special_tokens=False).input_ids
         limit = self.tokenizer.model_max_length
         if len(ids) > limit:
             raise InputError(f"the prompt has {len(ids)} tokens, the limit is {limit}", hint="shorten the question")

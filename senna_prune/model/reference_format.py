@@ -14,7 +14,7 @@ from senna_prune.errors import CheckpointError
 from senna_prune.files import accessing
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.images import AspectRatio
-from senna_prune.model.tensor_files import blaming, read_object, read_tensors, weight_files
+from senna_prune.model.tensor_files import as_checkpoint_error, read_object, read_tensors, weight_files
 
 MODEL_TYPE = "llava_llama"
 RELEASED_TOWER = "clip-vit-large-patch14-336"
@@ -109,7 +109,7 @@ def open_reference(folder: Path, tower: Path | None = None) -> ReferenceCheckpoi
                 hint="pass --vision-tower with a folder of openai/clip-vit-large-patch14-336",
             )
         tower = separate
-    with blaming(folder / "config.json"):
+    with as_checkpoint_error(folder / "config.json"):
         config = SennaConfig(
             vision_config=_vision_config(raw, tower or separate, folder),
             text_config=_text_config(raw, folder),

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
 import re
-import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from senna_prune.errors import CheckpointError, SennaPruneError
+from senna_prune.errors import CheckpointError, as_error, foreign_errors
 from senna_prune.files import accessing, open_regular, read_json
 
 NUM_NAMED = 10
@@ -27,39 +24,10 @@ _LAYOUTS = (
     ("pytorch_model.bin.index.json", "pytorch_model.bin", "pytorch_model-*.bin"),
 )
 
-UNUSABLE = (
-    ImportError,
-    OSError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-    AssertionError,
-    StrictDataclassError,
-)
-"""What transformers and torch raise over a bad file: they check little, so it is nearly every built-in error."""
 
-
-@contextmanager
-def blaming(where: object) -> Iterator[None]:
-    """Turn any error that transformers or torch raise over a bad file into one that names the file.
-
-    Raises:
-        CheckpointError: instead of it; `where` is the file.
-    """
-    try:
-        yield
-    except SennaPruneError:
-        raise
-    except UNUSABLE as error:
-        raise CheckpointError(f"cannot be used ({one_line(error)})", where=where) from error
-
-
-def one_line(error: object) -> str:
-    """The beginning of an error's message, or its type where it has none."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def as_checkpoint_error(where: object) -> AbstractContextManager[None]:
+    """`as_error` over a file of a checkpoint."""
+    return as_error(CheckpointError, "cannot be used", where)
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -130,12 +98,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _read_bin(path: Path, is_zip: bool) -> dict[str, Tensor]:
     try:
-        if is_zip and not zipfile.is_zipfile(path):
-            raise _damaged(path, "its end is missing")
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
-    except SennaPruneError:
-        raise
-    except (*UNUSABLE, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, EOFError, MemoryError) as error:
+        whole = not is_zip or zipfile.is_zipfile(path)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip) if whole else None
+    except foreign_errors() as error:
         if culprit := re.search(r"GLOBAL (\S+)|Unsupported (operand|class|global) \S+", str(error)):
             raise CheckpointError(
                 f"the file holds pickled objects other than tensors ({culprit[0]}) and was not opened, as that could "
@@ -144,6 +109,8 @@ def _read_bin(path: Path, is_zip: bool) -> dict[str, Tensor]:
                 hint="convert it to safetensors where you trust its origin",
             ) from error
         raise _damaged(path, error) from error
+    if not whole:
+        raise _damaged(path, "its end is missing")
     if not isinstance(content, dict):
         raise CheckpointError(f"holds a {type(content).__name__}, not a mapping of tensors", where=path)
     for name, value in content.items():

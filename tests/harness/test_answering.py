@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from senna_prune import Budget, pruner_for
 from senna_prune.errors import InputError
@@ -93,3 +95,74 @@ def test_a_video_is_refused() -> None:
     talk = [{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}]
     with pytest.raises(InputError, match="video cannot be pruned"):
         pictures_of([talk])
+
+
+MARK = st.sampled_from(["<image>", "<video>", "a", " ", "<", "image>", "\n", "where"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(texts=st.lists(st.lists(MARK, max_size=6).map("".join), min_size=1, max_size=3), images=st.integers(0, 2))
+@pytest.mark.parametrize("kind", HOSTS)
+def test_any_text_is_answered_or_its_document_is_named(kind: str, texts: list[str], images: int) -> None:
+    model, processor = HOST[kind]
+    talks = [conversation(text, *[(60, 60)] * images) for text in texts]
+    names = [f"document {number}" for number in range(len(talks))]
+    literal = [name for name, text in zip(names, texts, strict=True) if "<image>" in text or "<video>" in text]
+    pruner, given = pruner_for(model, "fastervlm", Budget.retention(0.5)), (pictures_of(talks), {"max_new_tokens": 1})
+    if kind != "qwen2_5_vl":  # the others know no videos: their mark is a word
+        literal = [name for name, text in zip(names, texts, strict=True) if "<image>" in text]
+    if not literal:
+        assert len(answers(model, processor, pruner, talks, *given, max_new_tokens=1)) == len(talks)
+        return
+    with pytest.raises(InputError, match=rf"^{literal[0]}: its prompt holds \d marks <") as caught:
+        answers(model, processor, pruner, talks, *given, max_new_tokens=1, names=names)
+    assert "\n" not in str(caught.value)
+
+
+HOST = {kind: host(kind) for kind in HOSTS}
+BROKEN: dict[str, tuple[str, dict[str, Any], str]] = {
+    "no image": ("image", {"image": None}, "conversation 1: the processor cannot read it"),
+    "an image that is no image": ("image", {"image": object()}, "conversation 1: the processor cannot read it"),
+}
+OPTIONS: dict[str, Any] = {
+    "temperature": -1.0,
+    "num_beams": 0,
+    "max_new_tokens": "many",
+    "until": 3,
+    "num_return_sequences": 2,
+    "return_dict_in_generate": True,
+}
+
+
+@every_host
+@pytest.mark.parametrize("case", BROKEN)
+def test_what_a_processor_cannot_read_names_the_document(kind: str, case: str) -> None:
+    model, processor = HOST[kind]
+    part, content, complaint = BROKEN[case]
+    talks = [TALKS[0], [{"role": "user", "content": [{"type": part, **content}]}]]
+    with pytest.raises(InputError, match=complaint) as caught:
+        answers(model, processor, pruner_for(model, "none"), talks, pictures_of(talks), {}, max_new_tokens=2)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_options_that_generate_refuses_are_named(option: str) -> None:
+    model, processor = HOST["llava"]
+    asked = {"do_sample": option == "temperature", option: OPTIONS[option]}
+    given = pruner_for(model, "none"), TALKS[:1], pictures_of(TALKS[:1])
+    if option == "return_dict_in_generate":
+        assert len(answers(model, processor, *given, asked, max_new_tokens=2)) == 1
+        return
+    with pytest.raises(InputError, match="generation_kwargs"):
+        answers(model, processor, *given, asked, max_new_tokens=2)
+
+
+def test_content_may_be_text_alone_and_templates_may_refuse() -> None:
+    model, processor = host("llava")
+    processor.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+    talk = [[{"role": "user", "content": "Which way now?"}]]
+    found = answers(model, processor, pruner_for(model, "none"), talk, pictures_of(talk), {}, max_new_tokens=2)
+    assert found[0].visual == 0
+    processor.chat_template = "{{ raise_exception('roles must alternate') }}"
+    with pytest.raises(InputError, match=r"conversation 0: the chat template .*roles must"):
+        answers(model, processor, pruner_for(model, "none"), talk, [], {}, max_new_tokens=2)

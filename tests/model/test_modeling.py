@@ -265,7 +265,21 @@ def _bad_inputs() -> dict[str, Any]:
     def two_frames(inputs: dict[str, Any]) -> None:
         inputs["pixel_values"] = inputs["pixel_values"].expand(2, -1, -1, -1, -1)
 
+    def short_labels(inputs: dict[str, Any]) -> None:
+        inputs["labels"] = inputs["input_ids"][:, :-3]
+
+    def unknown_word(inputs: dict[str, Any]) -> None:
+        inputs["input_ids"] = inputs["input_ids"].clone()
+        inputs["input_ids"][0, 1] = 600
+
+    def narrow_features(inputs: dict[str, Any]) -> None:
+        inputs["image_features"] = torch.zeros(1, 6, 8, 60)
+        del inputs["pixel_values"]
+
     return {
+        "labels of shape": short_labels,
+        "neither a word nor": unknown_word,
+        "60 wide, the decoder 64": narrow_features,
         "image placeholders": drop_placeholder,
         "expected ('batch', 6, 3, 56, 56)": five_views,
         "(1, 6, 3, 56, 28)": small_views,

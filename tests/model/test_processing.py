@@ -127,6 +127,10 @@ def test_wrong_numbers_are_named() -> None:
         processor(text="<image> what?")
     with pytest.raises(InputError, match="no prompts"):
         processor(text=[])
+    with pytest.raises(InputError, match="NoneType is no prompt"):
+        processor(text=[None])  # type: ignore[list-item]
+    with pytest.raises(InputError, match="cannot be tokenised"):
+        processor(text="lone surrogate \ud800")
     with pytest.raises(InputError, match="padding_side"):
         processor(text=["a", "b"], padding_side="middle")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="image_aspect_ratio"):
