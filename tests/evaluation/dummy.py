@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
-from senna_prune.config import EvaluationConfig
+from senna_prune.config import EvaluationConfig, ScoringConfig
 from senna_prune.cost import ModelShape
 from senna_prune.errors import ImageError
 from senna_prune.evaluation.run.borrowed import borrows
-from senna_prune.evaluation.run.records import Condition, Decision, Trace
+from senna_prune.evaluation.run.records import Condition, Decision, Record, Trace
+from senna_prune.evaluation.run.run_folder import RunInfo
 from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
+from senna_prune.evaluation.score.results import all_scores
 from senna_prune.journal import Journal
 from senna_prune.task.labels import CAMERAS, PLANS, plan_text
 from senna_prune.task.sample import PlanningSample, write_samples
@@ -43,6 +46,18 @@ WRONG = {
     "motion": ("Object 1: KEEP, STRAIGHT\nObject 2: KEEP, STRAIGHT\n", "Object 1: STOP, STRAIGHT\n", "Two cars."),
 }
 """What the dummy answers to other questions when it is wrong; some of it may be right."""
+
+
+def scores_of(
+    records: Iterable[Record],
+    conditions: Sequence[Condition],
+    scoring: ScoringConfig,
+    samples: Sequence[PlanningSample] = (),
+    complete: bool = True,
+) -> dict[str, Any]:
+    """`results.json` of decisions that were made up, of a model of the dummy's shape."""
+    info = RunInfo("made up", "complete", {}, {}, tuple(conditions), SHAPE)
+    return all_scores(list(records), samples, info, scoring, complete)
 
 
 def draw(*parts: object) -> float:

@@ -25,10 +25,9 @@ from senna_prune.evaluation.run.records import Condition, Record, Trace
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.sweep import expand
 from senna_prune.evaluation.score.adaptation import adaptation, spread
-from senna_prune.evaluation.score.scoring import score
 from senna_prune.pruning import Budget, make_pruner
 from senna_prune.task.sample import PlanningSample
-from tests.evaluation.dummy import QUESTION, SHAPE, cut_off
+from tests.evaluation.dummy import QUESTION, cut_off, scores_of
 from tests.evaluation.dummy_runs import run
 from tests.evaluation.kill_and_resume import result_files
 
@@ -72,7 +71,7 @@ def lines(complexities: tuple[float, ...] = MEASURED) -> list[Record]:
 
 
 def group(records: list[Record]) -> dict:
-    return score(records, expand(CONTROLLED), SHAPE, ScoringConfig(resamples=200), complete=True)["groups"][0]
+    return scores_of(records, expand(CONTROLLED), ScoringConfig(resamples=200))["groups"][0]
 
 
 def row(scored: dict, name: str) -> dict:

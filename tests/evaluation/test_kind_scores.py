@@ -8,9 +8,9 @@ import pytest
 
 from senna_prune.config import ScoringConfig
 from senna_prune.evaluation.run.records import Record
-from senna_prune.evaluation.score.breakdowns import break_down
-from senna_prune.evaluation.score.kinds import camera_of, score_kinds
+from senna_prune.evaluation.score.results import camera_of
 from senna_prune.task.sample import PlanningSample
+from tests.evaluation.dummy import scores_of
 from tests.evaluation.scene_questions import NOBODY, SEEN
 from tests.evaluation.test_kinds import CONDITIONS, MOTION
 
@@ -34,7 +34,7 @@ def test_scores_and_the_mean_ratio_by_hand() -> None:
     ]
     every += records("motion", "s0", 0, MOTION, MOTION, "Object 2: STOP, STRAIGHT")
     every += records("motion", "s1", 0, MOTION, MOTION, "?")
-    (group,) = score_kinds(every, [], CONDITIONS, ScoringConfig(resamples=400))
+    (group,) = scores_of(every, CONDITIONS, ScoringConfig(resamples=400))["kinds"]
     rows = {row["row"]: row for row in group["rows"]}
     assert list(group["kinds"]) == ["plan", "vru", "motion"]
     assert group["kinds"]["motion"] == {"samples": 2, "scenes": 2, "failed": 0}
@@ -57,7 +57,7 @@ def test_a_kind_that_the_unpruned_model_never_answers_rightly_stays_out_of_the_m
     plan = "KEEP, STRAIGHT"
     every = [r for n in range(3) for r in records("plan", f"s{n}", 0, plan, plan, plan)]
     every += [r for n in range(3) for r in records("vru", f"s{n}", 0, NOBODY, "Yes.", "No.")]
-    (group,) = score_kinds(every, [], CONDITIONS, ScoringConfig(resamples=50))
+    (group,) = scores_of(every, CONDITIONS, ScoringConfig(resamples=50))["kinds"]
     row = next(row for row in group["rows"] if row["row"] == "m@0.5")
     assert row["kinds"]["vru"]["ratio"] is None
     assert row["mean_ratio_kinds"] == ["plan"]
@@ -72,7 +72,7 @@ def test_unusable_pictures_count_alike_in_every_row(policy: str, samples: int, s
         for record in records("vru", "s1", 0, SEEN, "", "")
     ]
     every = [*records("vru", "s0", 0, SEEN, SEEN, SEEN), *broken]
-    (group,) = score_kinds(every, [], CONDITIONS, ScoringConfig(resamples=10, on_error=policy))
+    (group,) = scores_of(every, CONDITIONS, ScoringConfig(resamples=10, on_error=policy))["kinds"]
     assert group["kinds"]["vru"] == {"samples": samples, "scenes": samples, "failed": 1}
     assert {row["kinds"]["vru"]["score"] for row in group["rows"]} == {score}
 
@@ -91,7 +91,7 @@ def test_breakdowns_by_hand() -> None:
         images: dict[str, str] = {}
         sample = PlanningSample(f"{scene}-0", scene, 0, "plan", images, "?", plan, speed, "go straight")
         samples.append(replace(sample, description=description))
-    found = break_down(every, samples, CONDITIONS, ScoringConfig(resamples=50))
+    found = scores_of(every, CONDITIONS, ScoringConfig(resamples=50), samples)["breakdowns"]
     table = {(e["facet"], e["value"]): (e["samples"], e["rows"]["m@0.5"]["score"]) for e in found}
     assert table == {
         ("speed", "0 to 2 m/s"): (2, 1),

@@ -68,7 +68,7 @@ def test_protocols_differ_where_they_should(answer: str | None, parsed: bool, re
     assert is_correct("KEEP, STRAIGHT\n", answer, "reference") is reference
 
 
-def test_loyalty() -> None:
+def test_agreement() -> None:
     assert agree("keep, straight", "KEEP, STRAIGHT\n")
     assert not agree("STOP, STRAIGHT", "KEEP, STRAIGHT")
     assert agree("mumble", "mumble ")

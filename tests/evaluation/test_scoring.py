@@ -15,8 +15,7 @@ from senna_prune.evaluation.report.comparisons import comparison_rows
 from senna_prune.evaluation.report.table import table_rows
 from senna_prune.evaluation.run.records import Condition, Record, Trace
 from senna_prune.evaluation.score.metrics import majority_answer
-from senna_prune.evaluation.score.scoring import score
-from tests.evaluation.dummy import SHAPE
+from tests.evaluation.dummy import SHAPE, scores_of
 
 NONE = Condition("none", "none")
 AUTO = Condition("autoprune", "autoprune", 0.25, resolved={"positions": "repacked"})
@@ -60,7 +59,7 @@ LINES = records(
 
 
 def group(lines: list[Record], scoring: ScoringConfig = SCORING) -> dict:
-    return score(lines, CONDITIONS, SHAPE, scoring, complete=True)["groups"][0]
+    return scores_of(lines, CONDITIONS, scoring)["groups"][0]
 
 
 def rows(lines: list[Record], scoring: ScoringConfig = SCORING) -> dict[str, dict]:
@@ -77,7 +76,7 @@ def test_rows_by_hand() -> None:
     assert auto["accuracy"] == pytest.approx(0.7)
     assert auto["ratio"] == pytest.approx(0.7 / 0.8)
     # Same answer as unpruned on samples 0-5 and 9.
-    assert auto["loyalty"] == pytest.approx(0.7)
+    assert auto["agreement"] == pytest.approx(0.7)
     assert auto["accuracy_interval"][0] < 0.7 < auto["accuracy_interval"][1]
     # The wrong answer has the right path.
     assert auto["speed_interval"] == auto["accuracy_interval"]
@@ -132,7 +131,7 @@ def test_a_method_is_compared_with_random_at_its_own_positions_alone() -> None:
         **{"none": "1" * 60, "autoprune@0.25": "1" * 60, "random@0.25#0": "0" * 60, "random@0.25#1": "0" * 60},
         **{"mine@0.25": "1" * 40 + "0" * 20, "random-original@0.25#0": "0" + "1" * 40 + "0" * 19},
     }
-    scored = score(records(answers), conditions, SHAPE, SCORING, complete=True)["groups"][0]
+    scored = scores_of(records(answers), conditions, SCORING)["groups"][0]
     compared = {row["row"]: [c["to"] for c in row["comparisons"]] for row in scored["rows"]}
     assert compared["mine@0.25"] == ["none", "random-original@0.25"]
     assert compared["autoprune@0.25"] == ["none", "random@0.25"]
@@ -141,11 +140,11 @@ def test_a_method_is_compared_with_random_at_its_own_positions_alone() -> None:
     assert (table["mine 25 %"]["positions"], table["mine 25 %"]["marks"]) == ("original", "n-")
     assert (table["autoprune 25 %"]["positions"], table["autoprune 25 %"]["marks"]) == ("repacked", "r+")
     # Without its control, or where an older run does not say the positions, there is nothing to compare with.
-    alone = score(records({k: v for k, v in answers.items() if "-" not in k}), conditions[:-1], SHAPE, SCORING, True)
+    alone = scores_of(records({k: v for k, v in answers.items() if "-" not in k}), conditions[:-1], SCORING)
     compared = {row["row"]: [c["to"] for c in row["comparisons"]] for row in alone["groups"][0]["rows"]}
     assert compared["mine@0.25"] == ["none"]
     old = [replace(condition, resolved={}) for condition in conditions]
-    scored = score(records(answers), old, SHAPE, SCORING, complete=True)["groups"][0]
+    scored = scores_of(records(answers), old, SCORING)["groups"][0]
     assert all(c["to"] == "none" for row in scored["rows"] for c in row["comparisons"])
 
 
@@ -172,7 +171,7 @@ def test_majority_row_answers_the_most_frequent_plan() -> None:
     majority = rows(lines)["majority"]
     assert majority["accuracy"] == pytest.approx(10 / 11)
     assert majority["cost"] is None
-    assert majority["loyalty"] is None
+    assert majority["agreement"] is None
     assert majority["comparisons"][0]["to"] == "none"
 
 
@@ -221,16 +220,16 @@ def test_a_failed_sample_is_wrong_in_every_row() -> None:
 
 
 def test_partial_run_scores_whole_samples_only() -> None:
-    result = score(LINES[:-4], CONDITIONS, SHAPE, SCORING, complete=False)
+    result = scores_of(LINES[:-4], CONDITIONS, SCORING, complete=False)
     assert result["status"] == "partial"
     assert result["groups"][0]["samples"] == 6
     with pytest.raises(RunError, match="no sample is decided under every condition"):
-        score(LINES[:10], CONDITIONS, SHAPE, SCORING, complete=False)
+        scores_of(LINES[:10], CONDITIONS, SCORING)
 
 
 def test_conventions_are_never_mixed() -> None:
     other = [replace(r, convention="upstream", sample=f"{r.sample}u") for r in LINES]
-    groups = score([*LINES, *other], CONDITIONS, SHAPE, SCORING, complete=True)["groups"]
+    groups = scores_of([*LINES, *other], CONDITIONS, SCORING)["groups"]
     assert [(g["convention"], g["samples"]) for g in groups] == [("corrected", 10), ("upstream", 10)]
 
 
@@ -245,7 +244,7 @@ SENNA = replace(SHAPE, layers=32, views=6, view_tokens=128)
 
 def test_scoring_and_reporting_need_no_torch() -> None:
     modules = ", ".join(
-        f"senna_prune.evaluation.{name}" for name in ("score.metrics", "score.scoring", "report.show", "report.write")
+        f"senna_prune.evaluation.{name}" for name in ("score.metrics", "score.results", "report.show", "report.write")
     )
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

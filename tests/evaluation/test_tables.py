@@ -13,10 +13,9 @@ from senna_prune.evaluation.report.paper import TABLE3, table3_rows
 from senna_prune.evaluation.report.pivot import Cell, pivot, pivot_latex, pivot_markdown
 from senna_prune.evaluation.report.table import FULL, csv_text, markdown_table, table_rows, with_interval
 from senna_prune.evaluation.report.text import latex
-from senna_prune.evaluation.score.latency import pareto_front, summarise_timing
+from senna_prune.evaluation.score.latency import pareto_front, summarise_run
 from senna_prune.evaluation.score.nuscenes_val import SCENES
-from senna_prune.evaluation.score.scoring import score
-from tests.evaluation.dummy import SHAPE
+from tests.evaluation.dummy import scores_of
 from tests.evaluation.test_scoring import CONDITIONS, LINES, NONE, SCORING, SENNA, group
 
 
@@ -79,11 +78,9 @@ def test_pareto_front_by_hand() -> None:
 
 
 def test_csv_and_markdown_hold_every_row() -> None:
-    timing = summarise_timing(
-        {("s0", c.id): {"milliseconds": {"vision": 2.0, "prefill": 8.0}, "peak_bytes": 7} for c in CONDITIONS},
-        CONDITIONS,
-    )
-    results = score(LINES, CONDITIONS, SHAPE, SCORING, complete=False)
+    spent = {"milliseconds": {"vision": 2.0, "prefill": 8.0}, "peak_bytes": 7}
+    timing = summarise_run({r.key: (r, spent) for r in LINES if r.sample == "s0"}, CONDITIONS)
+    results = scores_of(LINES, CONDITIONS, SCORING, complete=False)
     read = list(csv.DictReader(io.StringIO(csv_text(results, timing))))
     assert [row["label"] for row in read] == ["majority", "none", "autoprune", "random"]
     assert read[2]["accuracy"] == "0.7"
@@ -98,10 +95,10 @@ def test_csv_and_markdown_hold_every_row() -> None:
 
 
 def test_timing_percentiles_by_hand() -> None:
-    entries = {
-        (f"s{number}", "none"): {"milliseconds": {"prefill": float(number)}, "peak_bytes": None}
+    lines = {
+        (f"s{number}", "none"): (LINES[0], {"milliseconds": {"prefill": float(number)}, "peak_bytes": None})
         for number in range(101)
     }
-    summary = summarise_timing(entries, [NONE])["rows"]["none"]
+    summary = summarise_run(lines, [NONE])["rows"]["none"]
     assert (summary["p50"]["prefill"], summary["p95"]["total"], summary["count"]) == (50.0, 95.0, 101)
     assert summary["peak_bytes"] is None

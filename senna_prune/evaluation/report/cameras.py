@@ -11,7 +11,7 @@ from rich.table import Column, Table
 from senna_prune.errors import RunError
 from senna_prune.evaluation.report.text import terminal
 from senna_prune.evaluation.run.run_folder import RunFolder
-from senna_prune.evaluation.score.consistency import require_consistent
+from senna_prune.evaluation.score.decisions import require_consistent
 
 HINT = "planning_set.jsonl or run.json is damaged: run the evaluation again"
 

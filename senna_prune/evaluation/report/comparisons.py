@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from senna_prune.evaluation.report.table import hundredths, markdown_table
-from senna_prune.evaluation.score.power import POWER
+from senna_prune.evaluation.score.statistics import POWER
 
 NARROW = ("method", "against", "difference [95 %]", "could detect", "supported")
 FULL = (*NARROW[:-1], "only this right", "only the other right", "exact p", "Holm p", "supported")

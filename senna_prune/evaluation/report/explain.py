@@ -13,8 +13,7 @@ from senna_prune.cost import ModelShape, decoder_flops, kv_bytes
 from senna_prune.evaluation.report.text import printable, terminal
 from senna_prune.evaluation.run.records import UNPRUNED, Condition
 from senna_prune.evaluation.run.system import ResolvedSchedule
-from senna_prune.evaluation.score.power import POWER, detectable_of, samples_needed
-from senna_prune.evaluation.score.statistics import ALPHA
+from senna_prune.evaluation.score.statistics import ALPHA, POWER, detectable_of, samples_needed
 
 DISCORDANT = (0.1, 0.2, 0.3)
 """Shares of samples that only one of two methods has right, for which needs are shown: pruning at 20 to 40 % changes so

@@ -166,7 +166,7 @@ def kinds_csv(results: Mapping[str, Any]) -> str:
                     flat |= {f"{name}_low": low, f"{name}_high": high}
                 flat |= {name: entry["measures"][name] for name in _MEASURES[kind]}
                 cost = entry["cost"] or {}
-                flat |= {name: value for name, value in cost.items() if name != "complexity"}
+                flat |= {name: value for name, value in cost.items() if name.startswith("tokens_")}
                 quartiles = cost.get("complexity") or []
                 flat |= {f"complexity_{n}": value for n, value in zip(_QUARTILES, quartiles, strict=False)}
                 records.append(flat)

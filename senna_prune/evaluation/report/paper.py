@@ -8,7 +8,7 @@ from typing import Any
 from senna_prune.cost import ModelShape
 from senna_prune.evaluation.report.table import hundredths, with_interval
 from senna_prune.evaluation.run.records import UNPRUNED
-from senna_prune.evaluation.score.power import POWER, detectable_of
+from senna_prune.evaluation.score.statistics import POWER, detectable_of
 
 TABLE3: dict[str, dict[float, float]] = {
     "fastervlm": {0.2: 0.5505, 0.25: 0.5281, 0.3: 0.4719, 0.35: 0.4550, 0.4: 0.4943},

@@ -22,7 +22,7 @@ NARROW = ("method", "positions", "accuracy % [95 %]", "ratio %", "tokens in", "t
 FULL = (
     *("method", "positions", "accuracy % [95 %]", "ratio % [95 %]", "supported"),
     *("tokens in", "tokens after", "TFLOP", "KV MiB", "ms", "ms p95"),
-    *("speed % [95 %]", "path % [95 %]", "balanced %", "unparsed %", "loyalty %", "seeds"),
+    *("speed % [95 %]", "path % [95 %]", "balanced %", "unparsed %", "agreement %", "seeds"),
 )
 FRONT = ("method", "positions", "ms", "accuracy % [95 %]", "ratio %", "marks")
 NAMES = ("method", "against", "positions", "measure")
@@ -75,7 +75,7 @@ def _cells(row: Mapping[str, Any], timing: Mapping[str, Any] | None) -> dict[str
         "path % [95 %]": with_interval(row["path_accuracy"], row["path_interval"]),
         "balanced %": hundredths(row["balanced_accuracy"]),
         "unparsed %": hundredths(row["unparsed"]),
-        "loyalty %": hundredths(row["loyalty"]),
+        "agreement %": hundredths(row["agreement"]),
         "tokens in": f"{cost['tokens_entering']:.1f}" if cost else "-",
         "tokens after": f"{cost['tokens_after']:.1f}" if cost else "-",
         "TFLOP": f"{cost['flops']['total'] / 1e12:.4g}" if cost else "-",
@@ -159,7 +159,7 @@ def _numbers(group: Mapping[str, Any], row: Mapping[str, Any], timing: Mapping[s
         "seeds": len(row["seeds"] or []) or None,
         **{n: row[n] for n in ("accuracy", "ratio", "speed_accuracy", "path_accuracy", "balanced_accuracy")},
         **intervals,
-        **{n: row[n] for n in ("unparsed", "loyalty")},
+        **{n: row[n] for n in ("unparsed", "agreement")},
         **{f"f1_{name}": scores["f1"] for name, scores in row["classes"].items()},
         "reference_accuracy_percent": row["reference"]["accuracy_percent"],
     }

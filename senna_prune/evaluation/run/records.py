@@ -16,7 +16,7 @@ LINE_HINT = "delete that line and run the same evaluation again: the decision is
 """What helps when one line of a run is damaged."""
 
 UNPRUNED = "none"
-"""The condition that every ratio, loyalty and difference compares with."""
+"""The condition that every ratio, agreement and difference compares with."""
 RANDOM = "random"
 """The control that every method is compared with, at the method's own retention and kept positions."""
 MAJORITY = "majority"

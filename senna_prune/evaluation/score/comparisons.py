@@ -7,15 +7,12 @@ from typing import Any
 
 from senna_prune.evaluation.run.borrowed import control_of, lender_of
 from senna_prune.evaluation.run.records import RANDOM, UNPRUNED, Condition
-from senna_prune.evaluation.score.power import detectable
-from senna_prune.evaluation.score.statistics import ALPHA, McNemar, SceneBootstrap, holm, mcnemar, mean_outcome
+from senna_prune.evaluation.score.decisions import Questions
+from senna_prune.evaluation.score.statistics import ALPHA, SceneBootstrap, detectable, holm, mcnemar
 
 
 def compare(
-    outcomes: Mapping[str, Sequence[Mapping[str, bool]]],
-    conditions: Mapping[str, Sequence[Condition]],
-    bootstrap: SceneBootstrap,
-    scenes: Mapping[str, str],
+    questions: Questions, conditions: Mapping[str, Sequence[Condition]], bootstrap: SceneBootstrap
 ) -> dict[str, list[dict[str, Any]]]:
     """Every row against the unpruned model, and every method against random keeping at its own retention and kept
     positions: one family. Renumbering the kept tokens can cost as much as losing them, so rows of different positions
@@ -27,29 +24,34 @@ def compare(
     seed by seed and the least favourable p-value stands.
 
     Args:
-        outcomes: row -> per seed, sample key -> correct.
+        questions: all decisions about one kind of question.
         conditions: row -> its conditions, one per seed.
         bootstrap: over the same samples.
-        scenes: scene of each sample key.
 
     Returns:
         Row -> comparisons as plain JSON values, where there are any; `kind` says what the other row is, `detectable`
         the smallest difference that the comparison could have detected.
     """
-    pairs = [(row, *opponent) for row in outcomes for opponent in _opponents(row, conditions)]
-    tests = [_least_favourable(outcomes[row], outcomes[other]) for row, _, other in pairs]
+    scores = questions.by_sample()
+    runs = {row: [run for _, run in lines.groupby("seed")] for row, lines in questions.table.groupby("row")}
+    outcomes = {row: [run.set_index("sample")["score"] for run in given] for row, given in runs.items()}
+    pairs = [(row, *opponent) for row in questions.rows for opponent in _opponents(row, conditions)]
+    tests = [
+        max((mcnemar(a, b) for a in outcomes[row] for b in outcomes[other]), key=lambda test: test.p)
+        for row, _, other in pairs
+    ]
     result: dict[str, list[dict[str, Any]]] = {}
     for (row, kind, other), test, adjusted in zip(pairs, tests, holm([test.p for test in tests]), strict=True):
-        first, second = mean_outcome(outcomes[row]), mean_outcome(outcomes[other])
+        first, second = scores[row], scores[other]
         interval = bootstrap.difference(first, second)
-        supported = adjusted < ALPHA and interval is not None and not interval.low <= 0 <= interval.high
+        supported = adjusted < ALPHA and interval is not None and not interval[0] <= 0 <= interval[1]
         result.setdefault(row, []).append(
             {
                 "to": other,
                 "kind": kind,
-                "difference": (sum(first.values()) - sum(second.values())) / len(first),
-                "difference_interval": [interval.low, interval.high] if interval else None,
-                "detectable": detectable(first, second, scenes),
+                "difference": float((first.sum() - second.sum()) / len(first)),
+                "difference_interval": interval,
+                "detectable": detectable(first, second, questions.scenes),
                 "only_this": test.only_first,
                 "only_other": test.only_second,
                 "p": test.p,
@@ -78,7 +80,3 @@ def _opponents(row: str, conditions: Mapping[str, Sequence[Condition]]) -> list[
         if control is not None and lender_of(other, [own]):
             opponents.append((control, name))
     return opponents
-
-
-def _least_favourable(first: Sequence[Mapping[str, bool]], second: Sequence[Mapping[str, bool]]) -> McNemar:
-    return max((mcnemar(a, b) for a in first for b in second), key=lambda test: test.p)

@@ -5,27 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from senna_prune.evaluation.run.records import SCHEMA_VERSION, Condition, Record
 from senna_prune.task.labels import PLAN
-
-
-def summarise_timing(
-    timing: Mapping[tuple[str, str], Mapping[str, Any]], conditions: Sequence[Condition]
-) -> dict[str, Any]:
-    """p50 and p95 in milliseconds of every stage and of their sum, and peak memory, by row.
-
-    Args:
-        timing: by (sample key, condition id): `milliseconds` by stage and `peak_bytes`.
-        conditions: of the run; seeds of a row are pooled.
-    """
-    row_of = {condition.id: condition.row for condition in conditions}
-    rows: dict[str, list[Mapping[str, Any]]] = {}
-    for (_, condition), entry in timing.items():
-        if entry.get("milliseconds"):
-            rows.setdefault(row_of[condition], []).append(entry)
-    return {"schema": SCHEMA_VERSION, "rows": {row: _summary(rows[row]) for row in row_of.values() if row in rows}}
 
 
 def summarise_run(
@@ -34,15 +17,39 @@ def summarise_run(
     """`timing.json`: the times of plans by row, and where other questions were asked too theirs by kind and row.
 
     Args:
-        lines: record and timing by (sample key, condition id).
-        conditions: of the run.
+        lines: record and timing (`milliseconds` by stage, `peak_bytes`) by (sample key, condition id).
+        conditions: of the run; seeds of a row are pooled.
+
+    Returns:
+        By row: `count`, `p50` and `p95` in milliseconds of every stage and of their sum, and `peak_bytes`.
     """
-    of_kind: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {PLAN: {}}
-    for key, (record, entry) in lines.items():
-        of_kind.setdefault(record.kind, {})[key] = entry
-    plans = summarise_timing(of_kind.pop(PLAN), conditions)
-    others = {kind: summarise_timing(of_kind[kind], conditions)["rows"] for kind in sorted(of_kind)}
-    return {**plans, "kinds": others} if others else plans
+    row_of = {condition.id: condition.row for condition in conditions}
+    timed = [(record, timing) for record, timing in lines.values() if timing.get("milliseconds")]
+    table = pd.DataFrame(
+        {
+            "kind": [record.kind for record, _ in timed],
+            "row": [row_of[record.condition] for record, _ in timed],
+            "peak": [timing.get("peak_bytes") for _, timing in timed],
+        }
+    )
+    stages = pd.DataFrame([timing["milliseconds"] for _, timing in timed], index=table.index, dtype=float)
+    stages["total"] = [float(sum(timing["milliseconds"].values())) for _, timing in timed]
+    kinds = {PLAN, *(record.kind for record, _ in lines.values())}
+    found: dict[str, dict[str, Any]] = {kind: {} for kind in sorted(kinds)}
+    for kind in found:
+        for row in dict.fromkeys(row_of.values()):
+            own = stages[(table["kind"] == kind) & (table["row"] == row)].dropna(axis="columns", how="all").fillna(0.0)
+            if own.empty:
+                continue
+            own = own[[*sorted(set(own) - {"total"}), "total"]]
+            p50, p95 = ({s: round(float(ms), 4) for s, ms in own.quantile(q).items()} for q in (0.5, 0.95))
+            peak = table.loc[own.index, "peak"].dropna()
+            found[kind][row] = {
+                **{"count": len(own), "p50": p50, "p95": p95},
+                "peak_bytes": None if peak.empty else int(peak.max()),
+            }
+    plans = {"schema": SCHEMA_VERSION, "rows": found.pop(PLAN)}
+    return {**plans, "kinds": found} if found else plans
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -62,21 +69,5 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 def accuracy_and_time(rows: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Median milliseconds of a decision and accuracy, of the rows whose time was measured."""
-    return {
-        row["row"]: (timing["rows"][row["row"]]["p50"]["total"], row["accuracy"])
-        for row in rows
-        if row["row"] in timing["rows"]
-    }
-
-
-def _summary(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    stages = sorted({stage for entry in entries for stage in entry["milliseconds"]})
-    columns = {stage: [float(entry["milliseconds"].get(stage, 0.0)) for entry in entries] for stage in stages}
-    columns["total"] = [sum(entry["milliseconds"].values()) for entry in entries]
-    peaks = [entry["peak_bytes"] for entry in entries if entry.get("peak_bytes") is not None]
-    return {
-        "count": len(entries),
-        "p50": {stage: round(float(np.quantile(values, 0.5)), 4) for stage, values in columns.items()},
-        "p95": {stage: round(float(np.quantile(values, 0.95)), 4) for stage, values in columns.items()},
-        "peak_bytes": max(peaks) if peaks else None,
-    }
+    times = timing["rows"]
+    return {row["row"]: (times[row["row"]]["p50"]["total"], row["accuracy"]) for row in rows if row["row"] in times}

@@ -73,7 +73,7 @@ def is_correct(truth: str, answer: str | None, protocol: str) -> bool:
 
 
 def agree(answer: str | None, unpruned: str | None) -> bool:
-    """Loyalty of one answer: it names the same plan as the unpruned model's or, unparsed, is the same text."""
+    """Agreement of one answer: it names the same plan as the unpruned model's or, unparsed, is the same text."""
     if answer is None or unpruned is None:
         return False
     plan = read_plan(answer)
