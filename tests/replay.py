@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.pruning.base import Observation, Selection
-from senna_prune.pruning.scorers import Order
+from senna_prune.pruning.ordering import Ordered
 
 
 class Recorder:
@@ -40,14 +40,13 @@ class Recorder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.pruner, name)
 
-    @property
-    def complexity(self) -> Any:
-        return None if self.pruner.complexity is None else _Measuring(self)
+    def complexity(self, seen: Observation) -> Tensor:
+        return self.settle("complexity", seen.layer, self.pruner.complexity(seen))
 
     def select(self, observation: Observation, keep_total: int, merged: int) -> Selection:
         observation = replace(observation, keep=keep_total - merged)
-        score = self.pruner.scorer.score(observation)
-        compared = observation.hidden if isinstance(self.pruner.scorer, Order) else score
+        score = self.pruner.score(observation)
+        compared = observation.hidden if isinstance(self.pruner, Ordered) else score
         self.settle("score", observation.layer, compared)
         if self.given is not None:
             return self.pending["selection", observation.layer].popleft()
@@ -67,17 +66,3 @@ class Recorder:
     def all_repeated(self) -> bool:
         """Whether every noted choice has been taken up."""
         return not any(self.pending.values())
-
-
-class _Measuring:
-    """The pruner's complexity, noted or repeated."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self.recorder = recorder
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.recorder.pruner.complexity, name)
-
-    def measure(self, observation: Observation) -> Tensor:
-        value = self.recorder.pruner.complexity.measure(observation)
-        return self.recorder.settle("complexity", observation.layer, value)

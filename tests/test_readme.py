@@ -56,7 +56,7 @@ def test_the_table_of_methods_and_hosts_is_what_the_code_says() -> None:
     pairs = zip(shown, (kind.replace("_", "") for kind in kinds), strict=True)
     assert [name for name, kind in pairs if not name.startswith(kind)] == []
     for method in method_names():
-        cells = [make_method(method).tier, *(verdict(method, kind).partition(":")[0] for kind in kinds)]
+        cells = [make_method(method).stage, *(verdict(method, kind).partition(":")[0] for kind in kinds)]
         assert f"| `{method}` | {' | '.join(cells)} |" in TEXT
 
 

@@ -36,18 +36,16 @@ class Replay:
     name: str = "replay"
     needs: frozenset[str] = frozenset()
     text_scope: str = "question"
-    complexity: None = None
-
-    @property
-    def scorer(self) -> Replay:
-        return self
+    measured_layer: None = None
 
     @classmethod
     def of(cls, recorder: Recorder, trace: SampleTrace) -> Replay:
         """The replay of the prefill that `recorder` has just watched."""
         return cls(trace.counts, dict(recorder.selections), recorder.pruner.positions)
 
-    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerCounts:
+    def plan(
+        self, num_visual: int, num_layers: int, complexity: float | None = None, text: int | None = None
+    ) -> LayerCounts:
         return self.layer_plan
 
     def select(self, observation: Observation, keep_total: int, merged: int) -> Selection:

@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -29,8 +29,8 @@ from senna_prune.engine.prompt_pass import PromptPass
 from senna_prune.engine.tracing import parts_of, run_prompt, run_readout, trace_graph
 from senna_prune.errors import PruningError
 from senna_prune.model.packed_linear import PackedLinear
-from senna_prune.pruning.pruner import Pruner
-from senna_prune.pruning.schedules import Quantised
+from senna_prune.pruning.base import Method
+from senna_prune.pruning.quantised import Quantised
 
 MOST_GRAPHS = 64
 R = TypeVar("R")
@@ -98,11 +98,8 @@ class CapturedDecoder:
     def pruner(self, pruner: Any) -> Any:
         """`pruner` with few schedules, the same object every time."""
         if id(pruner) not in self.pruners:
-            few = isinstance(pruner, Pruner) and pruner.complexity is not None
-            self.pruners[id(pruner)] = (
-                pruner,
-                (replace(pruner, schedule=Quantised(inner=pruner.schedule)) if few else pruner),
-            )
+            few = isinstance(pruner, Method) and pruner.measured_layer is not None
+            self.pruners[id(pruner)] = (pruner, Quantised(pruner) if few else pruner)
         return self.pruners[id(pruner)][1]
 
     def prompt(self, decoder: Decoder, context: Any, hidden: Tensor, tables: Any, cache: Any) -> Tensor | None:

@@ -34,7 +34,7 @@ from senna_prune.hosts.host import (
     split_vision_scores,
 )
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.base import VISION, VisionScores
+from senna_prune.pruning.base import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, VisionScores
 from senna_prune.pruning.pruner import Pruner
 
 
@@ -60,7 +60,7 @@ def prune(
         layouts: one per sample; None lets the model's host read them off its inputs.
         vision: vision-tower evidence, one per sample; None lets the host compute it if the policy needs it.
         compiled: run single prompts, and the pass over an answer trie, as graphs that are compiled when a length or a
-            schedule is first seen. A complexity then acts as one of a few (`schedules.Quantised`). A
+            schedule is first seen. A complexity then acts as one of a few (`pruning.quantised.Quantised`). A
             `CapturedDecoder` keeps its graphs for later contexts of the same model; True makes one for this context.
 
     Yields:
@@ -141,8 +141,11 @@ def is_pruned(decoder: nn.Module) -> bool:
 
 
 def _require_fit(pruner: Any, decoder: Decoder) -> None:
-    if not all(hasattr(pruner, part) for part in ("plan", "select", "needs", "positions")):
+    if not all(hasattr(pruner, part) for part in ("plan", "select", "needs", "positions", "measured_layer")):
         raise PruningError(f"{type(pruner).__name__} is not a pruner", hint="build one with make_pruner or pruner_for")
+    if len({TEXT_ATTENTION, LAST_ATTENTION, NEXT_ATTENTION} & pruner.needs) > 1:
+        hint = "the last of the text rows is that of the last prompt token"
+        raise PruningError(f"method {pruner.name!r} needs more than one kind of attention", where="needs", hint=hint)
     built_for = getattr(pruner, "num_layers", None)
     if built_for not in (None, decoder.num_layers):
         raise PruningError(

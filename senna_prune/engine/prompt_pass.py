@@ -64,11 +64,11 @@ class PromptPass:
     ) -> None:
         self.decoder, self.pruner, self.device = decoder, pruner, embeds.device
         self.repacked = pruner.positions == "repacked"
-        self.needs = pruner.needs | (pruner.complexity.needs if pruner.complexity else frozenset())
+        self.needs = pruner.needs
         self.samples = []
         for i, (layout, start) in enumerate(zip(layouts, starts, strict=True)):
             state = TokenState.start(layout, start, self.device)
-            counts = pruner.plan(layout.num_visual, decoder.num_layers)
+            counts = pruner.plan(layout.num_visual, decoder.num_layers, text=state.text_slots.shape[0])
             if first_cut and counts.tokens[first_cut - 1] < layout.num_visual:
                 raise PruningError(
                     f"method {pruner.name!r} cuts before layer {first_cut}, the first that this model allows",
@@ -88,7 +88,7 @@ class PromptPass:
             flat = position_ids if position_ids.ndim == 2 else position_ids[-1]
             ends = flat.expand(len(layouts), -1).gather(1, ends[:, None] - 1).squeeze(1) + 1
         self.next_positions = ends
-        self.measured_at = pruner.complexity.layer + 1 if pruner.complexity else None
+        self.measured_at = None if pruner.measured_layer is None else pruner.measured_layer + 1
         self.settled = False
         self.places = torch.arange(embeds.shape[1], device=self.device)
         self.tables: tuple[Tensor, Tensor] | None = None
@@ -150,7 +150,7 @@ class PromptPass:
             own = hidden[i, sample.span]
             if cut[i]:
                 counts = sample.trace.counts
-                observation = self._observe(i, layer, own, self.pruner.scorer.needs)
+                observation = self._observe(i, layer, own)
                 selection = self.pruner.select(observation, counts.tokens[layer], counts.merged[layer])
                 sample.state, own = sample.state.apply(selection, own, layer)
                 if sample.state.num_visual != counts.tokens[layer]:
@@ -168,14 +168,12 @@ class PromptPass:
     def measure(self, hidden: Tensor) -> Tensor:
         """Every sample's complexity at boundary `measured_at`, shape (batch,). Reading it is the one host sync of a
         prefill."""
-        complexity = self.pruner.complexity
-        assert complexity is not None
+        assert self.measured_at is not None
         measured = []
         for i, sample in enumerate(self.samples):
-            observation = self._observe(i, complexity.layer + 1, hidden[i, sample.span], complexity.needs)
-            measured.append(complexity.measure(observation).float())
-            shares = {TEXT_ATTENTION} <= complexity.needs & self.pruner.scorer.needs
-            sample.rows = observation.rows if shares else None
+            observation = self._observe(i, self.measured_at, hidden[i, sample.span])
+            measured.append(self.pruner.complexity(observation).float())
+            sample.rows = observation.rows if TEXT_ATTENTION in self.needs else None
         return torch.stack(measured)
 
     def settle(self, complexities: Sequence[float], hidden: Tensor) -> None:
@@ -189,7 +187,8 @@ class PromptPass:
             if not math.isfinite(value):
                 raise not_finite(hidden)
             sample.trace.complexity = value
-            sample.trace.counts = self.pruner.plan(sample.trace.num_visual, self.decoder.num_layers, value)
+            asked = (sample.trace.num_visual, self.decoder.num_layers, value, sample.trace.num_text)
+            sample.trace.counts = self.pruner.plan(*asked)
 
     def watch(self, layer: int, tables: tuple[Tensor, Tensor]) -> None:
         """Layer `layer` is about to run: catch its projections if boundary `layer + 1` will ask for attention.
@@ -202,13 +201,13 @@ class PromptPass:
         if boundary == self.measured_at or any(s.cut_at(boundary) for s in self.samples):
             self.capture = Capture(self.decoder, layer, tables, self.cache, self.biases)
 
-    def _observe(self, number: int, layer: int, hidden: Tensor, needs: frozenset[str]) -> Observation:
-        """What complexity or scorer, which declare `needs`, see of one sample at boundary `layer`.
+    def _observe(self, number: int, layer: int, hidden: Tensor) -> Observation:
+        """What the pruner sees of one sample at boundary `layer`.
 
         Args:
             hidden: the sample's hidden states without padding, (length, d).
         """
-        sample, rows = self.samples[number], None
+        sample, needs, rows = self.samples[number], self.needs, None
         state, queries = sample.state, self._queries(sample.state)
         if layer > 0 and TEXT_ATTENTION in needs:
             rows, sample.rows = sample.rows, None

@@ -9,10 +9,10 @@ from transformers import PreTrainedModel
 from senna_prune.engine.decoder import find_decoder
 from senna_prune.hosts.host import find_host
 from senna_prune.planner.inputs import require
-from senna_prune.pruning import Budget, Pruner, make_pruner
+from senna_prune.pruning import Budget, Method, make_pruner
 
 
-def pruner_for(model: PreTrainedModel, method: str, budget: Budget | None = None, **options: Any) -> Pruner:
+def pruner_for(model: PreTrainedModel, method: str, budget: Budget | None = None, **options: Any) -> Method:
     """A pruning method built for this model.
 
     Args:

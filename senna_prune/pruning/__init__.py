@@ -1,4 +1,4 @@
-"""Pruning policies: pure functions of tensors and numbers. Knows neither the model nor the engine.
+"""Pruning methods: pure functions of tensors and numbers. Knows neither the model nor the engine.
 
 Names are loaded when they are first used: scoring reads `curve_shapes`, which needs no torch.
 """
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from senna_prune.cost import DecoderCost
-    from senna_prune.pruning.budget import Budget
+    from senna_prune.pruning.base import Method, Observation
+    from senna_prune.pruning.budget import Budget, Resolution
+    from senna_prune.pruning.options import option
     from senna_prune.pruning.pruner import Pruner
     from senna_prune.pruning.registry import (
         describe,
@@ -20,11 +22,12 @@ if TYPE_CHECKING:
         method_options,
         register_method,
     )
-    from senna_prune.pruning.schedules import Resolution
 
 __all__ = [
     "Budget",
     "DecoderCost",
+    "Method",
+    "Observation",
     "Pruner",
     "Resolution",
     "describe",
@@ -32,14 +35,18 @@ __all__ = [
     "make_pruner",
     "method_names",
     "method_options",
+    "option",
     "register_method",
 ]
 
 _HOMES = {
     "Budget": "senna_prune.pruning.budget",
     "DecoderCost": "senna_prune.cost",
+    "Method": "senna_prune.pruning.base",
+    "Observation": "senna_prune.pruning.base",
     "Pruner": "senna_prune.pruning.pruner",
-    "Resolution": "senna_prune.pruning.schedules",
+    "Resolution": "senna_prune.pruning.budget",
+    "option": "senna_prune.pruning.options",
 }
 
 

@@ -5,18 +5,68 @@ from __future__ import annotations
 import bisect
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from senna_prune.cost import DecoderCost
 from senna_prune.errors import PruningError, nearest_of
-from senna_prune.pruning.base import LayerCounts
 from senna_prune.pruning.options import shown
 
 Accounting = Literal["entering", "published"]
 Kind = Literal["retention", "tokens", "flops", "milliseconds"]
 TOLERANCE = 0.005
 """A budget counts as met within this relative error."""
+
+
+@dataclass(frozen=True)
+class LayerCounts:
+    """How many visual tokens enter each layer.
+
+    Attributes:
+        tokens: L + 1 counts; `tokens[l]` enter layer l, `tokens[L]` would leave the last one. Published accounting
+            counts that last cut, but the engine does not make it, as nothing uses its result.
+        merged: L + 1 counts; of `tokens[l]`, how many are merged anew at boundary l.
+    """
+
+    tokens: tuple[int, ...]
+    merged: tuple[int, ...]
+
+    @classmethod
+    def of_cuts(cls, num_visual: int, num_layers: int, cuts: Mapping[int, int] | None = None) -> LayerCounts:
+        """No merging; `cuts[b]` tokens from boundary b on, never more than before it; without cuts all are kept."""
+        tokens = [num_visual]
+        for boundary in range(num_layers):
+            tokens.append(min(tokens[-1], (cuts or {}).get(boundary, tokens[-1])))
+        return cls((*tokens[1:], tokens[-1]), (0,) * (num_layers + 1))
+
+    @property
+    def entering(self) -> float:
+        """Mean over layers of the tokens entering it."""
+        return sum(self.tokens[:-1]) / (len(self.tokens) - 1)
+
+    @property
+    def after(self) -> float:
+        """Mean over layers of the tokens after it, as publications count."""
+        return sum(self.tokens[1:]) / (len(self.tokens) - 1)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Counts per layer and how they were found; what `--explain` prints.
+
+    Attributes:
+        plan: visual tokens per layer.
+        parameter: the free parameter that was solved for, in words.
+        target: mean tokens (or FLOPs) per layer the budget allows.
+        reached: the same for the counts found.
+        note: why the budget is missed, if it is; else empty.
+    """
+
+    plan: LayerCounts
+    parameter: str
+    target: float
+    reached: float
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,6 +159,10 @@ class Budget:
             )
         return cls("milliseconds", time, accounting, profile=tuple(points))
 
+    def beside(self, text: int | None) -> Budget:
+        """This budget for a sample of `text` text tokens, which FLOPs count; None leaves it as it is."""
+        return self if self.cost is None or text is None else replace(self, cost=replace(self.cost, text=text))
+
     def layer_cost(self, visual: float) -> float:
         """What `visual` tokens entering a layer take from the budget, in the budget's unit (tokens or FLOPs)."""
         return self.cost.layer(visual) if self.cost else visual
@@ -134,6 +188,52 @@ class Budget:
         assert self.cost is not None
         cost, allowed = self.cost, self.value * self.cost.layer(num_visual)
         return bisect_rising(cost.layer, 0.0, float(num_visual), allowed)
+
+    def fit(self, counts_at: Callable[[float], LayerCounts], low: float, high: float) -> float:
+        """The argument in [low, high] whose counts come nearest to the budget; counts must not fall as it rises."""
+        tokens = counts_at(high).tokens
+        total = self.total(tokens[0], len(tokens) - 1)
+        return bisect_rising(lambda x: self.cost_of(counts_at(x)), low, high, total, tolerance=TOLERANCE / 10)
+
+    def one_cut(
+        self, num_visual: int, num_layers: int, boundary: int, count: int | None = None, merged_share: float = 0.0
+    ) -> tuple[LayerCounts, str]:
+        """Counts of one cut before layer `boundary`, and the count behind it in words.
+
+        Args:
+            num_visual, num_layers: of the sample and the decoder.
+            boundary: 0 is before the decoder.
+            count: a fixed count; by default what the budget allows.
+            merged_share: share of the count that are merged tokens, rounded down.
+        """
+
+        def counts_at(count: float) -> LayerCounts:
+            tokens = LayerCounts.of_cuts(num_visual, num_layers, {boundary: round(count)}).tokens
+            merged = [0] * len(tokens)
+            merged[boundary] = int(tokens[-1] * merged_share) if tokens[-1] < num_visual else 0
+            return LayerCounts(tokens, tuple(merged))
+
+        found = self.fit(counts_at, min(1, num_visual), num_visual) if count is None else count
+        return counts_at(found), f"{round(found)} tokens from layer {boundary} on"
+
+    def judged(self, counts: LayerCounts, parameter: str, num_visual: int, unsolved: str = "") -> Resolution:
+        """Counts with what they reach and, where that is not the budget, why: `unsolved` where nothing was solved."""
+        num_layers = len(counts.tokens) - 1
+        target, reached = self.total(num_visual, num_layers) / num_layers, self.cost_of(counts) / num_layers
+        met = abs(reached - target) <= TOLERANCE * target
+        note = "" if met else unsolved or f"nearest reachable: {self._why(counts, num_visual, target, reached)}"
+        return Resolution(counts, parameter, target, reached, note)
+
+    def _why(self, counts: LayerCounts, num_visual: int, target: float, reached: float) -> str:
+        if self.layer_cost(0) > target:
+            return "the text alone costs more than the budget"
+        num_layers = len(counts.tokens) - 1
+        first = next((layer for layer, count in enumerate(counts.tokens) if count < num_visual), num_layers)
+        if reached > target and self.layer_cost(num_visual) * first > 0.8 * target * num_layers:
+            return f"layers 0 to {first - 1} come before the first cut and take most of the budget"
+        if sum(self.layer_cost(count + 1) for count in counts.tokens[:-1]) < target * num_layers:
+            return "the schedule falls too steeply to spend more"
+        return "token counts are whole numbers"
 
     def _profiled_retention(self) -> float:
         times = [time for time, _ in self.profile]

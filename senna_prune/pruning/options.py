@@ -1,17 +1,24 @@
-"""Options of a method: one check of names, types and sizes for all of them, and their documentation."""
+"""Options of a method: fields with a default and a sentence; one check of names, types and sizes for all of them."""
 
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from senna_prune.errors import PruningError, nearest_of
 
+T = TypeVar("T")
+BOUND = ("name", "budget", "num_layers", "num_heads")
+"""Fields of a method that are no options: `Method.bind` sets them."""
 LARGEST = 1e6
 """Largest size of a number: a weight times a score must stay finite in float32, and no option needs more."""
+
+
+def option(default: T, text: str) -> T:
+    """An option of a method: a dataclass field with a default and a sentence for `senna-prune eval --methods`."""
+    return field(default=default, metadata={"text": text})
 
 
 @dataclass(frozen=True)
@@ -21,7 +28,7 @@ class Option:
     Attributes:
         name, default: as in the method's dataclass.
         values: the values it takes, in words.
-        text: its entry under "Attributes" in the docstring; empty if there is none.
+        text: its sentence; empty if there is none.
     """
 
     name: str
@@ -32,15 +39,12 @@ class Option:
 
 def options_of(kind: type) -> tuple[Option, ...]:
     """Options of a method's dataclass; those of its base classes come after its own."""
-    hints, texts, level = get_type_hints(kind), dict[str, str](), dict[str, int]()
+    hints, level, texts = get_type_hints(kind), dict[str, int](), dict[str, str]()
     for number, base in reversed(list(enumerate(kind.__mro__))):
-        texts |= _attributes(base.__doc__ or "")
         level = dict.fromkeys(inspect.get_annotations(base), number) | level
-    found = [
-        Option(field.name, field.default, _spell(hints[field.name]), texts.get(field.name, ""))
-        for field in fields(kind)
-    ]
-    return tuple(sorted(found, key=lambda option: level[option.name]))
+        texts |= {f.name: f.metadata["text"] for f in vars(base).get("__dataclass_fields__", {}).values() if f.metadata}
+    found = [Option(f.name, f.default, _spell(hints[f.name]), texts.get(f.name, "")) for f in _fields(kind)]
+    return tuple(sorted(found, key=lambda one: level[one.name]))
 
 
 def checked_options(name: str, kind: type, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,17 +54,17 @@ def checked_options(name: str, kind: type, options: Mapping[str, Any]) -> dict[s
         PruningError: an option is unknown, or its value has another type or is no finite number of ordinary size.
     """
     hints = get_type_hints(kind)
-    known = [field.name for field in fields(kind)]
+    known = [one.name for one in _fields(kind)]
     checked = {}
-    for option, value in options.items():
-        if option not in known:
-            raise PruningError(f"unknown option {option!r}", where=f"method {name}", hint=nearest_of(option, known))
+    for key, value in options.items():
+        if key not in known:
+            raise PruningError(f"unknown option {key!r}", where=f"method {name}", hint=nearest_of(key, known))
         value = tuple(value) if isinstance(value, list) else value
-        if not _fits(value, hints[option]):
-            expected = _spell(hints[option])
+        if not _fits(value, hints[key]):
+            expected = _spell(hints[key])
             hint = f"numbers are finite and at most {LARGEST:g} in size" if "a number" in expected else "correct it"
-            raise PruningError(f"{shown(value)} is not {expected}", where=f"method {name}, option {option}", hint=hint)
-        checked[option] = value
+            raise PruningError(f"{shown(value)} is not {expected}", where=f"method {name}, option {key}", hint=hint)
+        checked[key] = value
     return checked
 
 
@@ -70,6 +74,12 @@ def shown(value: object) -> str:
         return f"a number of {value.bit_length()} bits"  # Python refuses to print thousands of digits
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _fields(kind: Any) -> Iterator[Field[Any]]:
+    """Fields that are options; `layer` is one where a method is published with a layer to cut before."""
+    hidden = BOUND if getattr(kind, "published_layer", 0) is not None else (*BOUND, "layer")
+    return (one for one in fields(kind) if one.init and one.name not in hidden)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -99,20 +109,5 @@ def _spell(hint: Any) -> str:
         return f"a list, each {_spell(arguments[0])}"
     if _is_union(hint):
         return " or ".join(map(_spell, arguments))
-    if hint is type(None):
-        return "null"
-    if hint is float:
-        return "a number"
-    return "a whole number" if hint is int else getattr(hint, "__name__", str(hint))
-
-
-def _attributes(docstring: str) -> dict[str, str]:
-    """Entries of a docstring's section "Attributes" by name; an entry `a, b: text` stands for both names."""
-    _, _, section = inspect.cleandoc(docstring).partition("Attributes:\n")
-    entries = re.split(r"\n(?=    \w)", f"\n{section}")
-    found: dict[str, str] = {}
-    for entry in entries:
-        names, colon, text = entry.partition(":")
-        if colon:
-            found |= dict.fromkeys(re.split(r",\s*", names.strip()), " ".join(text.split()))
-    return found
+    names = {type(None): "null", float: "a number", int: "a whole number"}
+    return names[hint] if hint in names else getattr(hint, "__name__", str(hint))

@@ -1,7 +1,7 @@
-"""Finds a method by its name: the name of its file in `methods/`, so nothing needs to be registered here.
+"""Finds a method by its name: the name of its file in `methods/`, or of an entry point of an installed package.
 
-A method is one file in `methods/` that defines one subclass of `Method`; its name is the file's. The same file may also
-be part of another package, see `register_method`.
+A method is one file that defines one subclass of `Method`. A file in `methods/` needs no entry; the same file in
+another package is named in the entry-point group `ENTRY_POINTS`. `register_method` adds a class in this process alone.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from senna_prune.errors import PruningError, nearest_of
+from senna_prune.pruning.base import Method, Stage
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.method import Method, Target, Tier
 from senna_prune.pruning.options import Option, checked_options, options_of, shown
-from senna_prune.pruning.pruner import Pruner
 
 METHODS = "senna_prune.pruning.methods"
 ENTRY_POINTS = "senna_prune.methods"
@@ -40,13 +39,13 @@ def make_method(name: str, /, **options: Any) -> Method:
         PruningError: unknown method or option, or a value that an option does not take.
     """
     kind = _method(name)
-    return kind(**checked_options(name, kind, options))
+    return kind(name=name, **checked_options(name, kind, options))
 
 
 def make_pruner(
     name: str, budget: Budget, /, *, num_layers: int, num_heads: int, num_visual: int | None, **options: Any
-) -> Pruner:
-    """Build a method for one host.
+) -> Method:
+    """A method for one decoder and budget: the pruner that `prune` takes.
 
     Args:
         name: one of `method_names()`.
@@ -65,24 +64,9 @@ def make_pruner(
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise PruningError(f"{shown(count)} is not a count", where=argument, hint="give a whole number above 0")
     if num_visual is not None and budget.kind == "tokens" and budget.value > num_visual:
-        raise PruningError(
-            f"{budget.value:g} tokens per layer, but a sample has {num_visual}", where="budget.tokens", hint="lower it"
-        )
-    method = make_method(name, **options)
-    target = Target(budget, num_layers, num_heads)
-    return Pruner(
-        name=name,
-        schedule=method.schedule(target),
-        scorer=method.scorer(target),
-        complexity=method.complexity(target),
-        merger=method.merger(target),
-        positions=method.positions,
-        text_scope=method.text_scope,
-        scope=method.scope,
-        min_tokens_per_view=method.min_tokens_per_view,
-        view_weights=method.view_weights,
-        num_layers=num_layers,
-    )
+        problem = f"{budget.value:g} tokens per layer, but a sample has {num_visual}"
+        raise PruningError(problem, where="budget.tokens", hint="lower it")
+    return make_method(name, **options).bind(budget, num_layers, num_heads)
 
 
 @dataclass(frozen=True)
@@ -92,30 +76,29 @@ class Description:
     Attributes:
         name: registered name.
         source: first line of its file: the publication.
-        text: its docstring before "Attributes", one paragraph per entry.
-        tier: where it cuts tokens.
+        text: its docstring, one paragraph per entry.
+        stage: where it cuts tokens.
         options: its own first, then those that every method takes.
     """
 
     name: str
     source: str
     text: tuple[str, ...]
-    tier: Tier
+    stage: Stage
     options: tuple[Option, ...]
 
 
 def describe(name: str) -> Description:
     """A method's documentation, for tables and help."""
     kind = _method(name)
-    prose, _, _ = inspect.cleandoc(kind.__doc__ or "").partition("Attributes:")
-    paragraphs = tuple(" ".join(paragraph.split()) for paragraph in prose.strip().split("\n\n"))
+    text = tuple(" ".join(part.split()) for part in inspect.cleandoc(kind.__doc__ or "").split("\n\n"))
     source = (sys.modules[kind.__module__].__doc__ or "").strip().partition("\n")[0]
-    return Description(name, source, paragraphs, kind.tier, options_of(kind))
+    return Description(name, source, text, kind.stage, options_of(kind))
 
 
 def method_names() -> tuple[str, ...]:
     """Methods of this package and from outside it, sorted."""
-    return tuple(sorted({*_built_in(), *_entry_points(), *_registered}))
+    return tuple(sorted({*_entries(), *_registered}))
 
 
 def method_options(name: str) -> dict[str, Any]:
@@ -124,9 +107,7 @@ def method_options(name: str) -> dict[str, Any]:
 
 
 def register_method(name: str) -> Callable[[type[M]], type[M]]:
-    """A decorator that adds a method from outside this package, under a name that no other method has.
-
-    An installed package needs no call: it lists the module of its method in the entry-point group `ENTRY_POINTS`.
+    """A decorator that adds a method in this process, under a name that no other method has.
 
     Raises:
         PruningError: the name is taken or cannot be written in a configuration, or the class is not complete.
@@ -148,77 +129,60 @@ def register_method(name: str) -> Callable[[type[M]], type[M]]:
 
 def outside_code(name: str) -> str | None:
     """A digest of the file that defines a method outside this package; None for a method of this package."""
-    if name in _built_in():
+    module = _method(name).__module__
+    if module.startswith(f"{METHODS}."):
         return None
     try:
-        source = inspect.getsource(sys.modules[_method(name).__module__])
+        source = inspect.getsource(sys.modules[module])
     except (OSError, TypeError):
         return "no source file"
     return hashlib.sha256(source.encode()).hexdigest()[:12]
 
 
-def method_in(module: ModuleType) -> type[Method]:
-    """The one method a module defines."""
-    found = [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
-    ]
-    if len(found) != 1:
-        raise PruningError(
-            f"{len(found)} subclasses of Method in one file", where=module.__name__, hint="define exactly one"
-        )
-    return _complete(found[0], module.__name__)
-
-
-def _complete(kind: Any, where: str) -> type[Method]:
-    """A method's class, if it is one that can be built."""
-    if not (isinstance(kind, type) and issubclass(kind, Method)):
-        raise PruningError(f"{shown(kind)} is no subclass of Method", where=where, hint="derive it from Method")
-    if not hasattr(kind, "tier"):
-        hint = 'write e.g. tier = "inside, once"'
+def _complete(found: Any, where: str) -> type[Method]:
+    """A method's class, given itself or the one module that defines it, if it can be built."""
+    if isinstance(found, ModuleType):
+        own = [value for value in vars(found).values() if getattr(value, "__module__", None) == found.__name__]
+        kinds = [value for value in own if isinstance(value, type) and issubclass(value, Method)]
+        if len(kinds) != 1:
+            problem = f"{len(kinds)} subclasses of Method in one file"
+            raise PruningError(problem, where=where, hint="define exactly one")
+        found = kinds[0]
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise PruningError(f"{shown(found)} is no subclass of Method", where=where, hint="derive it from Method")
+    if not hasattr(found, "stage"):
+        hint = 'write e.g. stage = "inside, once"'
         raise PruningError("the method does not say where it cuts tokens", where=where, hint=hint)
-    return kind
+    if inspect.isabstract(found):
+        problem = f"the method does not define {', '.join(sorted(found.__abstractmethods__))}"
+        raise PruningError(problem, where=where, hint="define it, see docs/tutorials/new-method.md")
+    return found
 
 
 def _method(name: str) -> type[Method]:
-    if isinstance(name, str) and name in _registered:
-        return _registered[name]
     if not isinstance(name, str) or name not in method_names():
         hint = nearest_of(str(name), method_names())
         raise PruningError(f"unknown pruning method {shown(name)}", where="method", hint=hint)
-    return _load(name)
+    return _registered.get(name) or _load(name)
 
 
 @cache
 def _load(name: str) -> type[Method]:
-    if name in _built_in():
-        return method_in(importlib.import_module(f"{METHODS}.{name}"))
-    point = _entry_points()[name]
+    point = _entries()[name]
     where = f"entry point {name} = {point.value}"
     try:
-        found = point.load()
+        return _complete(point.load(), where)
     except (ImportError, AttributeError) as error:
         raise PruningError(f"cannot be loaded ({error})", where=where, hint="repair or remove the package") from error
-    return method_in(found) if isinstance(found, ModuleType) else _complete(found, where)
 
 
 @cache
-def _built_in() -> frozenset[str]:
-    """Names of the files in `methods/`."""
-    return frozenset(info.name for info in pkgutil.iter_modules(importlib.import_module(METHODS).__path__))
-
-
-@cache
-def _entry_points() -> dict[str, EntryPoint]:
-    """Methods of installed packages, not loaded yet."""
-    found: dict[str, EntryPoint] = {}
+def _entries() -> dict[str, EntryPoint]:
+    """Every method that is a file, not loaded yet: those of this package, then those of installed ones."""
+    files = pkgutil.iter_modules(importlib.import_module(METHODS).__path__)
+    found = {file.name: EntryPoint(file.name, f"{METHODS}.{file.name}", ENTRY_POINTS) for file in files}
     for point in entry_points(group=ENTRY_POINTS):
-        if point.name in _built_in() or found.get(point.name, point) != point:
-            raise PruningError(
-                f"an installed package has a method {point.name!r} too",
-                where=f"entry point {point.name} = {point.value}",
-                hint="rename it there or remove the package",
-            )
-        found[point.name] = point
+        if found.setdefault(point.name, point) != point:
+            problem, where = f"an installed package has a method {point.name!r} too", f"{point.name} = {point.value}"
+            raise PruningError(problem, where=f"entry point {where}", hint="rename it there or remove the package")
     return found

@@ -9,21 +9,6 @@ import torch
 from torch import Tensor
 
 
-def select_top(
-    score: Tensor,
-    views: Tensor,
-    num_views: int,
-    keep: int,
-    *,
-    per_view: bool = False,
-    minimum: int = 0,
-    weights: tuple[float, ...] | None = None,
-) -> Tensor:
-    """Indices of the `keep` tokens to keep, ascending, shape (keep,), int64; arguments as for `kept_first`."""
-    order = kept_first(score, views, num_views, keep, per_view=per_view, minimum=minimum, weights=weights)
-    return order[:keep].sort().values
-
-
 def kept_first(
     score: Tensor,
     views: Tensor,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,14 +28,13 @@ class ScriptedPruner:
     needs: frozenset[str] = frozenset()
     positions: str = "original"
     text_scope: str = "question"
-    complexity: Any = None
+    measured_layer: int | None = None
+    complexity: Callable[[Observation], Tensor] | None = None
     seen: list[Observation] = field(default_factory=list)
 
-    @property
-    def scorer(self) -> ScriptedPruner:
-        return self
-
-    def plan(self, num_visual: int, num_layers: int, complexity: float | None = None) -> LayerCounts:
+    def plan(
+        self, num_visual: int, num_layers: int, complexity: float | None = None, text: int | None = None
+    ) -> LayerCounts:
         tokens = tuple(round(f * num_visual) for f in self.fractions)
         assert len(tokens) == num_layers
         cuts = [i > 0 and tokens[i] < tokens[i - 1] for i in range(num_layers)]

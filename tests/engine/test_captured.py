@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 import warnings
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from senna_prune.planner.planner import Planner
 from senna_prune.planner.pruners import pruner_for
 from senna_prune.pruning import Budget, Pruner, make_pruner
 from senna_prune.pruning.base import Observation, Selection
+from senna_prune.pruning.methods.fastv import FastV
 from senna_prune.pruning.registry import method_names
 from senna_prune.task.prompts import planning_question
 from tests.fakes import tiny_senna, tiny_views
@@ -90,11 +92,8 @@ def test_without_a_graph_it_runs_eagerly_and_says_so_once() -> None:
     assert [plan.distribution for plan in plans] == 2 * [eager.decide(frame, pruner).distribution]
 
 
-@dataclass(frozen=True)
-class _Peeking:
-    """A scorer that reads a number on the host."""
-
-    needs: frozenset[str] = frozenset()
+class _Peeking(FastV):
+    """A score that reads a number on the host."""
 
     def score(self, observation: Observation) -> Tensor:
         return observation.hidden.norm(dim=-1) * observation.hidden.sum().item()
@@ -102,7 +101,7 @@ class _Peeking:
 
 def test_what_depends_on_data_is_not_captured() -> None:
     eager, captured, pruner = planners("fastv")
-    peeking = replace(pruner, scorer=_Peeking())
+    peeking = _Peeking().bind(pruner.budget, pruner.num_layers, pruner.num_heads)
     frame = eager.encode(tiny_views(), QUESTIONS[0])
     with pytest.warns(EagerFallback, match="depends on data"):
         plan = captured.decide(frame, peeking)
@@ -162,13 +161,32 @@ def test_a_few_slopes_move_few_tokens(variant: str, retention: float) -> None:
     pruner = make_pruner(
         "autoprune", Budget.retention(retention), num_layers=32, num_heads=32, num_visual=768, variant=variant
     )
-    few, worst = CapturedDecoder().pruner(pruner), 0.0
-    assert len(few.schedule.levels(768, 32)) <= (8 if retention == 0.25 and variant == "released" else 15)
-    for number in range(57):
-        complexity = number / 27
-        pairs = zip(*(p.plan(768, 32, complexity).tokens[:-1] for p in (pruner, few)), strict=True)
-        worst = max(worst, sum(abs(a - b) for a, b in pairs) / 32 / 768)
+    few = CapturedDecoder().pruner(pruner)
+    assert len(few.levels(768, 32)) <= (8 if retention == 0.25 and variant == "released" else 15)
+    worst = max(moved(pruner, few, number / 27) for number in range(57))
     assert 0 < worst <= 0.011  # between the complexities that were compared it may be a little more
+
+
+def moved(pruner: Any, few: Any, complexity: float) -> float:
+    """Mean over layers of the tokens that quantising moves, as a share of all visual tokens."""
+    pairs = zip(*(p.plan(768, 32, complexity).tokens[:-1] for p in (pruner, few)), strict=True)
+    return sum(abs(a - b) for a, b in pairs) / 32 / 768
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"variant": "paper"}, {"slope": "logistic"}, {"slope": "linear_discrete"}, {"gamma": -0.2}, {"k0": -0.1}],
+)
+def test_no_complexity_moves_many_tokens(options: dict[str, Any]) -> None:
+    """Negative ones, as a cosine may be, and those above where Eq. 8 is clamped."""
+    host = {"num_layers": 32, "num_heads": 32, "num_visual": 768}
+    pruner = make_pruner("autoprune", Budget.retention(0.25), **host, **options)  # type: ignore[arg-type]
+    few = CapturedDecoder().pruner(pruner)
+    for complexity in (-40.0, -3.0, -1.0, -0.31, -0.02, 0.0, 0.4, 1.7, 2.4, 5.0, 90.0):
+        assert moved(pruner, few, complexity) <= 0.011
+    if "k0" not in options:  # its slope is 0 at all complexities from -0.5 on, and changes below
+        assert len({few.plan(768, 32, -number / 100) for number in range(100)}) <= 6
+    assert copy.deepcopy(few).plan(768, 32, 1.0) == few.plan(768, 32, 1.0)
 
 
 @dataclass
@@ -186,7 +204,7 @@ class _Forced:
         own = self.pruner.select(observation, keep_total, merged).keep
         wanted = torch.tensor(self.forced[observation.layer])
         keep = torch.isin(observation.origin, wanted).nonzero().squeeze(-1)
-        score = self.pruner.scorer.score(observation)
+        score = self.pruner.score(observation)
         others = own[~torch.isin(own, keep)], keep[~torch.isin(keep, own)]
         self.disagreements += [float(a - b) for a, b in zip(*(score[x].sort().values for x in others), strict=True)]
         return Selection(keep)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import pytest
 import torch
-from torch import Tensor
 
 from senna_prune.engine import prune
 from senna_prune.engine.decoder import find_decoder
@@ -20,7 +17,6 @@ from senna_prune.pruning.base import (
     NORMED,
     TEXT_ATTENTION,
     VISION,
-    Observation,
 )
 from tests.engine.policies import ScriptedPruner
 from tests.engine.test_prefill import LATE, inputs_for
@@ -86,7 +82,9 @@ def test_a_scorer_may_see_the_text_beside_the_views(scope: str) -> None:
         config = model.config
         layout = TokenLayout.from_ids(inputs["input_ids"][sample][real], config.image_token_id, config.num_view_tokens)
         wanted = layout.question if scope == "question" else layout.text
-        assert observation.text_slots.tolist() == wanted.tolist()
+        queries = observation.queries
+        rows = range(len(real[real]))[-queries:] if isinstance(queries, int) else queries.tolist()
+        assert list(rows) == wanted.tolist()
         hidden = plain.hidden_states[observation.layer][sample][real]
         assert observation.normed is not None and observation.sequence_keys is not None
         torch.testing.assert_close(observation.normed, model.model.language_model.norm(hidden), atol=1e-5, rtol=1e-4)
@@ -113,25 +111,23 @@ def test_probe_does_not_look_at_padding() -> None:
         torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-3)
 
 
-def test_each_asks_for_its_own_rows() -> None:
-    """A scorer that reads the last token's row beside a complexity that reads all text rows."""
+@pytest.mark.parametrize("needs", [{TEXT_ATTENTION, LAST_ATTENTION}, {LAST_ATTENTION, NEXT_ATTENTION}])
+def test_two_kinds_of_attention_are_refused(needs: set[str]) -> None:
+    model, _ = tiny_senna()
+    with pytest.raises(PruningError, match="one kind of attention"), prune(model, ScriptedPruner(LATE, needs=needs)):
+        pass
+
+
+def test_the_last_of_the_text_rows_is_the_last_tokens() -> None:
     model, processor = tiny_senna()
-
-    class Measure:
-        layer = 1
-        needs = frozenset({TEXT_ATTENTION})
-        rows: ClassVar[list[int]] = []
-
-        def measure(self, observation: Observation) -> Tensor:
-            self.rows.append(observation.attention.shape[1])
-            return observation.attention.sum()
-
-    for need in (LAST_ATTENTION, NEXT_ATTENTION):
-        pruner = ScriptedPruner(LATE, needs=frozenset({need}), complexity=Measure())
+    rows = {}
+    for need in (TEXT_ATTENTION, LAST_ATTENTION):
+        pruner = ScriptedPruner(LATE, needs=frozenset({need}))
         with torch.no_grad(), prune(model, pruner):
             model(**inputs_for(model, processor))
-        assert pruner.seen[0].attention.shape[1] == 1
-        assert Measure.rows[-1] > 1
+        rows[need] = pruner.seen[0].attention
+    assert rows[TEXT_ATTENTION].shape[1] > rows[LAST_ATTENTION].shape[1] == 1
+    torch.testing.assert_close(rows[TEXT_ATTENTION][:, -1:], rows[LAST_ATTENTION])
 
 
 @pytest.mark.parametrize(("asks", "expected"), [({TEXT_ATTENTION}, 2), (set(), 0), ({VISION}, 0)])
@@ -144,14 +140,7 @@ def test_rows_are_computed_once_and_only_if_asked_for(
     rows = Capture.rows
     monkeypatch.setattr(Capture, "rows", lambda self, *args: calls.append(self.layer) or rows(self, *args))
 
-    class Measure:
-        layer = 1
-        needs = frozenset(asks)
-
-        def measure(self, observation: Observation) -> Tensor:
-            return observation.hidden.mean()
-
-    pruner = ScriptedPruner(LATE, needs=frozenset(asks), complexity=Measure())
+    pruner = ScriptedPruner(LATE, needs=frozenset(asks), measured_layer=1, complexity=lambda seen: seen.hidden.mean())
     with torch.no_grad(), prune(model, pruner) as trace:
         model(**inputs_for(model, processor))
     assert trace.samples[0].complexity is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +23,12 @@ from senna_prune.errors import InputError, PruningError
 from senna_prune.hosts.senna import SennaHost
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.planner.planner import pruner_for
-from senna_prune.pruning import Budget, make_pruner
-from senna_prune.pruning.base import EMBEDDINGS, LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, Observation
-from senna_prune.pruning.schedules import BudgetedSchedule
+from senna_prune.pruning import Budget, DecoderCost, make_pruner
+from senna_prune.pruning.base import EMBEDDINGS, LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, Method
+from senna_prune.task.prompts import image_prompt, planning_prompt, planning_question
 from tests.engine.policies import ScriptedPruner
 from tests.engine.test_prefill import EARLY, LATE, inputs_for
-from tests.fakes import tiny_senna
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """A complexity that is always the same, measured on embeddings."""
-
-    value: float
-    layer: int = 1
-    needs: frozenset[str] = frozenset({EMBEDDINGS})
-
-    def measure(self, observation: Observation) -> Tensor:
-        assert observation.text_embeddings is not None
-        return torch.tensor(self.value)
+from tests.fakes import tiny_senna, tiny_views
 
 
 @pytest.mark.parametrize(("retention", "complexity", "layers"), [(0.5, 0.9, 32), (0.55, 0.3, 8)])
@@ -49,9 +36,8 @@ def test_a_schedule_that_cuts_only_once_complexity_is_measured(
     retention: float, complexity: float, layers: int
 ) -> None:
     model, processor = tiny_senna(num_layers=layers)
-    options = {"variant": "paper", "indicator": "cosine"}
+    options = {"variant": "paper", "indicator": "static", "assumed": complexity}
     policy = pruner_for(model, "autoprune", Budget.retention(retention), **options)
-    policy = replace(policy, complexity=Fixed(complexity))
     unmeasured = policy.plan(48, layers)
     with torch.no_grad(), prune(model, policy) as trace:
         model(**inputs_for(model, processor))
@@ -60,10 +46,27 @@ def test_a_schedule_that_cuts_only_once_complexity_is_measured(
     assert counts.tokens[2] < unmeasured.tokens[2] == 48, "the case is no test of this"
 
 
+@pytest.mark.parametrize("method", ["autoprune", "fastervlm"])
+def test_a_flops_budget_is_met_by_each_sample_beside_its_own_text(method: str) -> None:
+    model, processor = tiny_senna(num_layers=8)
+    prompts = [planning_prompt(planning_question(6.0, "go straight")), image_prompt() + " ".join(map(str, range(200)))]
+    inputs = processor(text=prompts, images=[tiny_views(seed=i) for i in range(2)], padding_side="left")
+    cost = DecoderCost(hidden=64, intermediate=128, text=300)
+    policy = pruner_for(model, method, Budget.flops(0.92, cost))
+    with torch.no_grad(), prune(model, policy) as trace:
+        model(**inputs)
+    assert trace.samples[0].num_text < trace.samples[1].num_text - 200
+    for sample in trace.samples:
+        own = replace(cost, text=sample.num_text)
+        # One token less in every layer would be cheaper by more than what is missing.
+        spent, wanted = sum(map(own.layer, sample.entering)), 0.92 * 8 * own.layer(48)
+        assert abs(spent - wanted) <= 8 * (own.layer(48) - own.layer(47)) / 2
+
+
 def test_a_schedule_is_solved_once_per_count_and_complexity(monkeypatch: pytest.MonkeyPatch) -> None:
     solved: list[Any] = []
-    plan = BudgetedSchedule.plan
-    monkeypatch.setattr(BudgetedSchedule, "plan", lambda self, *asked: solved.append(asked) or plan(self, *asked))
+    resolve = Method.resolve
+    monkeypatch.setattr(Method, "resolve", lambda self, *asked: solved.append(asked) or resolve(self, *asked))
     model, processor = tiny_senna()
     measured = set()
     policy = pruner_for(model, "autoprune", Budget.retention(0.5))

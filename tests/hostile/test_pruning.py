@@ -34,7 +34,7 @@ COST = DecoderCost(hidden=64, intermediate=128, text=10)
         ("autoprune.num_layers=3", "unknown option 'num_layers'"),
         ("autoprune.budget=0.5", "unknown option 'budget'"),
         ("autoprune.name=x", "unknown option 'name'"),
-        ("autoprune.tier=nowhere", "unknown option 'tier'"),
+        ("autoprune.stage=nowhere", "unknown option 'stage'"),
         ("autoprune.view_weights=[1e308,1,1,1,1,1]", "finite"),
         ("autoprune.view_weights=[1,.nan,1,1,1,1]", "finite"),
         ("autoprune.view_weights=[]", "option view_weights: () is out of range"),

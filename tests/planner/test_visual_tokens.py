@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.fakes import tiny_senna, tiny_views
 
 QUESTION = planning_question(6.0, "go straight")
-BEFORE = [name for name in method_names() if describe(name).tier in ("before the decoder, once", "nowhere")]
+BEFORE = [name for name in method_names() if describe(name).stage in ("before the decoder, once", "nowhere")]
 
 
 def planner_with(name: str, retention: float = 0.5, **options: Any) -> Planner:

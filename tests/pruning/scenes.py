@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
+from senna_prune.pruning import Budget, Method, make_pruner, method_names
 from senna_prune.pruning.base import Observation, VisionScores
 
 BUDGETED = tuple(name for name in method_names() if name not in ("none", "blind"))
 """Every registered method that spends a budget; a new one is tested without being named."""
 
 
-def pruner(name: str, budget: Budget | float, *, layers: int = 32, heads: int = 4, **options: object) -> Pruner:
+def pruner(name: str, budget: Budget | float, *, layers: int = 32, heads: int = 4, **options: object) -> Method:
     budget = budget if isinstance(budget, Budget) else Budget.retention(budget)
     return make_pruner(name, budget, num_layers=layers, num_heads=heads, num_visual=768, **options)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from senna_prune.pruning.budget import bisect_rising
 from tests.pruning.scenes import BUDGETED, pruner
 
 VICUNA = DecoderCost(hidden=4096, intermediate=11008, text=271)
+GROUPED = DecoderCost(4096, 11008, 271, query_width=4096, key_width=512)
 
 
 def test_layer_cost_is_twice_the_papers_formula() -> None:
@@ -27,21 +29,16 @@ def test_retention_and_tokens_agree() -> None:
 
 
 @pytest.mark.parametrize("name", BUDGETED)
-def test_flops_budget_counts_what_each_layer_costs(name: str) -> None:
-    budget = Budget.flops(0.5, VICUNA)
-    found = pruner(name, budget).resolve(768, 32, 0.5)
-    flops = sum(VICUNA.layer(tokens) for tokens in found.plan.tokens[:32])
-    assert flops / (32 * VICUNA.layer(768)) == pytest.approx(0.5, rel=0.005)
+@pytest.mark.parametrize("cost", [VICUNA, GROUPED], ids=["all heads", "grouped queries"])
+@pytest.mark.parametrize("text", [None, 30, 60, 600])
+def test_flops_budget_counts_what_each_layer_costs_beside_the_samples_own_text(
+    name: str, cost: DecoderCost, text: int | None
+) -> None:
+    found = pruner(name, Budget.flops(0.5, cost)).resolve(768, 32, 0.5, text)
+    real = cost if text is None else replace(cost, text=text)
+    flops = sum(real.layer(tokens) for tokens in found.plan.tokens[:32])
+    assert flops / (32 * real.layer(768)) == pytest.approx(0.5, rel=0.005)
     assert found.note == ""
-
-
-@pytest.mark.parametrize("name", BUDGETED)
-def test_flops_budget_of_a_decoder_with_grouped_queries(name: str) -> None:
-    grouped = DecoderCost(4096, 11008, 271, query_width=4096, key_width=512)
-    found = pruner(name, Budget.flops(0.5, grouped)).resolve(768, 32, 0.5)
-    flops = sum(grouped.layer(tokens) for tokens in found.plan.tokens[:32])
-    assert flops / (32 * grouped.layer(768)) == pytest.approx(0.5, rel=0.005)
-    assert grouped.layer(768) < VICUNA.layer(768)
 
 
 @pytest.mark.parametrize("name", BUDGETED)

@@ -12,11 +12,11 @@ from torch import Tensor
 from senna_prune.pruning.base import Observation
 from senna_prune.pruning.methods.cdpruner import greedy_map, mean_cosine, scaled
 from senna_prune.pruning.methods.dart import in_turns, shares, take_turns
-from senna_prune.pruning.methods.tome import IntoKept, destinations, merge_rounds
-from senna_prune.pruning.scorers import Order, cosines, farthest_points
+from senna_prune.pruning.methods.tome import destinations, merge_rounds
+from senna_prune.pruning.ordering import Ordered, cosines, farthest_points
 from tests.pruning.scenes import BUDGETED, pruner, scene
 
-ORDERED = [name for name in BUDGETED if isinstance(pruner(name, 0.5).scorer, Order)]
+ORDERED = [name for name in BUDGETED if isinstance(pruner(name, 0.5), Ordered)]
 
 
 def far_apart(features: Tensor, count: int) -> list[int]:
@@ -179,7 +179,7 @@ def test_merging_needs_no_agreement_with_the_order() -> None:
     """Where weights of 0 keep tokens in index order, those without a kept heir are dropped."""
     seen = scene([6, 6])
     keep = torch.tensor([0, 1, 7])
-    selection = IntoKept().merge(seen, torch.zeros(12), keep, 0)
+    selection = pruner("tome", 0.5).merge(seen, torch.zeros(12), keep, 0)
     assert selection.states is not None
     assert torch.isfinite(selection.states).all()
     for group, state in zip(members(seen, keep), selection.states, strict=True):

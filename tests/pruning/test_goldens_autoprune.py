@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from senna_prune.pruning.clusters import cluster_and_merge
 from senna_prune.pruning.complexities import mutual_information
 from senna_prune.pruning.curve_shapes import curve, dynamic_slope
-from senna_prune.pruning.mergers import cluster_and_merge
 from senna_prune.pruning.methods.autoprune import CAP, PLATEAU, released_keep_percent, simulate
 from tests.conftest import golden_cases
 

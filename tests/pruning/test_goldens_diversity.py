@@ -16,7 +16,7 @@ from senna_prune.pruning.base import Observation
 from senna_prune.pruning.methods.cdpruner import greedy_map, mean_cosine, scaled
 from senna_prune.pruning.methods.dart import key_norm, strongest, take_turns
 from senna_prune.pruning.methods.tome import destinations, lost, match, mean_of_merged, merge_rounds
-from senna_prune.pruning.scorers import cosines, farthest_points
+from senna_prune.pruning.ordering import cosines, farthest_points
 from tests.conftest import golden_cases
 
 pytestmark = pytest.mark.golden

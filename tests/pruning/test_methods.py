@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from senna_prune.pruning import Budget, describe, method_names
+from senna_prune.pruning import Budget, Method, describe, method_names
 from senna_prune.pruning.budget import TOLERANCE
-from senna_prune.pruning.pruner import Pruner
 from tests.pruning.scenes import BUDGETED, pruner, scene
 
 quick = hypothesis_settings(max_examples=60, deadline=None)
@@ -31,7 +30,7 @@ ragged_views = st.lists(st.integers(1, 40), min_size=1, max_size=12)
 complexities = st.floats(-1.0, 6.0)
 
 
-def boundaries(policy: Pruner, count: int, layers: int, complexity: float) -> list[int]:
+def boundaries(policy: Method, count: int, layers: int, complexity: float) -> list[int]:
     plan = policy.plan(count, layers, complexity)
     return [b for b in range(layers) if plan.tokens[b] != (count if b == 0 else plan.tokens[b - 1]) or plan.merged[b]]
 
@@ -61,7 +60,7 @@ def test_plans_are_sound(
     name: str, budget: Budget, count: int, layers: int, complexity: float, options: dict[str, Any]
 ) -> None:
     options = options if name == "autoprune" else {}
-    layers = max(layers, 2) if describe(name).tier == "inside, once" else layers
+    layers = max(layers, 2) if describe(name).stage == "inside, once" else layers
     plan = pruner(name, budget, layers=layers, **options).plan(count, layers, complexity)
     assert len(plan.tokens) == len(plan.merged) == layers + 1
     assert all(0 <= merged <= tokens <= count for tokens, merged in zip(plan.tokens, plan.merged, strict=True))
@@ -136,7 +135,7 @@ def test_a_full_budget_keeps_all(name: str, count: int, layers: int, complexity:
 def test_counts_before_the_complexity_is_known_are_final(name: str) -> None:
     policy = pruner(name, 0.25)
     early = policy.plan(768, 32).tokens
-    measured_at = policy.complexity.layer if policy.complexity else 32
+    measured_at = 32 if policy.measured_layer is None else policy.measured_layer
     for complexity in (0.0, 1.0, 3.0):
         assert policy.plan(768, 32, complexity).tokens[: measured_at + 1] == early[: measured_at + 1]
 
@@ -147,13 +146,13 @@ def test_counts_before_the_complexity_is_known_are_final(name: str) -> None:
 def test_methods_cut_where_they_say(name: str, options: dict[str, Any]) -> None:
     policy = pruner(name, 0.3, **options)
     cuts = boundaries(policy, 768, 32, 0.5)
-    tier = describe(name).tier
-    if tier.startswith("inside"):
+    stage = describe(name).stage
+    if stage.startswith("inside"):
         assert min(cuts) > 0
-        low, high = {"inside, once": (1, 1), "inside, several times": (2, 5), "inside, every layer": (20, 32)}[tier]
+        low, high = {"inside, once": (1, 1), "inside, several times": (2, 5), "inside, every layer": (20, 32)}[stage]
         assert low <= len(cuts) <= high
     else:
-        assert cuts == ([] if tier == "nowhere" else [0])
+        assert cuts == ([] if stage == "nowhere" else [0])
 
 
 @pytest.mark.parametrize("name", BUDGETED)
@@ -230,14 +229,16 @@ def test_selecting_never_waits_for_the_device(name: str, options: dict[str, Any]
     policy = pruner(name, 0.25, layers=8, **options)
     plan = policy.plan(60, 8, 0.5)
     cuts = boundaries(policy, 60, 8, 0.5)[:2]
-    assert policy.merger is None or name == "tome" or any(plan.merged[b] for b in cuts), "no merge is looked at"
+    assert (
+        type(policy).merge is Method.merge or name in ("tome", "sparsevlm_v2") or any(plan.merged[b] for b in cuts)
+    ), "no merge is looked at"
     for boundary in cuts:
         current = trimmed([20, 20, 20], plan.tokens[boundary - 1] if boundary else 60)
         seen = scene(current, layer=boundary, layers=8)
         with NoSync(), NoBlockingCopy():
             policy.select(seen, plan.tokens[boundary], plan.merged[boundary])
-            if policy.complexity:
-                policy.complexity.measure(seen)
+            if policy.measured_layer is not None:
+                policy.complexity(seen)
 
 
 def test_the_sync_detector_detects() -> None:

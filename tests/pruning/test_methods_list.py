@@ -29,7 +29,7 @@ def test_every_option_has_a_default_and_a_meaning(name: str) -> None:
         assert option.values
     lines = listed().splitlines()
     (heading,) = (line for line in lines if line.startswith(f"{name}  acts: "))
-    assert method.tier in heading
+    assert method.stage in heading
     assert method_options(name)["positions"] in heading
     for paragraph in (method.source, *method.text):
         assert f"  {paragraph}" in lines
@@ -45,7 +45,7 @@ def test_the_configuration_of_all_methods_lists_all() -> None:
     pruning = load_config(EvaluationConfig, [ROOT / "configs" / "methods.yaml"]).pruning
     labels = {label: {"method": label} | dict(pruning.options.get(label, {})) for label in pruning.methods}
     run = {(options["method"], options.get("positions")) for options in labels.values()}
-    built_in = registry._built_in()
+    built_in = registry._entries()
     repacked = [name for name in built_in if method_options(name)["positions"] == "repacked" and name != "blind"]
     assert run == {(name, None) for name in built_in} | {(name, "original") for name in repacked}
 

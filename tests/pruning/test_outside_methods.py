@@ -14,7 +14,7 @@ from senna_prune.config import EvaluationConfig
 from senna_prune.errors import PruningError
 from senna_prune.evaluation.run.run_key import run_key
 from senna_prune.pruning import Budget, describe, make_pruner, method_names, register_method, registry
-from senna_prune.pruning.method import Method
+from senna_prune.pruning.base import Method
 from senna_prune.pruning.methods.fastervlm import FasterVLM
 from senna_prune.pruning.registry import outside_code
 from tests.pruning.scenes import scene
@@ -61,7 +61,7 @@ def test_an_installed_package_brings_a_method(site: Path, value: str) -> None:
     [
         ("outside_norm = stranger_absent", "entry point outside_norm = stranger_absent: cannot be loaded"),
         ("outside_norm = stranger_norm:Absent", "cannot be loaded"),
-        ("outside_norm = stranger_norm:Norm", "is no subclass of Method"),
+        ("outside_norm = stranger_norm:dataclass", "is no subclass of Method"),
         ("outside_norm = stranger_empty", "0 subclasses of Method"),
     ],
 )

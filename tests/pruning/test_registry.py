@@ -28,7 +28,7 @@ RECIPE, _, RECIPE_TEST = (block.code for block in blocks(DOCS / "tutorials" / "n
 
 def forget() -> None:
     """Look for methods again."""
-    for cached in (registry._load, registry._built_in, registry._entry_points):
+    for cached in (registry._load, registry._entries):
         cached.cache_clear()
 
 
@@ -50,7 +50,7 @@ def test_a_new_method_is_one_file() -> None:
     found = describe("hidden_norm")
     assert found.source == "Keeps the tokens with the largest hidden states."
     assert found.text == ("Tokens with the largest norm, from one layer on.",)
-    assert found.tier == "inside, once"
+    assert found.stage == "inside, once"
     assert found.options[0] == Option("order", 2.0, "a number", "of the norm.")
     policy = make_pruner("hidden_norm", Budget.retention(0.5), **HOST, layer=2, min_tokens_per_view=1)
     plan = policy.plan(60, 32)
@@ -76,12 +76,12 @@ def module_of(text: str) -> ModuleType:
 
 def test_a_method_file_must_define_one_method_that_says_where_it_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PruningError, match="0 subclasses of Method"):
-        registry.method_in(senna_prune.pruning.budget)
+        registry._complete(senna_prune.pruning.budget, "here")
     monkeypatch.setitem(sys.modules, "senna_prune.pruning.methods.unfinished", ModuleType("unfinished"))
-    assert registry.method_in(module_of(RECIPE)).tier == "inside, once"
-    silent = RECIPE.replace("OneCutInside", "Method")
-    with pytest.raises(PruningError, match="does not say where it cuts"):
-        registry.method_in(module_of(silent))
+    assert registry._complete(module_of(RECIPE), "here").stage == "inside, once"
+    for text, message in (("stage = ", "does not say where it cuts"), ("def score", "does not define score")):
+        with pytest.raises(PruningError, match=message):
+            registry._complete(module_of(RECIPE.replace(text, f"{text[:-4]}other{text[-4:]}")), "here")
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_mistakes_are_named(name: str, options: dict[str, Any], message: str) ->
     assert message.lower() in str(caught.value).lower()
 
 
-@pytest.mark.parametrize("name", [name for name in method_names() if describe(name).tier == "inside, once"])
+@pytest.mark.parametrize("name", [name for name in method_names() if describe(name).stage == "inside, once"])
 def test_a_cut_inside_needs_a_layer_to_cut_before(name: str) -> None:
     with pytest.raises(PruningError, match=f"method {name}: a decoder of one layer"):
         make_pruner(name, Budget.retention(0.5), num_layers=1, num_heads=4, num_visual=768)
@@ -180,7 +180,7 @@ def test_method_files_are_short() -> None:
 def test_shared_parts_are_used_by_two_methods() -> None:
     """What only one method uses belongs in its file."""
     files = {path.stem: path.read_text() for path in (PACKAGE / "methods").glob("*.py")}
-    for room in ("scorers", "mergers", "schedules"):
+    for room in ("ordering", "clusters"):
         tree = ast.parse((PACKAGE / f"{room}.py").read_text())
         public = [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
         inside = (PACKAGE / f"{room}.py").read_text()

@@ -10,14 +10,9 @@ import torch
 from torch import Tensor
 
 from senna_prune.pruning.base import LAST_ATTENTION, NEXT_ATTENTION, ROPE_PRODUCT, TEXT_ATTENTION
-from senna_prune.pruning.complexities import Indicator, mutual_information, printed_mutual_information
-from senna_prune.pruning.mergers import ClusterDropped, cluster_and_merge
-from senna_prune.pruning.methods.autoprune import AutoPruneScore
-from senna_prune.pruning.methods.random import Hash
-from senna_prune.pruning.methods.sparsevlm import RaterAttention
-from senna_prune.pruning.methods.uniform import Even
+from senna_prune.pruning.clusters import cluster_and_merge, merge_clusters
+from senna_prune.pruning.complexities import mutual_information, printed_mutual_information
 from senna_prune.pruning.methods.visionzip import contextual_merge
-from senna_prune.pruning.scorers import MeanAttention
 from tests.pruning.scenes import pruner, scene
 
 
@@ -50,19 +45,19 @@ def test_printed_mutual_information_of_known_distributions() -> None:
 def test_indicators_of_table_4() -> None:
     seen = scene([10, 10])
     assert seen.text_embeddings is not None and seen.visual_embeddings is not None
-    mass = Indicator("mean_attention").measure(seen)
+    mass = pruner("autoprune", 0.3, indicator="mean_attention").complexity(seen)
     assert mass.item() == pytest.approx(seen.attention.sum(-1).mean().item())
     pairs = torch.cosine_similarity(seen.text_embeddings[:, None], seen.visual_embeddings[None], dim=-1)
-    assert Indicator("cosine").measure(seen).item() == pytest.approx(pairs.mean().item(), abs=1e-6)
-    assert pruner("autoprune", 0.3, indicator="static").complexity is None
+    cosine = pruner("autoprune", 0.3, indicator="cosine").complexity(seen)
+    assert cosine.item() == pytest.approx(pairs.mean().item(), abs=1e-6)
+    assert pruner("autoprune", 0.3, indicator="static").measured_layer is None
 
 
 @pytest.mark.parametrize("indicator", ["mutual_information", "mean_attention", "cosine"])
 @pytest.mark.parametrize("variant", ["released", "paper"])
 def test_indicators_declare_what_they_need(indicator: str, variant: str) -> None:
     policy = pruner("autoprune", 0.3, indicator=indicator, variant=variant)
-    assert policy.complexity is not None
-    assert policy.complexity.needs <= policy.needs
+    assert policy.measured_layer == 1
     assert ("embeddings" in policy.needs) == (indicator == "cosine")
 
 
@@ -71,16 +66,16 @@ def test_layer_0_score_of_autoprune() -> None:
     assert seen.vision is not None
     weight = sum(released_loop(seen.attention)) / seen.attention.shape[1]
     expected = 0.3 * weight * seen.attention.mean((0, 1)) + seen.vision.score
-    torch.testing.assert_close(AutoPruneScore().score(seen), expected, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(pruner("autoprune", 0.3, heads=32).score(seen), expected, atol=1e-6, rtol=1e-4)
     later = scene([8, 8], layer=2)
-    torch.testing.assert_close(AutoPruneScore().score(later), seen.attention.mean((0, 1)))
+    torch.testing.assert_close(pruner("autoprune", 0.3, heads=32).score(later), seen.attention.mean((0, 1)))
 
 
 def test_merged_tokens_have_no_vision_score() -> None:
     seen = scene([3])
     seen = replace(seen, origin=torch.tensor([2, -2, 0]))
     assert seen.vision is not None
-    kept = pruner("fastervlm", 0.5).scorer.score(seen)
+    kept = pruner("fastervlm", 0.5).score(seen)
     assert kept.tolist() == pytest.approx([seen.vision.score[2].item(), 0.0, seen.vision.score[0].item()])
 
 
@@ -88,25 +83,25 @@ def test_raters_are_the_text_tokens_the_image_points_at() -> None:
     seen = scene([6], queries=3)
     text = torch.tensor([[1.0, 0], [0, 1], [0, 0]])
     seen = replace(seen, text_embeddings=text, visual_embeddings=torch.tensor([[0.0, 9]] * 6))
-    torch.testing.assert_close(RaterAttention().score(seen), seen.attention.mean(0)[1])
+    torch.testing.assert_close(pruner("sparsevlm", 0.5).score(seen), seen.attention.mean(0)[1])
 
 
 def test_a_single_text_token_rates() -> None:
     seen = scene([6], queries=1)
-    torch.testing.assert_close(RaterAttention().score(seen), seen.attention.mean(0)[0])
+    torch.testing.assert_close(pruner("sparsevlm", 0.5).score(seen), seen.attention.mean(0)[0])
 
 
 def test_rope_product_is_asked_for_by_version_2_only() -> None:
     assert ROPE_PRODUCT in pruner("sparsevlm_v2", 0.5).needs
     assert ROPE_PRODUCT not in pruner("sparsevlm", 0.5).needs
-    assert MeanAttention(LAST_ATTENTION).needs == {LAST_ATTENTION} == pruner("fastv", 0.5).needs
+    assert pruner("fastv", 0.5).needs == {LAST_ATTENTION}
     assert pruner("pyramiddrop", 0.5).needs == {NEXT_ATTENTION}
     assert TEXT_ATTENTION in pruner("autoprune", 0.5).needs
 
 
 def test_uniform_tokens_are_spread_evenly() -> None:
     for count in (10, 77, 192, 500):
-        kept = Even().score(scene([768])).topk(count).indices.sort().values
+        kept = pruner("uniform", 0.5).score(scene([768])).topk(count).indices.sort().values
         gaps = kept.diff()
         assert gaps.max() <= 3 * 768 / count
         assert gaps.unique().numel() <= 3
@@ -114,8 +109,8 @@ def test_uniform_tokens_are_spread_evenly() -> None:
 
 def test_random_tokens_depend_on_the_seed_alone() -> None:
     seen = scene([768])
-    first, second = Hash(0).score(seen), Hash(1).score(seen)
-    assert torch.equal(first, Hash(0).score(seen))
+    first, second = (pruner("random", 0.5, seed=seed).score(seen) for seed in (0, 1))
+    assert torch.equal(first, pruner("random", 0.2).score(seen))
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.1
     assert first.min() >= 0
     assert first.max() <= 1
@@ -142,7 +137,7 @@ def test_clustering_in_blocks_is_clustering() -> None:
 
 def test_dropped_tokens_are_recycled_best_first() -> None:
     seen, order = scene([40]), torch.arange(39, -1, -1)
-    selection = ClusterDropped().merge(seen, order, torch.arange(35, 40), 2)
+    selection = merge_clusters(seen, order, torch.arange(35, 40), 2)
     assert selection.anchors is not None
     assert selection.merged is not None
     # int(0.3 * 35) + 1 = 11 of the 35 dropped tokens, the best-scored ones.
@@ -156,7 +151,7 @@ def test_one_cluster_is_what_clustering_gives() -> None:
         dropped = next(n for n in range(1, 40) if int(0.3 * n) + 1 == recycled)
         seen, order = scene([40]), torch.randperm(40, generator=torch.Generator().manual_seed(recycled))
         kept = 40 - dropped
-        selection = ClusterDropped().merge(seen, order, order[:kept].sort().values, 1)
+        selection = merge_clusters(seen, order, order[:kept].sort().values, 1)
         means, centres = cluster_and_merge(seen.hidden[order[kept : kept + recycled]], 1)
         assert selection.merged is not None
         assert selection.anchors is not None

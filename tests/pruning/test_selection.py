@@ -10,10 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from senna_prune.pruning.selection import kept_first, select_top
+from senna_prune.pruning.selection import kept_first
 
 VIEWS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2])
 SCORE = torch.tensor([9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0])
+
+
+def select_top(score: Tensor, views: Tensor, num_views: int, keep: int, **options: Any) -> Tensor:
+    return kept_first(score, views, num_views, keep, **options)[:keep].sort().values
 
 
 def per_view(keep: Tensor, views: Tensor = VIEWS, num_views: int = 3) -> list[int]:

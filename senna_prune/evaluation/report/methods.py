@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from senna_prune.pruning import describe, method_names
-from senna_prune.pruning.method import Method
+from senna_prune.pruning.base import Method
 from senna_prune.pruning.options import Option, options_of
 
 
@@ -20,7 +20,7 @@ def show_methods(console: Console | None = None) -> None:
     names = {option.name for option in common}
     for method in map(describe, method_names()):
         positions = next(option.default for option in method.options if option.name == "positions")
-        console.print(Text.assemble((method.name, "bold"), f"  acts: {method.tier}; positions: {positions}"))
+        console.print(Text.assemble((method.name, "bold"), f"  acts: {method.stage}; positions: {positions}"))
         for paragraph in (method.source, *method.text):
             _print(console, Text(paragraph), 2)
         _print_options(console, [option for option in method.options if option.name not in names])

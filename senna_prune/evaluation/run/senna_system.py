@@ -27,8 +27,8 @@ from senna_prune.model.configuration import model_shape
 from senna_prune.model.images import Preprocess
 from senna_prune.planner.plan import EncodedFrame, LoadedFrame, Plan, Reply
 from senna_prune.planner.planner import Planner
+from senna_prune.pruning.base import Method
 from senna_prune.pruning.budget import Accounting, Budget
-from senna_prune.pruning.pruner import Pruner
 from senna_prune.pruning.registry import make_pruner
 from senna_prune.task.labels import CAMERAS, PLAN, Readout, view_label
 from senna_prune.task.prompts import image_prompt, planning_prompt
@@ -55,7 +55,7 @@ class SennaSystem:
     def __init__(self, config: EvaluationConfig) -> None:
         self.config = config
         self._planner: Planner | None = None
-        self._pruners: dict[str, Pruner] = {}
+        self._pruners: dict[str, Method] = {}
         self._borrowed: Mapping[tuple[str, str], float] = {}
 
     @cached_property
@@ -79,14 +79,15 @@ class SennaSystem:
             self._require_cameras(sample)
             ids = self.checkpoint.processor.encode_prompt(planning_prompt(sample.question))
         given = condition.options.get("assumed")
-        assumed = TYPICAL_COMPLEXITY if pruner.complexity and given is None else None
-        resolution = pruner.resolve(self.shape.num_visual, self.shape.layers, given if assumed is None else assumed)
+        assumed = TYPICAL_COMPLEXITY if pruner.measured_layer is not None and given is None else None
+        shape, text = self.shape, len(ids) - self.shape.num_visual
+        resolution = pruner.resolve(shape.num_visual, shape.layers, given if assumed is None else assumed, text)
         tokens = resolution.plan.tokens
         depends = f"shown for complexity {assumed:g}; {WHOSE[control_of(condition)]}" if assumed is not None else ""
         return ResolvedSchedule(
             entering=tokens[:-1],
             after=tokens[1:],
-            text=len(ids) - self.shape.num_visual,
+            text=text,
             parameter=resolution.parameter,
             note="; ".join(part for part in (resolution.note, depends) if part),
         )
@@ -157,7 +158,7 @@ class SennaSystem:
         ]
 
     def _decide_together(
-        self, encoded: Sequence[Encoded], pruner: Pruner, depths: Sequence[bool], compiled: bool = True
+        self, encoded: Sequence[Encoded], pruner: Method, depths: Sequence[bool], compiled: bool = True
     ) -> list[Decision]:
         device = self.planner.model.device
         if device.type == "cuda":
@@ -181,7 +182,7 @@ class SennaSystem:
             for answer, wanted in zip(answers, depths, strict=True)
         ]
 
-    def _pruner(self, condition: Condition, sample: PlanningSample | None = None) -> Pruner:
+    def _pruner(self, condition: Condition, sample: PlanningSample | None = None) -> Method:
         if condition.seed is not None:
             # A method's draw depends on its seed alone. With a seed per sample, it does not depend on what ran before.
             seed = sample_seed(condition.seed, sample.key) if sample else condition.seed
@@ -193,7 +194,7 @@ class SennaSystem:
             self._pruners[condition.id] = self._make_pruner(condition)
         return self._pruners[condition.id]
 
-    def _make_pruner(self, condition: Condition, **own: Any) -> Pruner:
+    def _make_pruner(self, condition: Condition, **own: Any) -> Method:
         return make_pruner(
             condition.method,
             Budget.retention(condition.retention or 1.0, cast(Accounting, self.config.pruning.accounting)),

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.method import Method, Target
-from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.schedules import Control
-from senna_prune.pruning.scorers import Nothing
+from senna_prune.pruning.base import LayerCounts, Positions
+from senna_prune.pruning.methods.none import NoPruning
 
 
 @dataclass(frozen=True, kw_only=True)
-class Blind(Method):
+class Blind(NoPruning):
     """Control: the question without the cameras; its accuracy shows how much the text alone tells."""
 
-    tier = "before the decoder, once"
+    stage = "before the decoder, once"
     positions: Positions = "repacked"
 
-    def schedule(self, target: Target) -> Control:
-        return Control(target.budget, blind=True)
-
-    def scorer(self, target: Target) -> Nothing:
-        return Nothing()
+    def schedule(self, num_visual: int, complexity: float | None) -> tuple[LayerCounts, str]:
+        return LayerCounts.of_cuts(0, self.num_layers), "keeps none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,18 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from senna_prune.pruning.base import EMBEDDINGS, Observation
-from senna_prune.pruning.method import Method, Target
-from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.schedules import SingleCut
-from senna_prune.pruning.scorers import Order, cosines
+from senna_prune.pruning.base import EMBEDDINGS, Observation, Positions
+from senna_prune.pruning.options import option
+from senna_prune.pruning.ordering import Ordered, cosines
 
-Relevance = Literal["question", "uniform"]
 EPSILON = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class CDPruner(Method):
+class CDPruner(Ordered):
     """Greedy MAP of a determinantal point process: different tokens, weighted by their relevance to the question.
 
     Six views: one process over the whole visual list and one scale of relevance; with `scope: per_view` a process for
@@ -31,48 +29,26 @@ class CDPruner(Method):
     projection, so the decoder's input embeddings stand in: mean cosine of a token to the question's words. CLIP's
     cosine enters with a minus, because its patches of objects are the *less* similar ones; nothing says so of
     embeddings, so ours enters with a plus.
-
-    Attributes:
-        relevance: "question" as above; "uniform" makes all tokens equally relevant, which leaves diversity alone.
     """
 
-    tier = "before the decoder, once"
-    relevance: Relevance = "question"
+    stage = "before the decoder, once"
+    relevance: Literal["question", "uniform"] = option(
+        "question", "as above, or uniform: all tokens are equally relevant, which leaves diversity alone."
+    )
     positions: Positions = "repacked"
 
-    def schedule(self, target: Target) -> SingleCut:
-        return SingleCut(target.budget)
-
-    def scorer(self, target: Target) -> ConditionalDiversity:
-        return ConditionalDiversity(self.ranks_by_view, self.scope == "per_view", self.relevance)
-
-
-@dataclass(frozen=True)
-class ConditionalDiversity(Order):
-    """See `CDPruner`.
-
-    Attributes:
-        by_view: a process for each view.
-        relevance: see `CDPruner`.
-    """
-
-    by_view: bool = False
-    relevance: Relevance = "question"
-
     @property
-    def needs(self) -> frozenset[str]:  # type: ignore[override]
-        """See `base.Scorer`."""
+    def needs(self) -> Set[str]:
         return frozenset({EMBEDDINGS} if self.relevance == "question" else ())
 
-    def order(self, observation: Observation, count: int) -> Tensor:
-        """See `Order`."""
-        relevance = torch.ones_like(observation.origin, dtype=torch.double)
+    def order(self, seen: Observation, count: int) -> Tensor:
+        relevance = torch.ones_like(seen.origin, dtype=torch.double)
         if self.relevance == "question":
-            assert observation.text_embeddings is not None
-            relevance = scaled(mean_cosine(observation.hidden, observation.text_embeddings))
-        kernel = relevance[:, None] * cosines(observation.hidden) * relevance
-        if self.by_view:
-            kernel.masked_fill_(observation.views[:, None] != observation.views, 0.0)
+            assert seen.text_embeddings is not None
+            relevance = scaled(mean_cosine(seen.hidden, seen.text_embeddings))
+        kernel = relevance[:, None] * cosines(seen.hidden) * relevance
+        if self.scope == "per_view":
+            kernel.masked_fill_(seen.views[:, None] != seen.views, 0.0)
         return greedy_map(kernel, count)
 
 

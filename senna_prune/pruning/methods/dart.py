@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from senna_prune.pruning.base import KEYS, NORMED, Observation
-from senna_prune.pruning.method import OneCutInside, Target
-from senna_prune.pruning.schedules import SingleCut
-from senna_prune.pruning.scorers import Order
+from senna_prune.pruning.options import option
+from senna_prune.pruning.ordering import Ordered
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dart(OneCutInside):
+class Dart(Ordered):
     """Keeps a few pivots and, for each in turn, the tokens least similar to it, before layer 2.
 
     Pivots are the image and text tokens with the largest L1 norm of keys in the layer before; similarity is the cosine
@@ -29,47 +27,31 @@ class Dart(OneCutInside):
 
     A budget that leaves a remainder gives the first pivots one token more. Pivots take their turns by falling norm,
     image before text; published is the order of a set of integers in CPython, which depends on where the image stands.
-
-    Attributes:
-        image_pivots, text_pivots: how many; published 4 and 4.
     """
 
+    stage = "inside, once"
     published_layer = 2
-    image_pivots: int = 4
-    text_pivots: int = 4
+    needs = frozenset({KEYS, NORMED})
+    image_pivots: int = option(4, "how many of the image; published 4.")
+    text_pivots: int = option(4, "how many of the text; published 4.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(self.image_pivots >= 1, "image_pivots", "1 or more")
         self.require(self.text_pivots >= 0, "text_pivots", "0 or more")
 
-    def schedule(self, target: Target) -> SingleCut:
-        return SingleCut(target.budget, boundary=self.boundary(target))
-
-    def scorer(self, target: Target) -> LeastSimilar:
-        return LeastSimilar(self.ranks_by_view, self.image_pivots, self.text_pivots)
-
-
-@dataclass(frozen=True)
-class LeastSimilar(Order):
-    """See `Dart`."""
-
-    needs: ClassVar[frozenset[str]] = frozenset({KEYS, NORMED})
-    image_pivots: int = 4
-    text_pivots: int = 4
-
-    def order(self, observation: Observation, count: int) -> Tensor:
-        """See `Order`."""
-        assert observation.sequence_keys is not None and observation.normed is not None
-        norm, slots = key_norm(observation.sequence_keys), observation.slots
+    def order(self, seen: Observation, count: int) -> Tensor:
+        assert seen.sequence_keys is not None and seen.normed is not None
+        norm, slots, length = key_norm(seen.sequence_keys), seen.slots, seen.sequence.shape[0]
         image = strongest(norm[slots], min(self.image_pivots, count))
-        text = observation.text_slots
+        queries = seen.queries
+        text = torch.arange(length - queries, length, device=norm.device) if isinstance(queries, int) else queries
         text = text[strongest(norm[text], min(self.text_pivots, text.shape[0]))]
-        states = F.normalize(observation.normed.float(), dim=-1)
+        states = F.normalize(seen.normed.float(), dim=-1)
         similarity = states[torch.cat([slots[image], text])] @ states[slots].T
         similarity.index_fill_(1, image, math.inf)
         # Behind the tokens that will be kept, the others follow by the same rule.
-        kept = min(observation.keep, count)
+        kept = min(seen.keep, count)
         totals = (kept - image.shape[0], count - max(kept, image.shape[0]))
         rounds = [shares(total, len(similarity)) for total in totals if total > 0]
         return torch.cat([image, *(in_turns(take_turns(similarity, counts)) for counts in rounds)])

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.method import Method, Target
-from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.schedules import SingleCut
-from senna_prune.pruning.scorers import VisionAttention
+from torch import Tensor
+
+from senna_prune.pruning.base import VISION, Method, Observation, Positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +17,9 @@ class FasterVLM(Method):
     cut after it, by attention that was mapped through the adapter to its 128 tokens.
     """
 
-    tier = "before the decoder, once"
+    stage = "before the decoder, once"
+    needs = frozenset({VISION})
     positions: Positions = "repacked"
 
-    def schedule(self, target: Target) -> SingleCut:
-        return SingleCut(target.budget)
-
-    def scorer(self, target: Target) -> VisionAttention:
-        return VisionAttention()
+    def score(self, seen: Observation) -> Tensor:
+        return seen.vision_score

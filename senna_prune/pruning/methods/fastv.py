@@ -4,32 +4,35 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.base import LAST_ATTENTION
-from senna_prune.pruning.method import OneCutInside, Target
-from senna_prune.pruning.schedules import SingleCut
-from senna_prune.pruning.scorers import MeanAttention
+from torch import Tensor
+
+from senna_prune.pruning.base import LAST_ATTENTION, LayerCounts, Method, Observation
+from senna_prune.pruning.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
-class FastV(OneCutInside):
+class FastV(Method):
     """One cut before layer `layer` (K of the paper, 2), by the last prompt token's attention in the layer before.
 
     Six views: one visual list; the last token has seen every view. The number kept follows from the budget (published:
     half of the tokens). Decoding follows the variant that drops tokens, not the one that masks them.
-
-    Attributes:
-        count: fixed number of tokens kept (R of the paper), in place of the budget.
     """
 
+    stage = "inside, once"
     published_layer = 2
-    count: int | None = None
+    needs = frozenset({LAST_ATTENTION})
+    count: int | None = option(None, "fixed number of tokens kept (R of the paper), in place of the budget.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(self.count is None or self.count >= 1, "count", "1 or more")
 
-    def schedule(self, target: Target) -> SingleCut:
-        return SingleCut(target.budget, boundary=self.boundary(target), count=self.count)
+    @property
+    def fixed(self) -> str:
+        return "" if self.count is None else "counts are fixed by options"
 
-    def scorer(self, target: Target) -> MeanAttention:
-        return MeanAttention(LAST_ATTENTION)
+    def schedule(self, num_visual: int, complexity: float | None) -> tuple[LayerCounts, str]:
+        return self.budget.one_cut(num_visual, self.num_layers, self.boundary, self.count)
+
+    def score(self, seen: Observation) -> Tensor:
+        return seen.mean_attention

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from senna_prune.pruning.method import Method, Target
-from senna_prune.pruning.schedules import Control
-from senna_prune.pruning.scorers import Nothing
+import torch
+from torch import Tensor
+
+from senna_prune.pruning.base import LayerCounts, Method, Observation, Stage
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoPruning(Method):
     """Control: every visual token enters every layer; bit-identical to the model without a pruner."""
 
-    tier = "nowhere"
+    stage: ClassVar[Stage] = "nowhere"
+    fixed = "ignores the budget"
 
-    def schedule(self, target: Target) -> Control:
-        return Control(target.budget)
+    def schedule(self, num_visual: int, complexity: float | None) -> tuple[LayerCounts, str]:
+        return LayerCounts.of_cuts(num_visual, self.num_layers), "keeps all"
 
-    def scorer(self, target: Target) -> Nothing:
-        return Nothing()
+    def score(self, seen: Observation) -> Tensor:
+        return torch.zeros_like(seen.origin, dtype=torch.float32)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.method import OneCutInside, Target
-from senna_prune.pruning.pruner import Scope
-from senna_prune.pruning.schedules import SingleCut
-from senna_prune.pruning.scorers import FarthestPoint
+from senna_prune.pruning.base import Scope
+from senna_prune.pruning.ordering import FarthestPoints
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prune2Drive(OneCutInside):
+class Prune2Drive(FarthestPoints):
     """Farthest-point sampling of the hidden states entering layer 1, each view on its own.
 
     Six views: as published. The ratios per view are `view_weights`, equal by default as in the released inference
@@ -20,11 +18,6 @@ class Prune2Drive(OneCutInside):
     be cut (published: all but a newline token at its end).
     """
 
+    stage = "inside, once"
     published_layer = 1
     scope: Scope = "per_view"
-
-    def schedule(self, target: Target) -> SingleCut:
-        return SingleCut(target.budget, boundary=self.boundary(target))
-
-    def scorer(self, target: Target) -> FarthestPoint:
-        return FarthestPoint(self.ranks_by_view, by_view=self.scope == "per_view")

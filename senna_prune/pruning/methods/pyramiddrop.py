@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from senna_prune.pruning.base import NEXT_ATTENTION, LayerCounts
-from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.method import Method, Target
-from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.schedules import BudgetedSchedule, step_counts
-from senna_prune.pruning.scorers import MeanAttention
+from torch import Tensor
+
+from senna_prune.pruning.base import NEXT_ATTENTION, LayerCounts, Method, Observation, Positions
+from senna_prune.pruning.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +17,16 @@ class PyramidDrop(Method):
     Six views: one visual list. The published ratio 0.5 gives a mean of 47 % of the tokens; for a budget the published
     stages stay and the ratio is solved for. Where the budget lies below what they can reach with one token left, the
     stages move forward together, as little as possible; `--explain` names them.
-
-    Attributes:
-        stages: layers before which tokens are cut; by default at 1/4, 2/4 and 3/4 of the depth.
-        ratios: share of all tokens behind each stage, in place of the budget; published (0.5, 0.25, 0.125).
     """
 
-    tier = "inside, several times"
-    stages: tuple[int, ...] | None = None
-    ratios: tuple[float, ...] | None = None
+    stage = "inside, several times"
+    needs = frozenset({NEXT_ATTENTION})
+    stages: tuple[int, ...] | None = option(
+        None, "layers before which tokens are cut; by default at 1/4, 2/4 and 3/4 of the depth."
+    )
+    ratios: tuple[float, ...] | None = option(
+        None, "share of all tokens behind each stage, in place of the budget; published (0.5, 0.25, 0.125)."
+    )
     positions: Positions = "repacked"
 
     def __post_init__(self) -> None:
@@ -40,40 +39,29 @@ class PyramidDrop(Method):
         falling = ratios[-1] > 0 and ratios[0] <= 1 and list(ratios) == sorted(ratios, reverse=True)
         self.require(falling, "ratios", "falling ratios in (0, 1]")
 
-    def schedule(self, target: Target) -> Pyramid:
-        return Pyramid(target.budget, self.stages, self.ratios)
-
-    def scorer(self, target: Target) -> MeanAttention:
-        return MeanAttention(NEXT_ATTENTION)
-
-
-@dataclass(frozen=True)
-class Pyramid(BudgetedSchedule):
-    """Cuts at equal distances, each to the same ratio of the count before; the ratio is solved for."""
-
-    budget: Budget
-    stages: tuple[int, ...] | None
-    ratios: tuple[float, ...] | None
-
     @property
-    def fixed(self) -> bool:
-        return self.ratios is not None
+    def fixed(self) -> str:
+        return "" if self.ratios is None else "counts are fixed by options"
 
-    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
-        total = self.budget.total(num_visual, num_layers)
-        for first in range(max(num_layers // 4, 1), 0, -1):
+    def schedule(self, num_visual: int, complexity: float | None) -> tuple[LayerCounts, str]:
+        """Cuts at equal distances, each to the same ratio of the count before; the ratio is solved for."""
+        total = self.budget.total(num_visual, self.num_layers)
+        for first in range(max(self.num_layers // 4, 1), 0, -1):
             stages = self.stages or (first, 2 * first, 3 * first)
 
             def counts_at(ratio: float, stages: tuple[int, ...] = stages) -> LayerCounts:
                 ratios = self.ratios or [ratio ** (i + 1) for i in range(len(stages))]
                 counts = [max(int(num_visual * value), 1) for value in ratios]
-                return step_counts(num_visual, num_layers, dict(zip(stages, counts, strict=True)))
+                return LayerCounts.of_cuts(num_visual, self.num_layers, dict(zip(stages, counts, strict=True)))
 
             # The smallest pyramid that still has a token at its top.
             low = min(1.0, (1.0 + 1e-9) / num_visual) ** (1 / len(stages))
             if self.stages or self.ratios or self.budget.cost_of(counts_at(low)) <= total:
                 break
-        ratio = low if self.ratios else self._fit(counts_at, low, 1.0)
+        ratio = low if self.ratios else self.budget.fit(counts_at, low, 1.0)
         ratios = self.ratios or tuple(ratio ** (i + 1) for i in range(len(stages)))
         shown = ", ".join(f"{value:.3f}" for value in ratios)
         return counts_at(ratio), f"ratios {shown} before layers {', '.join(map(str, stages))}"
+
+    def score(self, seen: Observation) -> Tensor:
+        return seen.mean_attention

@@ -9,12 +9,17 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from senna_prune.pruning.base import EMBEDDINGS, ROPE_PRODUCT, TEXT_ATTENTION, LayerCounts, Observation
-from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.mergers import ClusterDropped, merged_count
-from senna_prune.pruning.method import Method, Target
-from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.schedules import BudgetedSchedule
+from senna_prune.pruning.base import (
+    EMBEDDINGS,
+    TEXT_ATTENTION,
+    LayerCounts,
+    Method,
+    Observation,
+    Positions,
+    Selection,
+)
+from senna_prune.pruning.clusters import merge_clusters, merged_count
+from senna_prune.pruning.options import option
 
 Counts = tuple[float, ...]
 REFERENCE_TOKENS, REFERENCE_LAYERS, REFERENCE_STAGES = 576, 32, (2, 6, 15)
@@ -26,16 +31,17 @@ class SparseVLM(Method):
 
     Six views: one visual list; raters are chosen among the question's tokens. The published counts belong to 192, 128
     and 64 retained of 576; between and beyond them they are interpolated, and scaled until the budget is met.
-
-    Attributes:
-        layers: layers after which tokens are cut; by default 2, 6, 15 of 32, in proportion at other depths.
-        counts: tokens kept at each cut, in place of the budget.
     """
 
-    tier = "inside, several times"
-    layers: tuple[int, ...] | None = None
-    counts: tuple[int, ...] | None = None
+    stage = "inside, several times"
+    needs = frozenset({TEXT_ATTENTION, EMBEDDINGS})
+    own_accounting = True
+    layers: tuple[int, ...] | None = option(
+        None, "layers after which tokens are cut; by default 2, 6, 15 of 32, in proportion at other depths."
+    )
+    counts: tuple[int, ...] | None = option(None, "tokens kept at each cut, in place of the budget.")
     positions: Positions = "repacked"
+    merges: ClassVar[bool] = True
     published: ClassVar[Mapping[int, Counts]] = {64: (66, 30, 17), 128: (303, 110, 36), 192: (300, 200, 110)}
 
     def __post_init__(self) -> None:
@@ -46,56 +52,47 @@ class SparseVLM(Method):
         self.require(layers[0] >= 0 and list(layers) == sorted(set(layers)), "layers", "rising layers from 0 on")
         self.require(len(counts) == 3 and min(counts) >= 1, "counts", "three counts, 1 or more each")
 
-    def schedule(self, target: Target) -> Stages:
-        return Stages(target.budget, self.published, self.merger(target) is not None, self.layers, self.counts)
-
-    def scorer(self, target: Target) -> RaterAttention:
-        return RaterAttention()
-
-    def merger(self, target: Target) -> ClusterDropped | None:
-        return ClusterDropped()
-
-
-@dataclass(frozen=True)
-class Stages(BudgetedSchedule):
-    """Cuts in published proportions; a common factor on the counts is solved for.
-
-    Attributes:
-        published: tokens behind each cut, of 576, by number of retained tokens.
-        merges: whether a part of the dropped tokens is merged into clusters.
-        layers, counts: see `SparseVLM`.
-    """
-
-    has_own_accounting: ClassVar[bool] = True
-
-    budget: Budget
-    published: Mapping[int, Counts]
-    merges: bool
-    layers: tuple[int, ...] | None
-    counts: tuple[int, ...] | None
-
     @property
-    def fixed(self) -> bool:
-        return self.counts is not None
+    def fixed(self) -> str:
+        return "" if self.counts is None else "counts are fixed by options"
 
-    def _solve(self, num_visual: int, num_layers: int, complexity: float | None) -> tuple[LayerCounts, str]:
+    def schedule(self, num_visual: int, complexity: float | None) -> tuple[LayerCounts, str]:
+        """Cuts in published proportions; a common factor on the counts is solved for."""
         unit = num_visual / REFERENCE_TOKENS
         shape = interpolated_counts(self.published, self.budget.mean_tokens(num_visual) / unit)
-        layers = self.layers or _stages_at(num_layers)
+        layers = self.layers or _stages_at(self.num_layers)
 
         def counts_at(log_factor: float) -> LayerCounts:
             wanted = self.counts or [max(round(math.exp(log_factor) * unit * count), 1) for count in shape]
-            cuts = {layer + 1: count for layer, count in zip(layers, wanted, strict=True) if layer + 1 < num_layers}
+            cuts = {layer + 1: count for layer, count in zip(layers, wanted, strict=True)}
             tokens, merged = [num_visual], [0]
-            for boundary in range(1, num_layers + 1):
-                keep = max(min(cuts[boundary], tokens[-1] - 1), 1) if boundary in cuts else tokens[-1]
+            for boundary in range(1, self.num_layers + 1):
+                cut = boundary in cuts and boundary < self.num_layers
+                keep = max(min(cuts[boundary], tokens[-1] - 1), 1) if cut else tokens[-1]
                 merged.append(merged_count(tokens[-1] - keep) if self.merges else 0)
                 tokens.append(keep + merged[-1])
             return LayerCounts(tuple(tokens), tuple(merged))
 
         solved = not self.fixed and self.budget.accounting == "entering"
-        factor = self._fit(counts_at, -9.0, 9.0) if solved else 0.0
+        factor = self.budget.fit(counts_at, -9.0, 9.0) if solved else 0.0
         return counts_at(factor), f"factor {math.exp(factor):.3f} after layers {', '.join(map(str, layers))}"
+
+    def score(self, seen: Observation) -> Tensor:
+        """Attention from raters: text tokens whose share of softmax(visual @ text^T) over text, averaged over the
+        visual tokens, is above the mean."""
+        assert seen.text_embeddings is not None and seen.visual_embeddings is not None
+        affinity = seen.visual_embeddings.float() @ seen.text_embeddings.float().T
+        share = affinity.softmax(-1).mean(0)
+        above = share > share.mean()
+        rater = (above | ~above.any()).float()  # a single text token is not above its own mean
+        return (self.by_rater(seen, rater).mean(0) * rater[:, None]).sum(0) / rater.sum()
+
+    def by_rater(self, seen: Observation, rater: Tensor) -> Tensor:
+        """Attention from text to visual tokens, shape (heads, queries, n); `rater` is 1 or 0 per query."""
+        return seen.attention
+
+    def merge(self, seen: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
+        return merge_clusters(seen, order, keep, count)
 
 
 def interpolated_counts(published: Mapping[int, Counts], retained: float) -> Counts:
@@ -110,38 +107,3 @@ def interpolated_counts(published: Mapping[int, Counts], retained: float) -> Cou
 def _stages_at(num_layers: int) -> tuple[int, ...]:
     scaled = [max(round((layer + 1) * num_layers / REFERENCE_LAYERS) - 1, 0) for layer in REFERENCE_STAGES]
     return tuple(max(layer, i) for i, layer in enumerate(scaled))
-
-
-@dataclass(frozen=True)
-class RaterAttention:
-    """SparseVLM: attention of the text tokens that the image itself points at.
-
-    Raters are the text tokens whose share of softmax(visual @ text^T) over text, averaged over the visual tokens, is
-    above the mean.
-
-    Attributes:
-        heads: None averages over heads (v1). A number (v2) divides the probabilities by the RoPE product of two
-            all-ones vectors and averages over the heads with the largest sum from raters to visual tokens.
-    """
-
-    heads: int | None = None
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """See `base.Scorer`."""
-        return frozenset({TEXT_ATTENTION, EMBEDDINGS} | ({ROPE_PRODUCT} if self.heads else set()))
-
-    def score(self, observation: Observation) -> Tensor:
-        """See `base.Scorer`."""
-        attention = observation.attention
-        assert observation.text_embeddings is not None and observation.visual_embeddings is not None
-        affinity = observation.visual_embeddings.float() @ observation.text_embeddings.float().T
-        share = affinity.softmax(-1).mean(0)
-        above = share > share.mean()
-        rater = (above | ~above.any()).float()  # a single text token is not above its own mean
-        if self.heads:
-            assert observation.rope_product is not None
-            attention = attention / observation.rope_product
-            strength = (attention * rater[:, None]).sum((1, 2))
-            attention = attention[strength.topk(min(self.heads, strength.numel())).indices]
-        return (attention.mean(0) * rater[:, None]).sum(0) / rater.sum()

@@ -10,16 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from senna_prune.pruning.base import Observation, Selection
-from senna_prune.pruning.method import Method, Target
-from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.schedules import SingleCut
-from senna_prune.pruning.scorers import Order
+from senna_prune.pruning.base import Observation, Positions, Selection
+from senna_prune.pruning.ordering import Ordered
 from senna_prune.pruning.selection import rank_within_view
 
 
 @dataclass(frozen=True, kw_only=True)
-class ToMe(Method):
+class ToMe(Ordered):
     """Bipartite soft matching: every second token of a view is merged into the most similar of the others.
 
     Six views: published inside the vision transformer, in every layer, by the keys there. Senna's adapter needs all
@@ -32,35 +29,17 @@ class ToMe(Method):
     transformer): the decoder stays as it is.
     """
 
-    tier = "before the decoder, once"
+    stage = "before the decoder, once"
     positions: Positions = "repacked"
 
-    def schedule(self, target: Target) -> SingleCut:
-        return SingleCut(target.budget)
-
-    def scorer(self, target: Target) -> LastMerged:
-        return LastMerged()
-
-    def merger(self, target: Target) -> IntoKept:
-        return IntoKept()
-
-
-class LastMerged(Order):
-    """The tokens that matching would merge last come first."""
-
-    def order(self, observation: Observation, count: int) -> Tensor:
-        """See `Order`."""
-        time, _, _ = merge_rounds(observation.hidden, observation.views, observation.num_views)
+    def order(self, seen: Observation, count: int) -> Tensor:
+        # The tokens that matching would merge last come first.
+        time, _, _ = merge_rounds(seen.hidden, seen.views, seen.num_views)
         return time.argsort(descending=True, stable=True)[:count]
 
-
-class IntoKept:
-    """Every token that is not kept goes where matching sent it."""
-
-    def merge(self, observation: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
-        """See `base.Merger`."""
-        _, into, _ = merge_rounds(observation.hidden, observation.views, observation.num_views)
-        return Selection(keep, states=mean_of_merged(observation.hidden, destinations(into, keep), keep))
+    def merge(self, seen: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
+        _, into, _ = merge_rounds(seen.hidden, seen.views, seen.num_views)
+        return Selection(keep, states=mean_of_merged(seen.hidden, destinations(into, keep), keep))
 
 
 def merge_rounds(

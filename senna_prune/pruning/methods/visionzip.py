@@ -8,11 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from senna_prune.pruning.base import Observation, Selection
-from senna_prune.pruning.method import Method, Target
-from senna_prune.pruning.pruner import Positions
-from senna_prune.pruning.schedules import SingleCut
-from senna_prune.pruning.scorers import VisionAttention
+from senna_prune.pruning.base import VISION, LayerCounts, Method, Observation, Positions, Selection
+from senna_prune.pruning.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,40 +20,30 @@ class VisionZip(Method):
     there as decoder embeddings (published: vision features before the projector). Senna's decoder gets no CLS token, so
     the published dominant set has room for one more token. A contextual token is placed at the end of its target's
     view.
-
-    Attributes:
-        contextual: share of the kept tokens that are contextual; published 10 of 64, 20 of 128, 30 of 192.
     """
 
-    tier = "before the decoder, once"
-    contextual: float = 10 / 64
+    stage = "before the decoder, once"
+    needs = frozenset({VISION})
+    contextual: float = option(
+        10 / 64, "share of the kept tokens that are contextual; published 10 of 64, 20 of 128, 30 of 192."
+    )
     positions: Positions = "repacked"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(0 <= self.contextual < 1, "contextual", "a share in [0, 1)")
 
-    def schedule(self, target: Target) -> SingleCut:
-        return SingleCut(target.budget, merged_share=self.contextual)
+    def schedule(self, num_visual: int, complexity: float | None) -> tuple[LayerCounts, str]:
+        return self.budget.one_cut(num_visual, self.num_layers, self.boundary, merged_share=self.contextual)
 
-    def scorer(self, target: Target) -> VisionAttention:
-        return VisionAttention()
+    def score(self, seen: Observation) -> Tensor:
+        return seen.vision_score
 
-    def merger(self, target: Target) -> ContextualMerge:
-        return ContextualMerge()
-
-
-@dataclass(frozen=True)
-class ContextualMerge:
-    """`contextual_merge` on the decoder embeddings, by the vision tower's keys."""
-
-    def merge(self, observation: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
-        """See `base.Merger`."""
+    def merge(self, seen: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
         if not count:
             return Selection(keep)
-        assert observation.vision is not None and observation.vision.keys is not None
-        merged, targets = contextual_merge(observation.hidden, observation.vision.keys, keep, count)
-        return Selection(keep, merged, targets)
+        assert seen.vision is not None and seen.vision.keys is not None
+        return Selection(keep, *contextual_merge(seen.hidden, seen.vision.keys, keep, count))
 
 
 def contextual_merge(features: Tensor, keys: Tensor, keep: Tensor, count: int) -> tuple[Tensor, Tensor]:

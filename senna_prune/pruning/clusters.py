@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -50,22 +48,20 @@ def cluster_and_merge(tokens: Tensor, clusters: int, noise: Tensor | None = None
     return means.to(tokens.dtype), centres
 
 
-@dataclass(frozen=True)
-class ClusterDropped:
-    """Replaces the best-scored 30 % of the dropped tokens by their cluster means; a cluster belongs to the view of its
-    centre, whichever views its members come from."""
+def merge_clusters(seen: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
+    """Replaces the best-scored 30 % of the dropped tokens by `count` cluster means; see `Method.merge`.
 
-    def merge(self, observation: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
-        """See `base.Merger`."""
-        if not count:
-            return Selection(keep)
-        kept, total = keep.numel(), order.numel()
-        recycled = order[kept : kept + recycled_count(total - kept)]
-        states = observation.states(recycled)
-        if count == 1:
-            # What `cluster_and_merge` gives, in fewer operations: every token is its own nearest neighbour, so that the
-            # ramp alone decides which is densest. The last one is the centre, and all belong to it.
-            mean = states.float().sum(0, keepdim=True) / (recycled.numel() + 1e-6)
-            return Selection(keep, mean.to(states.dtype), recycled[-1:])
-        means, centres = cluster_and_merge(states, count)
-        return Selection(keep, means, recycled[centres])
+    A cluster belongs to the view of its centre, whichever views its members come from.
+    """
+    if not count:
+        return Selection(keep)
+    kept, total = keep.numel(), order.numel()
+    recycled = order[kept : kept + recycled_count(total - kept)]
+    states = seen.sequence.index_select(0, seen.slots.index_select(0, recycled))
+    if count == 1:
+        # What `cluster_and_merge` gives, in fewer operations: every token is its own nearest neighbour, so that the
+        # ramp alone decides which is densest. The last one is the centre, and all belong to it.
+        mean = states.float().sum(0, keepdim=True) / (recycled.numel() + 1e-6)
+        return Selection(keep, mean.to(states.dtype), recycled[-1:])
+    means, centres = cluster_and_merge(states, count)
+    return Selection(keep, means, recycled[centres])
