@@ -31,19 +31,39 @@ COMPILED = "compiled: "
 
 
 @dataclass(frozen=True)
+class Contestant:
+    """One way to make a plan; the name is unique.
+
+    Attributes:
+        readout: `generate` or `one_pass`.
+        pruner: None: the model as it is, outside any `prune` context.
+        attention: attention implementation.
+        packed: on the model with packed weights.
+        compiled: as graphs of `engine.captured`.
+        method, retention: what the pruner was made from, None for baselines and for a time in milliseconds.
+    """
+
+    name: str
+    readout: str
+    pruner: Pruner | None
+    attention: str
+    packed: bool = False
+    compiled: bool = False
+    method: str | None = None
+    retention: float | None = None
+
+
+@dataclass(frozen=True)
 class Row:
     """What was measured of one contestant.
 
     Attributes:
-        method, retention: as asked for; None for baselines and for a time in milliseconds.
-        evidence: the pruner asks the vision tower for evidence.
+        name, method, retention, readout, packed, compiled: of the `Contestant`.
+        vision_scores: the pruner asks for scores of the vision tower.
         prefill, plan: milliseconds of the prefill alone, and of a whole plan (prefill + readout).
-        readout: how the plan is read.
-        packed: with packed weights.
         readout_ms: milliseconds of reading the plan: plan less prefill, median over rounds. readout_floor: the least it
             could take on this hardware.
         operations: tensor operations a prefill dispatches; None where they are compiled, and not dispatched.
-        compiled: how the decoder is compiled, see `Contestant`.
         flops_ratio: unpruned over own prefill FLOPs, attention in full as published. causal_ratio: the same, attention
             without the half that a causal kernel skips.
         speedup: measured prefill ratio to the first row with the same weight layout. plan_speedup: to the very first
@@ -57,8 +77,8 @@ class Row:
     retention: float | None
     readout: str
     packed: bool
-    compiled: str
-    evidence: bool
+    compiled: bool
+    vision_scores: bool
     entering: float
     after: float
     prefill: Times
@@ -74,30 +94,6 @@ class Row:
     kv_mib: float
     peak_mib: float
     decisions: float | None
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """One way to make a plan; the name is unique.
-
-    Attributes:
-        readout: `generate` or `one_pass`.
-        pruner: None: the model as it is, outside any `prune` context.
-        attention: attention implementation.
-        packed: on the model with packed weights.
-        compiled: "captured": as graphs of `engine.captured`; "torch": the plain model under `torch.compile`; "static":
-            steps of `generate` alone, with its static cache; empty: eager.
-        method, retention: what the pruner was made from, None for baselines and for a time in milliseconds.
-    """
-
-    name: str
-    readout: str
-    pruner: Pruner | None
-    attention: str
-    packed: bool = False
-    compiled: str = ""
-    method: str | None = None
-    retention: float | None = None
 
 
 def contestants(config: BenchmarkConfig, timed: TimedModel) -> list[Contestant]:
@@ -117,14 +113,12 @@ def contestants(config: BenchmarkConfig, timed: TimedModel) -> list[Contestant]:
     for label, method, budget in asked_milliseconds(config):
         rows.append(Contestant(label, "one_pass", make(method, budget), attention))
     rows += [at(method, config.middle_retention, "generate") for method in config.methods]
+    plain = [one for one in rows if one.attention == attention]
     if config.compiled:
-        again = [one for one in rows if one.readout == "one_pass"]
-        rows.append(Contestant("transformers generate, static cache", "generate", None, attention, compiled="static"))
-        rows.append(Contestant("transformers generate, torch.compile", "generate", None, attention, compiled="torch"))
-        rows += [replace(one, name=f"{COMPILED}{one.name}", compiled="captured") for one in again]
+        again = [one for one in plain if one.readout == "one_pass"]
+        rows += [replace(one, name=f"{COMPILED}{one.name}", compiled=True) for one in again]
     if config.packed:
-        again = [one for one in rows if one.attention == attention and not one.compiled]
-        rows += [replace(one, name=f"packed: {one.name}", packed=True) for one in again]
+        rows += [replace(one, name=f"packed: {one.name}", packed=True) for one in plain]
     return rows
 
 
@@ -137,7 +131,7 @@ def run_contest(
     tick: Callable[[], None],
 ) -> list[Row]:
     """Time every contestant, on `plain` or on the same model `packed`; rows in the order of `contestants`."""
-    rows, field = [], contestants(config, plain)
+    field = contestants(config, plain)
     prefills: dict[str, Callable[[], Any]] = {}
     plans: dict[str, Callable[[], Any]] = {}
     named = {one.name: one for one in field}
@@ -146,16 +140,10 @@ def run_contest(
         return packed if one.packed and packed is not None else plain
 
     for one in field:
-        host, captured = home(one), one.compiled == "captured"
-        prefills[one.name] = partial(host.prefill, one.pruner, compiled=captured)
-        plans[one.name] = partial(host.generate, one.pruner, config.new_tokens)
+        prefills[one.name] = partial(home(one).prefill, one.pruner, compiled=one.compiled)
+        plans[one.name] = partial(home(one).generate, one.pruner, config.new_tokens)
         if one.readout == "one_pass" and one.pruner is not None:
-            plans[one.name] = partial(host.one_pass, one.pruner, captured)
-        elif one.compiled == "static":
-            plans[one.name] = partial(host.generate_static, config.new_tokens)
-        elif one.compiled == "torch":
-            prefills[one.name] = host.prefill_compiled
-            plans[one.name] = partial(host.generate_compiled, config.new_tokens)
+            plans[one.name] = partial(home(one).one_pass, one.pruner, one.compiled)
     times = interleave(
         {f"prefill {k}": v for k, v in prefills.items()} | {f"plan {k}": v for k, v in plans.items()},
         plain.device,
@@ -164,23 +152,22 @@ def run_contest(
         tick,
         prepare=lambda name: home(one := named[name.partition(" ")[2]]).attend_with(one.attention),
     )
-    text, base = len(plain.layout.text), field[0].name
-    alike: dict[tuple[bool, bool], str] = {}
+    alike: dict[tuple[bool, bool], str] = {}  # prefills are compared with the first one of the same kind
     for one in field:
-        alike.setdefault(kind_of(one), one.name)
-    full = (plain.layout.num_visual,) * shape.layers
-    whole, whole_causal = decoder_flops(shape, full, text), decoder_flops(shape, full, text, causal=True)
-    weights = weight_bytes(plain.model.model.language_model)
+        alike.setdefault((one.packed, one.compiled), one.name)
+    text, full = len(plain.layout.text), (plain.layout.num_visual,) * shape.layers
+    weights, steps = weight_bytes(plain.model.model.language_model), config.new_tokens - 1
+    rows = []
     for one in field:
         home(one).attend_with(one.attention)
-        entering, after = full, full
         with Operations() as dispatched:
             trace = home(one).prefill(plain.captured.pruner(one.pruner) if one.compiled else one.pruner)
-        if trace is not None:
-            entering, after = trace.samples[0].entering, trace.samples[0].after
-        flops = decoder_flops(shape, entering, text)
+        entering, after = (full, full) if trace is None else (trace.samples[0].entering, trace.samples[0].after)
         prefill, plan = times[f"prefill {one.name}"], times[f"plan {one.name}"]
-        steps = config.new_tokens - 1
+        ratios = (
+            decoder_flops(shape, full, text, causal) / decoder_flops(shape, entering, text, causal)
+            for causal in (False, True)
+        )
         tokens, passes = (len(plain.trie.nodes), 1) if one.readout == "one_pass" else (steps, steps)
         tail = hardware.readout(shape, entering, text, weights, tokens, passes)
         rows.append(
@@ -191,7 +178,7 @@ def run_contest(
                 readout=one.readout,
                 packed=one.packed,
                 compiled=one.compiled,
-                evidence=one.pruner is not None and VISION in one.pruner.needs,
+                vision_scores=one.pruner is not None and VISION in one.pruner.needs,
                 entering=sum(entering) / len(entering),
                 after=sum(after) / len(after),
                 prefill=prefill,
@@ -199,10 +186,10 @@ def run_contest(
                 readout_ms=plan.median_above(prefill),
                 readout_floor=tail,
                 operations=None if one.compiled else dispatched.count,
-                flops_ratio=whole / flops,
-                causal_ratio=whole_causal / decoder_flops(shape, entering, text, causal=True),
-                speedup=prefill.ratio_to(times[f"prefill {alike[kind_of(one)]}"]),
-                plan_speedup=plan.ratio_to(times[f"plan {base}"]),
+                flops_ratio=next(ratios),
+                causal_ratio=next(ratios),
+                speedup=prefill.ratio_to(times[f"prefill {alike[one.packed, one.compiled]}"]),
+                plan_speedup=plan.ratio_to(times[f"plan {field[0].name}"]),
                 floor=hardware.prefill(shape, entering, text, weights) + tail,
                 kv_mib=kv_bytes(shape, entering, text) / 2**20,
                 peak_mib=peak_mebibytes(plans[one.name], plain.device),
@@ -210,11 +197,6 @@ def run_contest(
             )
         )
     return rows
-
-
-def kind_of(one: Contestant) -> tuple[bool, bool]:
-    """Prefills are compared with the first one of the same kind: weights laid out alike, graphs captured or not."""
-    return one.packed, one.compiled == "captured"
 
 
 def decision_cost(timed: TimedModel, one: Contestant, config: BenchmarkConfig) -> float | None:
@@ -227,12 +209,8 @@ def decision_cost(timed: TimedModel, one: Contestant, config: BenchmarkConfig) -
     trace = timed.prefill(recorder)
     assert trace is not None
     replay = Replay.of(recorder, trace.samples[0])
-    times = interleave(
-        {"real": partial(timed.prefill, pruner), "replay": partial(timed.prefill, replay)},
-        timed.device,
-        1,
-        config.repeats,
-    )
+    actions = {"real": partial(timed.prefill, pruner), "replay": partial(timed.prefill, replay)}
+    times = interleave(actions, timed.device, 1, config.repeats)
     # A small difference of large times: the undisturbed rounds say more than the middle ones.
     return times["real"].best - times["replay"].best
 
@@ -241,11 +219,11 @@ def stages_of(config: BenchmarkConfig, timed: TimedModel) -> dict[str, Callable[
     """What runs before the decoder, by name; those that run as graphs begin with `COMPILED`."""
     actions: dict[str, Callable[[], Any]] = {"preprocess": timed.preprocess} if timed.pictures else {}
     if timed.pixel_values is not None:
-        patches = timed.see()[0]
+        patches = timed.encode()[0]
         for kind in ("", COMPILED) if config.compiled else ("",):
             actions |= {
-                f"{kind}vision": partial(timed.see, False, bool(kind)),
-                f"{kind}vision with evidence": partial(timed.see, True, bool(kind)),
+                f"{kind}vision": partial(timed.encode, False, bool(kind)),
+                f"{kind}vision with scores": partial(timed.encode, True, bool(kind)),
                 f"{kind}adapter": partial(timed.adapt, patches, bool(kind)),
             }
     return actions

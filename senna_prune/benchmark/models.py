@@ -1,23 +1,25 @@
-"""What is timed: a Senna (a checkpoint, or random weights of a stated shape) and one prompt for it."""
+"""What is timed: a Senna (a checkpoint, or random weights of a stated shape) or another host, and one prompt for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CompileConfig
+from transformers import AutoConfig, AutoModelForImageTextToText
+from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from senna_prune.benchmark.settings import MAX_POSITIONS, VIEWS, BenchmarkConfig, TimedModelConfig, require_memory
 from senna_prune.cost import ModelShape
 from senna_prune.engine import PruneTrace, prune
 from senna_prune.engine.captured import CapturedDecoder
 from senna_prune.engine.readout import AnswerTrie, score_answers
+from senna_prune.hosts.host import VISION_SCORES, find_host
 from senna_prune.hosts.senna import adapter_paths, senna_vision_scores
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.configuration import SennaConfig, model_shape
@@ -35,6 +37,8 @@ from senna_prune.task.prompts import planning_prompt, planning_question
 # Pieces per word as Llama's tokenizer spells them, give or take one; random weights have no tokenizer of their own.
 _PIECES = {"KEEP": 3, "ACCELERATE": 4, "DECELERATE": 5, "STOP": 2, "STRAIGHT": 4}
 _PIECES |= {"RIGHT": 1, "LEFT": 2, "_": 1, "TURN": 2, "CHANGE": 3}
+IMAGE = 3
+"""Placeholder of the other hosts; random text has greater numbers."""
 
 
 @dataclass
@@ -44,7 +48,7 @@ class TimedModel:
     Attributes:
         input_ids: one prompt with placeholders, (length,).
         pixel_values: (views, 3, H, W), or None for a model without a vision tower.
-        features: visual tokens and evidence of that frame: `SennaImageFeatures` for Senna.
+        features: visual tokens and vision scores of that frame, as `get_image_features` of the model returns them.
         trie: the 20 answers.
         pictures: the frame before preprocessing.
         captured: its compiled passes.
@@ -67,14 +71,15 @@ class TimedModel:
         return self.model.device
 
     @cached_property
-    def evidence(self) -> list[VisionScores]:
+    def scores(self) -> list[VisionScores]:
         assert self.features.cls_attention is not None
         return senna_vision_scores(self.features.cls_attention, self.features.patch_keys, adapter_paths(self.model))
 
     @cached_property
     def layout(self) -> TokenLayout:
-        ids = self.input_ids.cpu()
-        return TokenLayout.from_ids(ids, self.config.image_token_id, self.config.num_view_tokens)
+        host = find_host(self.model)
+        assert host is not None
+        return host.layouts([self.input_ids.cpu()], self.features)[0]
 
     def shape(self, dtype: torch.dtype) -> ModelShape:
         """The numbers that decide its cost, when run in `dtype`."""
@@ -94,35 +99,20 @@ class TimedModel:
 
     def context(self, pruner: Pruner | Any, batch: int = 1, compiled: bool = False) -> Any:
         """The `prune` context of this prompt."""
-        vision, captured = self.evidence * batch, self.captured if compiled else False
+        vision, captured = self.scores * batch, self.captured if compiled else False
         return prune(self.model, pruner, layouts=[self.layout] * batch, vision=vision, compiled=captured)
-
-    @cached_property
-    def compiled_forward(self) -> Any:
-        """The plain decoder as `torch.compile` makes it."""
-        return torch.compile(self.model.get_decoder().forward)
-
-    @contextmanager
-    def plain_compiled(self) -> Iterator[None]:
-        """The plain decoder is compiled inside."""
-        decoder, forward = self.model.get_decoder(), self.compiled_forward
-        decoder.forward = forward
-        try:
-            yield
-        finally:
-            del decoder.forward
 
     def preprocess(self) -> None:
         pixel_values_of(self.pictures, self.config.vision_config.image_size)
 
     @torch.inference_mode()
-    def see(self, evidence: bool = False, compiled: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    def encode(self, scores: bool = False, compiled: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
         assert self.pixel_values is not None
         inner, pixels = self.model.model, self.pixel_values
         run = inner.run_tower
         entering, hidden = self.captured.call(run, pixels, "the vision tower") if compiled else run(pixels)
         layers = inner.vision_tower.encoder.layers[: self.config.num_vision_layers]
-        return patch_features(layers, entering, hidden, evidence)
+        return patch_features(layers, entering, hidden, scores)
 
     @torch.inference_mode()
     def adapt(self, patches: Tensor, compiled: bool = False) -> Tensor:
@@ -150,24 +140,6 @@ class TimedModel:
             self.model.generate(**arguments)
 
     @torch.inference_mode()
-    def generate_static(self, new_tokens: int) -> None:
-        """A plan by `generate` with its static cache, whose steps it compiles."""
-        steps: Any = CompileConfig()
-        steps._compile_all_devices = True  # else it compiles on accelerators alone
-        arguments = self.inputs() | {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False}
-        self.model.generate(**arguments, cache_implementation="static", compile_config=steps)
-
-    def generate_compiled(self, new_tokens: int) -> None:
-        """A plan by `generate` on the plain model under `torch.compile`."""
-        with self.plain_compiled():
-            self.generate(None, new_tokens)
-
-    def prefill_compiled(self) -> None:
-        """The prompt through the plain decoder under `torch.compile`."""
-        with self.plain_compiled():
-            self.prefill(None)
-
-    @torch.inference_mode()
     def one_pass(self, pruner: Pruner, compiled: bool = False) -> None:
         """A plan by one pass over the answer trie."""
         with self.context(pruner, compiled=compiled):
@@ -178,6 +150,33 @@ class TimedModel:
         """Switch the attention implementation of the whole model."""
         if str(self.model.config._attn_implementation) != implementation:
             self.model.set_attn_implementation(implementation)
+
+
+class TimedHost(TimedModel):
+    """Another host than Senna: one prompt with one image, encoded already."""
+
+    def inputs(self, batch: int = 1) -> dict[str, Any]:
+        tokens, scores = self.features.pooler_output[0], self.features[VISION_SCORES]
+        assert scores.keys is not None
+        outputs = BaseModelOutputWithPooling(pooler_output=cast(Any, [tokens] * batch))
+        outputs[VISION_SCORES] = VisionScores(scores.score.repeat(batch), scores.keys.repeat(batch, 1))
+        ids = self.input_ids.expand(batch, -1)
+        inputs = {"input_ids": ids, "mm_encoder_outputs": {"image": outputs}}
+        if self.model.config.model_type == "qwen2_5_vl":  # an image as square as can be
+            rows = next(rows for rows in range(math.isqrt(len(tokens)), 0, -1) if len(tokens) % rows == 0)
+            sizes = torch.tensor([[1, 2 * rows, 2 * len(tokens) // rows]] * batch, device=self.device)
+            inputs |= {"image_grid_thw": sizes, "mm_token_type_ids": (ids == IMAGE).int()}
+        return inputs
+
+    def prompt(self, batch: int = 1) -> dict[str, Any]:
+        return self.inputs(batch)
+
+    def context(self, pruner: Any, batch: int = 1, compiled: bool = False) -> Any:
+        return prune(self.model, pruner)
+
+    def shape(self, dtype: torch.dtype) -> ModelShape:
+        senna = SennaConfig(text_config=self.model.config.get_text_config().to_dict() | {"model_type": "llama"})
+        return replace(model_shape(senna, dtype), views=1, view_tokens=self.layout.num_visual, vision_layers=0)
 
 
 def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = False) -> TimedModel:
@@ -196,8 +195,10 @@ def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = Fa
         ids, trie = processor.encode_prompt(prompt), plan_trie(processor)
     else:
         require_memory(config.host.parameters * dtype.itemsize, device)
-        model = random_senna(config.host, device, dtype)
-        ids, trie = _random_prompt(model.config, config.host.text_tokens), random_trie(config.host.vocabulary)
+        if config.host.kind != "senna":
+            return _random_host(config.host, device, dtype)
+        model = _random_senna(config.host, device, dtype)
+        ids, trie = _random_prompt(model.config, config.host.text_tokens), _random_trie(config.host.vocabulary)
     model = model.eval()
     if packed:
         pack_linears(model, model.model.img_adapter)
@@ -211,7 +212,7 @@ def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = Fa
     return TimedModel(model, ids.to(device), pixels, features, trie.to(device), pictures)
 
 
-def decoder_settings(host: TimedModelConfig) -> dict[str, Any]:
+def _decoder_settings(host: TimedModelConfig) -> dict[str, Any]:
     """Settings of a Llama-like decoder of the stated shape."""
     return {
         "hidden_size": host.hidden,
@@ -225,7 +226,7 @@ def decoder_settings(host: TimedModelConfig) -> dict[str, Any]:
     }
 
 
-def random_senna(host: TimedModelConfig, device: torch.device, dtype: torch.dtype) -> SennaForConditionalGeneration:
+def _random_senna(host: TimedModelConfig, device: torch.device, dtype: torch.dtype) -> SennaForConditionalGeneration:
     """Random weights of the stated shape, made on the device."""
     config = SennaConfig(
         vision_config={
@@ -237,16 +238,46 @@ def random_senna(host: TimedModelConfig, device: torch.device, dtype: torch.dtyp
             "image_size": host.image_size,
             "patch_size": host.patch,
         },
-        text_config=decoder_settings(host),
+        text_config=_decoder_settings(host),
         num_view_tokens=host.view_tokens,
         vision_feature_layer=-2 if host.vision_layers else 0,
     )
-    return made_on(
+    return _made_on(
         device, dtype, lambda: SennaForConditionalGeneration._from_config(config, attn_implementation="sdpa")
     )
 
 
-def made_on(device: torch.device, dtype: torch.dtype, make: Callable[[], Any]) -> Any:
+def _random_host(host: TimedModelConfig, device: torch.device, dtype: torch.dtype) -> TimedHost:
+    """Random weights of the stated decoder, a small tower that never runs, and one prompt."""
+    pairs = host.hidden // host.heads // 2
+    text = {"model_type": "llama", **_decoder_settings(host), "bos_token_id": 1, "eos_token_id": 2}
+    parts: dict[str, Any] = {"image_token_id": IMAGE, "text_config": text}
+    parts["vision_config"] = {"model_type": "clip_vision_model", "num_hidden_layers": 2, "hidden_size": 64}
+    parts["vision_config"] |= {"intermediate_size": 64, "num_attention_heads": 1}
+    if host.kind == "qwen2_5_vl":
+        # Time, height and width share the pairs of a head as 2 : 3 : 3; four query heads share a key.
+        sections = [pairs - 2 * (3 * pairs // 8), 3 * pairs // 8, 3 * pairs // 8]
+        rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}
+        del text["model_type"]
+        text |= {"num_key_value_heads": max(host.heads // 4, 1), "rope_parameters": rope}
+        tower = {"depth": 1, "hidden_size": 64, "intermediate_size": 64, "num_heads": 1, "fullatt_block_indexes": [0]}
+        tower["out_hidden_size"] = host.hidden
+        parts |= {"vision_config": tower, "video_token_id": host.vocabulary - 1}
+    config = AutoConfig.for_model(host.kind, **parts)
+    make = partial(AutoModelForImageTextToText.from_config, config, attn_implementation="sdpa")
+    model = _made_on(device, dtype, make).eval()
+    tokens = (0.02 * torch.randn(host.view_tokens, host.hidden, device=device)).to(dtype)
+    features = BaseModelOutputWithPooling(pooler_output=cast(Any, [tokens]))
+    scores = torch.rand(len(tokens), device=device), torch.randn(len(tokens), 64, device=device)
+    features[VISION_SCORES] = VisionScores(*scores)
+    generator = torch.Generator().manual_seed(0)
+    random = torch.randint(IMAGE + 1, host.vocabulary - 1, (host.text_tokens,), generator=generator)
+    before, behind = random.tensor_split([host.text_tokens // 2])
+    ids = torch.cat([before, torch.full((host.view_tokens,), IMAGE), behind]).to(device)
+    return TimedHost(model, ids, None, features, _random_trie(host.vocabulary).to(device), [])
+
+
+def _made_on(device: torch.device, dtype: torch.dtype, make: Callable[[], Any]) -> Any:
     """A module made where it will run, the same each time."""
     torch.manual_seed(0)
     default = torch.get_default_dtype()
@@ -281,7 +312,7 @@ def _random_prompt(config: SennaConfig, text_tokens: int) -> Tensor:
     return torch.cat([*parts, text[used:]])
 
 
-def random_trie(vocabulary: int) -> AnswerTrie:
+def _random_trie(vocabulary: int) -> AnswerTrie:
     """The 20 answers with the branching and about the length they have under Llama's tokenizer."""
     numbers: dict[tuple[str, int], int] = {}
 

@@ -20,7 +20,6 @@ from senna_prune.benchmark.clock import interleave
 from senna_prune.benchmark.contest import Row, contestants, run_contest, stage_floors, stages_of, throughput
 from senna_prune.benchmark.floor import Hardware, measure_hardware
 from senna_prune.benchmark.models import build_model
-from senna_prune.benchmark.other_hosts import random_host
 from senna_prune.benchmark.profile import asked_milliseconds, describe_machine, profile_path, write_profile
 from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.benchmark.show import all_tables, draw_plans
@@ -50,10 +49,7 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
     hardware = measure_hardware(device, getattr(torch, config.dtype))
     console.print(f"measured: {hardware.flops / 1e12:.3g} TFLOP/s matmul, {hardware.bytes / 1e9:.3g} GB/s copy")
     with enough_memory():
-        if config.host.kind == "senna":
-            plain = build_model(config, device)
-        else:
-            plain = random_host(config.host, device, getattr(torch, config.dtype))
+        plain = build_model(config, device)
         packed = build_model(config, device, packed=True) if config.packed else None
         encoding = stages_of(config, plain)
     shape = plain.shape(getattr(torch, config.dtype))
@@ -87,10 +83,7 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
     }
     write_json(outputs["json"], record)
     write_whole(outputs["txt"], plain_text(machine, hardware, tables))
-    try:
-        write_whole(outputs["png"], draw_plans(rows, stages, f"{config.name}, {machine['device']}, {config.dtype}"))
-    except ImportError:
-        console.print("no plot: matplotlib is not installed")
+    write_whole(outputs["png"], draw_plans(rows, stages, f"{config.name}, {machine['device']}, {config.dtype}"))
     return record
 
 
@@ -110,12 +103,7 @@ def prefill_times(rows: Sequence[Row]) -> dict[str, dict[float, float]]:
     """Median prefill milliseconds by method and retention, with plain weights."""
     times: dict[str, dict[float, float]] = {}
     for row in rows:
-        if (
-            row.method is not None
-            and row.retention is not None
-            and row.readout == "one_pass"
-            and not (row.packed or row.compiled)
-        ):
+        if row.method and row.retention and row.readout == "one_pass" and not (row.packed or row.compiled):
             times.setdefault(row.method, {})[row.retention] = row.prefill.p50
     return times
 

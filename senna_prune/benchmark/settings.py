@@ -19,7 +19,7 @@ MAX_POSITIONS = 4096
 MIN_TEXT = 100
 """Shortest text around six views: a head, five labels and a question."""
 VIEWS = 6
-KINDS = ("senna", "llava_next", "qwen2_5_vl")
+KINDS = ("senna", "llava", "llava_next", "qwen2_5_vl")
 MAX_THREADS = 1024
 
 
@@ -28,7 +28,7 @@ class TimedModelConfig:
     """The host model that is timed: a checkpoint, or random weights of a given shape.
 
     Attributes:
-        kind: `senna`; `llava_next` or `qwen2_5_vl`: a random decoder of that model behind one encoded image.
+        kind: `senna`; `llava`, `llava_next` or `qwen2_5_vl`: a random decoder of that model behind one encoded image.
         checkpoint: folder of a Senna; None: random weights of the shape below (Senna-7B by default).
         layers, hidden, mlp, heads, vocabulary: decoder.
         vision_layers, vision_hidden, vision_mlp, vision_heads, image_size, patch: CLIP tower; 0 layers: none.
@@ -95,8 +95,7 @@ class BenchmarkConfig:
         compare: attention implementations of the unpruned baseline (transformers' own `generate`).
         methods, retentions: what is timed beside it.
         packed: also run everything with weights packed for the CPU (`model.packing`); holds a second model.
-        compiled: also run unpruned and pruned one-pass plans as compiled graphs, the plain model under `torch.compile`,
-            and `generate` with its static cache and compiled steps. Compiling takes minutes before the first round.
+        compiled: also run unpruned and pruned one-pass plans as compiled graphs, which takes minutes to make.
         milliseconds: prefill times to ask for; the profile of an earlier run turns them into retentions.
         new_tokens: tokens that `generate` decodes.
         warmup, repeats: rounds; in every round each contestant runs once, in turn.
@@ -139,11 +138,11 @@ class BenchmarkConfig:
             raise ConfigError("weights are packed for Senna alone", where="packed", hint="set packed=false")
         if self.compiled and (self.host.kind != "senna" or self.compare[0] != "sdpa"):
             raise ConfigError("Senna alone is compiled, with sdpa", where="compiled", hint="list sdpa first in compare")
-        counts = {name: [getattr(self, name)] for name in ("warmup", "repeats", "new_tokens", "threads")}
-        for key, values in {**counts, "batch_sizes": self.batch_sizes, "images": self.images}.items():
-            for value in values:
-                if value is not None and value < 1:
-                    raise ConfigError(f"{value} is less than 1", where=key)
+        for key in ("warmup", "repeats", "new_tokens", "threads", "batch_sizes", "images"):
+            value = getattr(self, key)
+            for number in value if isinstance(value, list) else [value]:
+                if number is not None and number < 1:
+                    raise ConfigError(f"{number} is less than 1", where=key)
         if (self.threads or 1) > MAX_THREADS:
             raise ConfigError(f"{self.threads} is more than {MAX_THREADS}", where="threads")
         if len(self.images) != 2 or math.prod(self.images) > MAX_PIXELS:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from matplotlib.figure import Figure
 from rich.table import Table
 
 from senna_prune.benchmark.clock import Times
@@ -15,25 +16,43 @@ def all_tables(
     stages: Mapping[str, Times], floors: Mapping[str, float], rows: Sequence[Row], batches: Mapping[int, Times]
 ) -> list[Table]:
     """Stages before the decoder, if any; prefill, whole plan, readout alone, throughput by batch size."""
+    before = [
+        (name, f"{times.p50:.1f}", f"{times.p95:.1f}", _number(floors.get(name.removeprefix(COMPILED).split()[0])))
+        for name, times in stages.items()
+    ]
+    first = next(iter(batches.values()))
+    throughput = [
+        (str(size), f"{times.p50:.1f}", f"{1e3 / times.p50:.2f}", f"{times.ratio_to(first):.2f}")
+        for size, times in batches.items()
+    ]
+    title = "Prefill throughput of the first method at the middle retention"
     return [
-        *([stage_table(stages, floors)] if stages else []),
+        *([_table("Before the decoder, milliseconds", "stage|p50|p95|floor", before)] if stages else []),
         prefill_table(rows),
         plan_table(rows, stages),
         readout_table(rows),
-        batch_table(batches),
+        _table(title, "batch|ms per frame|frames per second|against the first", throughput),
     ]
 
 
-def prefill_table(rows: Sequence[Row]) -> Table:
-    table = Table(title="Prefill, milliseconds")
-    bases = {row.packed: row.prefill.p50 for row in reversed(rows) if not row.compiled}
-    table.add_column("contestant")
-    for name in ("tokens in", "after", "p50", "p95", "speed-up", "FLOPs ratio", "share", "causal ratio", "share"):
-        table.add_column(name, justify="right")
-    for name in ("deciding", "operations"):
-        table.add_column(name, justify="right")
+def _table(title: str, columns: str, rows: Iterable[Sequence[str]], caption: str | None = None) -> Table:
+    """A table whose first column stands to the left, all others to the right."""
+    table = Table(title=title, caption=caption)
+    for number, name in enumerate(columns.split("|")):
+        table.add_column(name, justify="right" if number else "left")
     for row in rows:
-        table.add_row(
+        table.add_row(*row)
+    return table
+
+
+def _number(value: float | None, form: str = ".1f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def prefill_table(rows: Sequence[Row]) -> Table:
+    bases = {row.packed: row.prefill.p50 for row in reversed(rows) if not row.compiled}
+    cells = (
+        (
             row.name,
             f"{row.entering:.1f}",
             f"{row.after:.1f}",
@@ -45,24 +64,23 @@ def prefill_table(rows: Sequence[Row]) -> Table:
             f"{row.causal_ratio:.2f}",
             f"{row.speedup / row.causal_ratio:.0%}",
             "-" if row.decisions is None else f"{row.decisions:.1f} ({row.decisions / bases[row.packed]:.1%})",
-            "-" if row.operations is None else f"{row.operations:,}",
+            _number(row.operations, ",d"),
         )
-    table.caption = (
+        for row in rows
+    )
+    columns = "contestant|tokens in|after|p50|p95|speed-up|FLOPs ratio|share|causal ratio|share|deciding|operations"
+    caption = (
         "FLOPs ratio: attention counted in full, as published; causal: without the half that SDPA skips; deciding: "
         "probe, schedule and selection; speed-ups and shares: against the unpruned prefill with the same weights, "
         "compiled alike. Operations: dispatched tensor operations without views"
     )
-    return table
+    return _table("Prefill, milliseconds", columns, cells, caption)
 
 
 def plan_table(rows: Sequence[Row], stages: Mapping[str, Times]) -> Table:
-    table = Table(title="Whole plan: prefill and readout, milliseconds")
-    columns = ("contestant", "p50", "p95", "speed-up", "floor", "x floor", "with pictures", "speed-up", "KV MiB")
-    for name in (*columns, "peak MiB"):
-        table.add_column(name, justify="left" if name == "contestant" else "right")
     whole = [row.plan.p50 + _before_decoder(row, stages) for row in rows]
-    for row, total in zip(rows, whole, strict=True):
-        table.add_row(
+    cells = (
+        (
             row.name,
             f"{row.plan.p50:.1f}",
             f"{row.plan.p95:.1f}",
@@ -74,65 +92,45 @@ def plan_table(rows: Sequence[Row], stages: Mapping[str, Times]) -> Table:
             f"{row.kv_mib:.1f}",
             f"{row.peak_mib:.0f}",
         )
-    table.caption = (
-        "speed-up: against the first row; with pictures: preprocessing, tower and adapter too; peak: what a plan "
+        for row, total in zip(rows, whole, strict=True)
+    )
+    columns = "contestant|p50|p95|speed-up|floor|x floor|with images|speed-up|KV MiB|peak MiB"
+    caption = (
+        "speed-up: against the first row; with images: preprocessing, tower and adapter too; peak: what a plan "
         "allocates beside weights and inputs"
     )
-    return table
+    return _table("Whole plan: prefill and readout, milliseconds", columns, cells, caption)
 
 
 def _before_decoder(row: Row, stages: Mapping[str, Times]) -> float:
-    """Milliseconds from six pictures to visual tokens, with the evidence of the tower where the pruner asks for it."""
-    kind = COMPILED if row.compiled == "captured" else ""
-    names = ("preprocess", f"{kind}vision with evidence" if row.evidence else f"{kind}vision", f"{kind}adapter")
+    """Milliseconds from six images to visual tokens, with the scores of the tower where the pruner asks for them."""
+    kind = COMPILED if row.compiled else ""
+    names = ("preprocess", f"{kind}vision with scores" if row.vision_scores else f"{kind}vision", f"{kind}adapter")
     return sum(stages[name].p50 for name in names if name in stages)
 
 
 def readout_table(rows: Sequence[Row]) -> Table:
     """One pass over the answers against decoding one of them, for every pair that shares a pruner and a budget."""
-    table = Table(title="Reading the plan after the prefill, milliseconds")
-    for name in ("contestant", "one pass", "floor", "x floor", "generate", "floor", "times faster"):
-        table.add_column(name, justify="left" if name == "contestant" else "right")
     decoded = {row.name.removesuffix(", generate"): row for row in rows if row.readout == "generate"}
     unpruned = [row for row in reversed(rows) if row.readout == "generate" and row.flops_ratio == 1]
     decoded |= {"packed: none" if row.packed else "none": row for row in unpruned}
+    cells = []
     for row in rows:
         name = row.name.removesuffix(", one-pass")
         for other in dict.fromkeys((name, name.removeprefix("packed: "))):
             if row.readout == "one_pass" and (against := decoded.get(other)):
                 label = name if other == name else f"{name}, against generate with plain weights"
-                ratio = against.readout_ms / row.readout_ms
-                floors = f"{row.readout_floor:.0f}", f"{row.readout_ms / row.readout_floor:.1f}"
-                decoded_ms = f"{against.readout_ms:.0f}", f"{against.readout_floor:.0f}"
-                table.add_row(label, f"{row.readout_ms:.0f}", *floors, *decoded_ms, f"{ratio:.2f}")
-    return table
-
-
-def stage_table(stages: Mapping[str, Times], floors: Mapping[str, float]) -> Table:
-    table = Table(title="Before the decoder, milliseconds")
-    for name in ("stage", "p50", "p95", "floor"):
-        table.add_column(name, justify="left" if name == "stage" else "right")
-    for name, times in stages.items():
-        floor = floors.get(name.removeprefix(COMPILED).split()[0])
-        table.add_row(name, f"{times.p50:.1f}", f"{times.p95:.1f}", "-" if floor is None else f"{floor:.1f}")
-    return table
-
-
-def batch_table(batches: Mapping[int, Times]) -> Table:
-    table = Table(title="Prefill throughput of the first method at the middle retention")
-    for name in ("batch", "ms per frame", "frames per second", "against the first"):
-        table.add_column(name, justify="right")
-    first = next(iter(batches.values()))
-    for size, times in batches.items():
-        table.add_row(str(size), f"{times.p50:.1f}", f"{1e3 / times.p50:.2f}", f"{times.ratio_to(first):.2f}")
-    return table
+                times = (row.readout_ms, row.readout_floor, against.readout_ms, against.readout_floor)
+                one, floor, ten, ten_floor = (f"{time:.0f}" for time in times)
+                more = f"{row.readout_ms / row.readout_floor:.1f}", f"{against.readout_ms / row.readout_ms:.2f}"
+                cells.append((label, one, floor, more[0], ten, ten_floor, more[1]))
+    title = "Reading the plan after the prefill, milliseconds"
+    return _table(title, "contestant|one pass|floor|x floor|generate|floor|times faster", cells)
 
 
 def draw_plans(rows: Sequence[Row], stages: Mapping[str, Times], title: str) -> bytes:
-    """A bar per contestant, stacked: encoding the pictures, prefill, what deciding takes of it, readout; the floor of
+    """A bar per contestant, stacked: encoding the images, prefill, what deciding takes of it, readout; the floor of
     prefill and readout is marked where they could end. As PNG."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(9, 1.2 + 0.3 * len(rows)), layout="constrained")
     axes, places = figure.add_subplot(), range(len(rows))
     encoding = [_before_decoder(row, stages) for row in rows]

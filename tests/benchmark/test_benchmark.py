@@ -133,7 +133,7 @@ def test_tool_writes_results_and_a_profile_that_turns_milliseconds_into_retentio
     assert "ms" in label
 
 
-@pytest.mark.parametrize("kind", ["llava_next", "qwen2_5_vl"])
+@pytest.mark.parametrize("kind", ["llava", "llava_next", "qwen2_5_vl"])
 def test_other_hosts_are_timed_behind_one_encoded_image(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
@@ -180,7 +180,6 @@ def test_compiled_rows_stand_beside_the_others(
     arguments = [*tiny_host_arguments(3), "repeats=1", "warmup=1", "retentions=[0.5]", "new_tokens=2"]
     assert main([*arguments, "packed=false", "compiled=true", f"output={tmp_path}", "name=t"]) == 0
     rows = {row["name"]: row for row in json.loads((tmp_path / "t.json").read_text())["rows"]}
-    assert {"transformers generate, static cache", "transformers generate, torch.compile"} < rows.keys()
     assert rows["compiled: none, one-pass"]["speedup"] == 1.0
     compiled, eager = rows["compiled: autoprune 50%, one-pass"], rows["autoprune 50%, one-pass"]
     assert compiled["entering"] == pytest.approx(eager["entering"], abs=1)
@@ -259,7 +258,7 @@ def test_only_rows_that_ask_for_vision_evidence_are_charged_for_it() -> None:
     timed = build_model(config, torch.device("cpu"))
     shape = model_shape(timed.config, torch.float32)
     rows = run_contest(config, timed, None, shape, Hardware(1e9, 1e9), lambda: None)
-    stages = {"vision": Times((10.0,)), "vision with evidence": Times((1000.0,))}
+    stages = {"vision": Times((10.0,)), "vision with scores": Times((1000.0,))}
     table = plan_table(rows, stages)
     cells = {name: list(column.cells) for name, column in zip(("name", "p50", "total"), pick(table), strict=True)}
     extra = {n: float(t) - float(p) for n, p, t in zip(cells["name"], cells["p50"], cells["total"], strict=True)}
