@@ -92,11 +92,12 @@ def foreign_errors() -> tuple[type[Exception], ...]:
     from huggingface_hub.errors import StrictDataclassError
     from jinja2 import TemplateError
     from PIL.Image import DecompressionBombError
+    from safetensors import SafetensorError
 
     python = (ArithmeticError, AssertionError, AttributeError, EOFError, ImportError, LookupError, MemoryError)
     input_output = (OSError, RuntimeError, SyntaxError, TypeError, ValueError)
     files = (BadZipFile, DecompressionBombError, UnpicklingError, struct_error, zlib_error)
-    return (*python, *input_output, *files, StrictDataclassError, TemplateError)
+    return (*python, *input_output, *files, SafetensorError, StrictDataclassError, TemplateError)
 
 
 @contextmanager

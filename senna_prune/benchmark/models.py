@@ -27,7 +27,6 @@ from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImage
 from senna_prune.model.packed_linear import pack_linears
 from senna_prune.model.processing import pixel_values_of
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.model.vision import patch_features
 from senna_prune.planner.readouts import plan_trie
 from senna_prune.pruning import Pruner
 from senna_prune.pruning.base import VisionScores
@@ -95,7 +94,7 @@ class TimedModel:
     def prompt(self, batch: int = 1) -> dict[str, Any]:
         """What stands for `inputs` where nothing shall make the host wait: embeddings, placeholders not counted."""
         inputs = self.inputs(batch)
-        return {"inputs_embeds": self.model.model.embed(**inputs, counted=True)}
+        return {"inputs_embeds": self.model.model.embed(**inputs, check_placeholders=False)}
 
     def context(self, pruner: Pruner | Any, batch: int = 1, compiled: bool = False) -> Any:
         """The `prune` context of this prompt."""
@@ -111,8 +110,8 @@ class TimedModel:
         inner, pixels = self.model.model, self.pixel_values
         run = inner.run_tower
         entering, hidden = self.captured.call(run, pixels, "the vision tower") if compiled else run(pixels)
-        layers = inner.vision_tower.encoder.layers[: self.config.num_vision_layers]
-        return patch_features(layers, entering, hidden, scores)
+        attention, keys = inner.vision_scores(entering) if scores else (None, None)
+        return hidden[:, 1:], attention, keys
 
     @torch.inference_mode()
     def adapt(self, patches: Tensor, compiled: bool = False) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from huggingface_hub import snapshot_download
 from torch import Tensor
-from transformers import AutoTokenizer, GenerationConfig, LlamaTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase
 
 from senna_prune.errors import CheckpointError, InputError, as_error, one_line
 from senna_prune.files import accessing, open_regular, read_json
@@ -20,24 +20,24 @@ from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.packed_linear import pack_linears
 from senna_prune.model.processing import SennaProcessor
-from senna_prune.model.reference_format import MODEL_TYPE, named_tower, open_reference
-from senna_prune.model.tensor_files import (
-    as_checkpoint_error,
-    check_tensors,
-    read_object,
-    read_tensors,
-    weight_files,
-)
+from senna_prune.model.tensor_files import as_checkpoint_error, check_tensors, read_object, read_tensors, weight_files
 
+RELEASED_TYPE = "llava_llama"
 DIGEST_FILE = "digest.json"
 _HASHED = ("*.json", "*.safetensors", "*.bin", "tokenizer.model")
 _PROCESSOR_FIELDS = ("image_aspect_ratio", "image_size", "num_views", "num_view_tokens", "image_token_id")
+_ADAPTERS = re.compile(r"adapter_config\.json|adapter_model.*\.(safetensors|bin)|non_lora_trainables\.bin")
+"""Files of weights that peft and LLaVA lay beside those of the model."""
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """An opened checkpoint: everything but the weights, which `shards` reads from disk file by file."""
+    """An opened checkpoint: everything but the weights.
+
+    Attributes:
+        shards: tensors under our names, file by file, read from disk when used. Drop one before taking the next.
+    """
 
     folder: Path
     config: SennaConfig
@@ -59,18 +59,14 @@ class Checkpoint:
         check_tensors(stored, expected, self.folder)
         pieces, rows = len(self.processor.tokenizer), self.config.text_config.vocab_size
         if pieces > rows:
-            raise CheckpointError(
-                f"the tokenizer has {pieces} pieces, the model embeds {rows}",
-                where=self.folder,
-                hint="use the tokenizer that was saved with the weights",
-            )
+            problem, hint = f"the tokenizer has {pieces} pieces, the model embeds {rows}", "use the one saved with it"
+            raise CheckpointError(problem, where=self.folder, hint=hint)
         fitting = SennaProcessor.for_config(self.config, self.processor.tokenizer)
         for field in _PROCESSOR_FIELDS[1:]:
-            found, expected = getattr(self.processor, field), getattr(fitting, field)
-            if found != expected:
-                raise CheckpointError(
-                    f"{field} is {found!r}, the model has {expected}", where=self.folder / "processor_config.json"
-                )
+            found, wanted = getattr(self.processor, field), getattr(fitting, field)
+            if found != wanted:
+                problem = f"{field} is {found!r}, the model has {wanted}"
+                raise CheckpointError(problem, where=self.folder / "processor_config.json")
 
 
 def open_checkpoint(source: str | Path, vision_tower: str | Path | None = None) -> Checkpoint:
@@ -81,26 +77,21 @@ def open_checkpoint(source: str | Path, vision_tower: str | Path | None = None) 
     """
     folder = _local_folder(source)
     model_type = read_object(folder / "config.json").get("model_type")
-    if model_type == SennaConfig.model_type:
-        if vision_tower is not None:
-            raise CheckpointError("an imported checkpoint holds its tower", where=folder, hint="drop --vision-tower")
-        with as_checkpoint_error(folder / "config.json"):
-            config = SennaConfig.from_pretrained(folder)
-        fields = read_object(folder / "processor_config.json")
-        tokenizer = _load_tokenizer(AutoTokenizer, folder, "tokenizer.json")
-        processor = SennaProcessor(tokenizer, **{name: fields[name] for name in _PROCESSOR_FIELDS if name in fields})
-        return Checkpoint(folder, config, processor, lambda: map(read_tensors, weight_files(folder)))
-    if model_type == MODEL_TYPE:
-        reference = open_reference(folder, None if vision_tower is None else _local_folder(vision_tower))
-        pieces = "tokenizer.model" if (folder / "tokenizer.model").is_file() else "tokenizer.json"
-        tokenizer = _load_tokenizer(LlamaTokenizer, folder, pieces)
-        processor = SennaProcessor.for_config(reference.config, tokenizer, reference.image_aspect_ratio)
-        return Checkpoint(folder, reference.config, processor, reference.shards)
-    raise CheckpointError(
-        f"model_type {model_type!r} is not Senna",
-        where=folder / "config.json",
-        hint=f"load a checkpoint of model_type {SennaConfig.model_type!r} or {MODEL_TYPE!r}",
-    )
+    if model_type == RELEASED_TYPE:
+        from senna_prune.model.importing import open_released  # here: the conversion is built on this file
+
+        return open_released(folder, None if vision_tower is None else _local_folder(vision_tower))
+    if model_type != SennaConfig.model_type:
+        hint = f"load a checkpoint of model_type {SennaConfig.model_type!r} or {RELEASED_TYPE!r}"
+        raise CheckpointError(f"model_type {model_type!r} is not Senna", where=folder / "config.json", hint=hint)
+    if vision_tower is not None:
+        raise CheckpointError("an imported checkpoint holds its tower", where=folder, hint="drop --vision-tower")
+    with as_checkpoint_error(folder / "config.json"):
+        config = SennaConfig.from_pretrained(folder)
+    fields = read_object(folder / "processor_config.json")
+    tokenizer = load_tokenizer(AutoTokenizer, folder, "tokenizer.json")
+    processor = SennaProcessor(tokenizer, **{name: fields[name] for name in _PROCESSOR_FIELDS if name in fields})
+    return Checkpoint(folder, config, processor, lambda: map(read_tensors, weight_files(folder)))
 
 
 def load_senna(
@@ -145,9 +136,15 @@ def load_senna(
         )
     model.generation_config = generation_config(checkpoint.config)
     if packed:
-        # The adapter's weights are read by vision scores (`hosts.senna.adapter_paths`).
+        # Vision scores read the adapter's plain weights, to the bit (`hosts.senna.linear_map`).
         pack_linears(model, model.model.img_adapter)
     return model.eval(), checkpoint.processor
+
+
+def generation_config(config: SennaConfig) -> GenerationConfig:
+    """Greedy decoding, as evaluated; the sampling defaults that Vicuna files carry are not taken over."""
+    marks = {name: getattr(config.text_config, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return GenerationConfig(do_sample=False, **marks)
 
 
 def checkpoint_digest(source: str | Path) -> str:
@@ -163,18 +160,16 @@ def checkpoint_digest(source: str | Path) -> str:
     """
     folder = _local_folder(source)
     with accessing(folder, "read", error=CheckpointError):
-        if (folder / DIGEST_FILE).is_file():
-            record = read_object(folder / DIGEST_FILE)
-            if record.get("files") == file_stamps(folder) and isinstance(record.get("digest"), str):
-                return str(record["digest"])
+        record = read_object(folder / DIGEST_FILE) if (folder / DIGEST_FILE).is_file() else {}
+        if record.get("files") == file_stamps(folder) and isinstance(record.get("digest"), str):
+            return str(record["digest"])
         sha = hashlib.sha256()
         _add_files(sha, folder)
-        if (folder / "config.json").is_file():
-            raw = read_object(folder / "config.json")
-            tower = named_tower(raw, folder) if raw.get("model_type") == MODEL_TYPE else None
-            if tower is not None:
-                sha.update(b"mm_vision_tower\0")
-                _add_files(sha, tower)
+        raw = read_object(folder / "config.json") if (folder / "config.json").is_file() else {}
+        tower = named_tower(raw, folder) if raw.get("model_type") == RELEASED_TYPE else None
+        if tower is not None:
+            sha.update(b"mm_vision_tower\0")
+            _add_files(sha, tower)
     return sha.hexdigest()[:16]
 
 
@@ -195,60 +190,67 @@ def file_stamps(folder: Path) -> dict[str, list[int]]:
     return {name: [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for name, stat in stats}
 
 
+def named_tower(raw: Mapping[str, Any], folder: Path) -> Path | None:
+    """The folder that `mm_vision_tower` of a released configuration names, beside the weights or as it stands, if it is
+    here."""
+    name = raw.get("mm_vision_tower")
+    if not isinstance(name, str):
+        return None
+    with accessing(name, "read", error=CheckpointError):
+        return next((path for path in (folder / name, Path(name)) if (path / "config.json").is_file()), None)
+
+
 def _local_folder(source: str | Path) -> Path:
     folder = Path(source)
     with accessing(source, "read", "name a checkpoint folder", CheckpointError):
-        if folder.is_dir():
-            _check_files(folder)
-            return folder
-    if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
-        raise CheckpointError("no such checkpoint folder", where=source)
-    try:
-        folder = Path(snapshot_download(source, allow_patterns=list(_HASHED)))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"no folder of this name here, and the hub does not give it ({one_line(error)})",
-            where=source,
-            hint="download the checkpoint where there is network and pass its folder",
-        ) from error
-    _check_files(folder)
+        is_here = folder.is_dir()
+    if not is_here:
+        if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
+            raise CheckpointError("no such checkpoint folder", where=source)
+        try:
+            folder = Path(snapshot_download(source, allow_patterns=list(_HASHED)))
+        except (OSError, ValueError) as error:
+            problem = f"no folder of this name here, and the hub does not give it ({one_line(error)})"
+            hint = "download the checkpoint where there is network and pass its folder"
+            raise CheckpointError(problem, where=source, hint=hint) from error
+    with accessing(source, "read", "name a checkpoint folder", CheckpointError):
+        _check_files(folder)
     return folder
 
 
 def _check_files(folder: Path) -> None:
-    """Refuse a folder with a file that transformers, which opens what it finds there, would fail over or wait for.
+    """Refuse a folder with a file that transformers, which opens what it finds there, would fail over or wait for, and
+    one with weights that nothing here would add to the model's.
 
     Raises:
-        CheckpointError: a file is a pipe, a dangling link or unreadable, or its JSON is broken.
+        CheckpointError: a file is a pipe, a dangling link or unreadable, its JSON is broken, or it is an adapter's.
     """
     for path in sorted([*folder.iterdir(), *folder.glob("additional_chat_templates/*")]):
+        if _ADAPTERS.fullmatch(path.name):
+            hint = "merge it into the weights (peft: merge_and_unload), or remove it"
+            raise CheckpointError("an adapter beside the weights is not applied", where=path, hint=hint)
         if path.suffix == ".json":
             read_json(path, (dict, list), error=CheckpointError)
         elif not path.is_dir():
             open_regular(path, error=CheckpointError).close()
 
 
-def _load_tokenizer(kind: Any, folder: Path, file: str) -> PreTrainedTokenizerBase:
-    """A tokenizer that stands in `file`; code that comes with it is not run."""
+def load_tokenizer(kind: Any, folder: Path, file: str) -> PreTrainedTokenizerBase:
+    """A tokenizer that stands in `file`; code that comes with it is not run.
+
+    Raises:
+        CheckpointError: it is absent, broken, or lacks what a prompt needs.
+    """
     if not (folder / file).is_file():
         raise CheckpointError(f"no {file}", where=folder, hint="copy it from where the checkpoint came from")
     with as_checkpoint_error(folder / file):
         tokenizer: PreTrainedTokenizerBase = kind.from_pretrained(folder, trust_remote_code=False)
+    settings = folder / "tokenizer_config.json"
     if tokenizer.bos_token_id is None or (tokenizer.pad_token_id is None and tokenizer.unk_token_id is None):
-        raise CheckpointError(
-            "the tokenizer lacks a BOS token, or both a padding and an unknown token",
-            where=folder / "tokenizer_config.json",
-            hint="copy the tokenizer's files from where the checkpoint came from",
-        )
+        problem = "the tokenizer lacks a BOS token, or both a padding and an unknown token"
+        hint = "copy the tokenizer's files from where the checkpoint came from"
+        raise CheckpointError(problem, where=settings, hint=hint)
     limit = tokenizer.model_max_length
     if not isinstance(limit, int | float) or not limit >= 1:
-        raise CheckpointError(f"model_max_length is {limit!r}", where=folder / "tokenizer_config.json")
+        raise CheckpointError(f"model_max_length is {limit!r}", where=settings)
     return tokenizer
-
-
-def generation_config(config: SennaConfig) -> GenerationConfig:
-    """Greedy decoding, as evaluated; the sampling defaults that Vicuna files carry are not taken over."""
-    text = config.text_config
-    return GenerationConfig(
-        do_sample=False, bos_token_id=text.bos_token_id, eos_token_id=text.eos_token_id, pad_token_id=text.pad_token_id
-    )

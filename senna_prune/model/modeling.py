@@ -13,7 +13,12 @@ from transformers.utils import can_return_tuple
 from senna_prune.errors import InputError
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.token_layout import require_placeholders
-from senna_prune.model.vision import SennaImageAdapter, SennaImageFeatures, SennaMultiModalProjector, patch_features
+from senna_prune.model.vision import (
+    SennaImageAdapter,
+    SennaImageFeatures,
+    SennaMultiModalProjector,
+    class_attention_and_keys,
+)
 
 IGNORED_LABEL = -100
 
@@ -58,12 +63,6 @@ class SennaModel(SennaPreTrainedModel):
         self.language_model = LlamaModel(config.text_config)
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.language_model.embed_tokens
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.language_model.set_input_embeddings(value)
-
     def run_tower(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
         """States entering and leaving the selected layer, each (N, 1 + P, vision width); alike where there is none."""
         tower = self.vision_tower
@@ -72,25 +71,16 @@ class SennaModel(SennaPreTrainedModel):
             entering, hidden = hidden, layer(hidden, None)
         return entering, hidden
 
-    def get_vision_features(
-        self, pixel_values: Tensor, output_vision_scores: bool = False
-    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Run the tower up to the selected layer.
-
-        Args:
-            pixel_values: shape (N, 3, H, W).
-            output_vision_scores: also compute what pruning policies read off the layer.
-
-        Returns:
-            Patch features (N, P, vision width) without class token and without the tower's last norm; class-token
-            attention (N, P) and keys (N, P, head_dim), both None unless asked for.
+    def vision_scores(self, entering: Tensor) -> tuple[Tensor, Tensor]:
+        """`class_attention_and_keys` of the selected layer, from the states entering it.
 
         Raises:
-            InputError: vision scores are asked for, but no layer runs.
+            InputError: no layer runs.
         """
-        entering, hidden = self.run_tower(pixel_values)
-        layers = self.vision_tower.encoder.layers[: self.config.num_vision_layers]
-        return patch_features(layers, entering, hidden, output_vision_scores)
+        layers: Any = self.vision_tower.encoder.layers
+        if not self.config.num_vision_layers:
+            raise InputError("vision_feature_layer 0 has no attention to read scores from", where="config.json")
+        return class_attention_and_keys(layers[self.config.num_vision_layers - 1], entering)
 
     def adapt(self, features: Tensor) -> Tensor:
         """Visual tokens (N, T, D) of patch features (N, P, vision width)."""
@@ -128,30 +118,32 @@ class SennaModel(SennaPreTrainedModel):
             output_hidden_states = tower.config.output_hidden_states
         if output_attentions is None:
             output_attentions = tower.config.output_attentions
-        states = attentions = None
+        states = attentions = cls_attention = keys = None
         if output_hidden_states or output_attentions:
-            seen = tower(views, output_hidden_states=True, output_attentions=output_attentions, return_dict=True)
-            states, attentions = seen.hidden_states, seen.attentions
-            layers, entering = tower.encoder.layers[:last], states[max(last - 1, 0)]
-            features, cls_attention, keys = patch_features(layers, entering, states[last], output_vision_scores)
+            whole = tower(views, output_hidden_states=True, output_attentions=output_attentions, return_dict=True)
+            states, attentions = whole.hidden_states, whole.attentions
+            entering, hidden = states[max(last - 1, 0)], states[last]
         else:
-            features, cls_attention, keys = self.get_vision_features(views, output_vision_scores)
-        tokens = self.adapt(features).unflatten(0, frames)
+            entering, hidden = self.run_tower(views)
+        if output_vision_scores:
+            cls_attention, keys = (part.unflatten(0, frames) for part in self.vision_scores(entering))
+        tokens = self.adapt(hidden[:, 1:]).unflatten(0, frames)
         return SennaImageFeatures(
-            last_hidden_state=features.unflatten(0, frames),
+            last_hidden_state=hidden[:, 1:].unflatten(0, frames),
             pooler_output=tokens.flatten(1, 2),
             hidden_states=states if output_hidden_states else None,
             attentions=attentions,
             tokens=tokens,
-            cls_attention=None if cls_attention is None else cls_attention.unflatten(0, frames),
-            patch_keys=None if keys is None else keys.unflatten(0, frames),
+            cls_attention=cls_attention,
+            patch_keys=keys,
         )
 
-    def embed(self, input_ids: Tensor, image_features: Tensor | None, counted: bool = False) -> Tensor:
+    def embed(self, input_ids: Tensor, image_features: Tensor | None, check_placeholders: bool = True) -> Tensor:
         """Decoder inputs of shape (B, S, D): word embeddings with the visual tokens in the placeholders' stead.
 
         Args:
-            counted: every row is known to hold one placeholder per visual token: counting makes the host wait.
+            check_placeholders: count them, which makes the host wait; not where every row is known to hold as many as
+                there are visual tokens.
 
         Raises:
             InputError: a row does not hold one placeholder per visual token.
@@ -163,7 +155,7 @@ class SennaModel(SennaPreTrainedModel):
         except IndexError as error:
             raise InputError("input_ids hold an id that is neither a word nor the placeholder") from error
         expected = 0 if image_features is None else image_features.shape[1] * image_features.shape[2]
-        if not counted:
+        if check_placeholders:
             require_placeholders(is_image.sum(dim=1).tolist(), expected)
         if image_features is None:
             return embeddings
@@ -218,15 +210,6 @@ class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):
         self.model = SennaModel(config)
         self.lm_head = nn.Linear(config.text_config.hidden_size, config.text_config.vocab_size, bias=False)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        self.model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
 
     def get_image_features(self, pixel_values: Tensor, **options: Any) -> SennaImageFeatures:
         """See `SennaModel.get_image_features`."""

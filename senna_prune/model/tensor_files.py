@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from senna_prune.errors import CheckpointError, as_error, foreign_errors
@@ -18,11 +18,19 @@ from senna_prune.files import accessing, open_regular, read_json
 
 NUM_NAMED = 10
 """How many tensors of each kind an error names before it only counts them."""
-
 _LAYOUTS = (
     ("model.safetensors.index.json", "model.safetensors", "model-*.safetensors"),
     ("pytorch_model.bin.index.json", "pytorch_model.bin", "pytorch_model-*.bin"),
 )
+_WRAPPERS = re.compile(
+    r"(?:^|\.)(module|_orig_mod|_fsdp_wrapped_module|_forward_module|base_model\.model|base_layer|modules_to_save|"
+    r"lora_\w+|absmax|quant_state)(?:\.|$)"
+)
+"""What wrappers, adapters and quantisation put into the names of tensors."""
+_WEIGHT_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+Stored = tuple[tuple[int, ...], torch.dtype]
+"""Shape and type of a stored tensor."""
 
 
 def as_checkpoint_error(where: object) -> AbstractContextManager[None]:
@@ -50,9 +58,8 @@ def weight_files(folder: Path) -> list[Path]:
             return [folder / single]
         if found := sorted(folder.glob(shards)):
             return found
-    raise CheckpointError(
-        "no weight files", where=folder, hint="expected model*.safetensors or pytorch_model*.bin with their index"
-    )
+    hint = "expected model*.safetensors or pytorch_model*.bin with their index"
+    raise CheckpointError("no weight files", where=folder, hint=hint)
 
 
 def _indexed(index: Path) -> list[Path]:
@@ -65,9 +72,8 @@ def _indexed(index: Path) -> list[Path]:
     with accessing(index, "read", error=CheckpointError):
         absent = [name for name in names if not (index.parent / name).is_file()]
     if absent:
-        raise CheckpointError(
-            f"{len(absent)} of {len(names)} shards are absent ({_listed(absent)})", where=index, hint="download them"
-        )
+        problem = f"{len(absent)} of {len(names)} shards are absent ({_listed(absent)})"
+        raise CheckpointError(problem, where=index, hint="download them")
     return [index.parent / name for name in names]
 
 
@@ -77,93 +83,86 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     `.bin` files are read with `weights_only=True` alone.
 
     Raises:
-        CheckpointError: a truncated or damaged file; a `.bin` that needs unpickling or holds other things than tensors.
+        CheckpointError: a truncated or damaged file; a `.bin` that needs unpickling or holds other things than tensors;
+            names that a wrapper or an adapter gave.
     """
     with open_regular(path, error=CheckpointError) as stream:
         head = stream.read(16)
     if head.startswith(b"version https:"):
-        raise CheckpointError(
-            "a Git LFS pointer, not the weights", where=path, hint="fetch the file with 'git lfs pull'"
-        )
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_bin(path, is_zip=head.startswith(b"PK"))
+        problem, hint = "a Git LFS pointer, not the weights", "fetch the file with 'git lfs pull'"
+        raise CheckpointError(problem, where=path, hint=hint)
+    try:
+        content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_bin(path, head.startswith(b"PK"))
+    except foreign_errors() as error:
+        if culprit := re.search(r"GLOBAL (\S+)|Unsupported (operand|class|global) \S+", str(error)):
+            problem = f"the file holds pickled objects other than tensors ({culprit[0]}) and was not opened, as that "
+            hint = "convert it to safetensors where you trust its origin"
+            raise CheckpointError(f"{problem}could run code", where=path, hint=hint) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+        hint = "download or copy the file again"
+        raise CheckpointError(f"truncated or damaged ({reason})", where=path, hint=hint) from error
+    _check_names(content, path)
+    return content
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+    with safe_open(path, framework="pt", device="cpu") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
 
 
-def _read_bin(path: Path, is_zip: bool) -> dict[str, Tensor]:
-    try:
-        whole = not is_zip or zipfile.is_zipfile(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip) if whole else None
-    except foreign_errors() as error:
-        if culprit := re.search(r"GLOBAL (\S+)|Unsupported (operand|class|global) \S+", str(error)):
-            raise CheckpointError(
-                f"the file holds pickled objects other than tensors ({culprit[0]}) and was not opened, as that could "
-                "run code",
-                where=path,
-                hint="convert it to safetensors where you trust its origin",
-            ) from error
-        raise _damaged(path, error) from error
-    if not whole:
-        raise _damaged(path, "its end is missing")
+def _read_bin(path: Path, is_zip: bool) -> Any:
+    if is_zip and not zipfile.is_zipfile(path):
+        raise EOFError("its end is missing")
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+
+
+def _check_names(content: Any, path: Path) -> None:
+    """Refuse what is no mapping of plain names to dense tensors."""
+    hint = "save the model's state dict alone"
     if not isinstance(content, dict):
         raise CheckpointError(f"holds a {type(content).__name__}, not a mapping of tensors", where=path)
     for name, value in content.items():
         if not isinstance(name, str):
-            raise CheckpointError(f"the name {name!r} is no text", where=path, hint="save the model's state dict alone")
+            raise CheckpointError(f"the name {name!r} is no text", where=path, hint=hint)
         if not isinstance(value, Tensor) or value.layout != torch.strided or value.device.type != "cpu":
-            raise CheckpointError(
-                f"entry {name!r} is a {type(value).__name__}, not a dense tensor",
-                where=path,
-                hint="save the model's state dict alone",
-            )
-    return content
-
-
-def _damaged(path: Path, reason: object) -> CheckpointError:
-    lines = str(reason).strip().splitlines() or [type(reason).__name__]
-    return CheckpointError(
-        f"truncated or damaged ({lines[0][:120]})", where=path, hint="download or copy the file again"
-    )
-
-
-Stored = tuple[tuple[int, ...], torch.dtype]
-"""Shape and type of a stored tensor."""
-
-_WEIGHT_TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+            problem = f"entry {name!r} is a {type(value).__name__}, not a dense tensor"
+            raise CheckpointError(problem, where=path, hint=hint)
+    if wrapped := [name for name in content if _WRAPPERS.search(name)]:
+        part = _WRAPPERS.search(wrapped[0])
+        assert part is not None
+        raise CheckpointError(
+            f"{len(wrapped)} tensors bear {part[1]!r} of a wrapper, an adapter or quantisation in their names "
+            f"({_listed(wrapped)})",
+            where=path,
+            hint="save the plain model: unwrapped (model.module), adapters merged (merge_and_unload), not quantised",
+        )
 
 
 def check_tensors(found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]], where: object) -> None:
     """Compare names, shapes and types of the stored tensors with the model.
 
+    `from_pretrained(output_loading_info=True)` tells as much of names and shapes, but only after it has read all
+    weights, and turns a tensor of whole numbers into weights without a word.
+
     Raises:
         CheckpointError: names the first ten and counts all missing and extra tensors, those of the wrong shape, and
             those of a type that no weights have: converted, they would be other numbers.
     """
-    complaints = []
-    if missing := [name for name in expected if name not in found]:
-        complaints.append(f"{len(missing)} tensors are missing ({_listed(missing)})")
-    if extra := [name for name in found if name not in expected]:
-        complaints.append(f"{len(extra)} tensors are not part of the model ({_listed(extra)})")
     known = {name: stored for name, stored in found.items() if name in expected}
-    misshaped = [
-        f"{name} is {shape}, expected {expected[name]}" for name, (shape, _) in known.items() if shape != expected[name]
-    ]
-    if misshaped:
-        complaints.append(f"{len(misshaped)} tensors have the wrong shape ({_listed(misshaped)})")
-    foreign = [f"{name} is {dtype}" for name, (_, dtype) in known.items() if dtype not in _WEIGHT_TYPES]
-    if foreign:
-        complaints.append(f"{len(foreign)} tensors are no floating-point weights ({_listed(foreign)})")
+    wrong = {name: shape for name, (shape, _) in known.items() if shape != expected[name]}
+    faults = {
+        "are missing": [name for name in expected if name not in found],
+        "are not part of the model": [name for name in found if name not in expected],
+        "have the wrong shape": [f"{name} is {shape}, expected {expected[name]}" for name, shape in wrong.items()],
+        "are no floating-point weights": [
+            f"{n} is {dtype}" for n, (_, dtype) in known.items() if dtype not in _WEIGHT_TYPES
+        ],
+    }
+    complaints = [f"{len(names)} tensors {fault} ({_listed(names)})" for fault, names in faults.items() if names]
     if complaints:
         raise CheckpointError("; ".join(complaints), where=where, hint="check that config and weights belong together")
 
 
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
+def _listed(names: Sequence[str]) -> str:
     more = f", and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
     return ", ".join(names[:NUM_NAMED]) + more

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
-from senna_prune.errors import InputError
 from senna_prune.model.configuration import SennaConfig
 
 
@@ -68,27 +66,6 @@ class SennaImageAdapter(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.adapter(features.transpose(1, 2)).transpose(1, 2)
-
-
-def patch_features(
-    layers: nn.ModuleList, entering: Tensor, hidden: Tensor, output_vision_scores: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Features, class-token attention and keys of the patches, as `SennaModel.get_vision_features` returns them.
-
-    Args:
-        layers: the layers of the tower up to the selected one.
-        entering: state before the last of them, shape (N, 1 + P, width).
-        hidden: state behind it; both are the tower's first state where there are no layers.
-        output_vision_scores: also read attention and keys.
-
-    Raises:
-        InputError: vision scores are asked for, but there are no layers.
-    """
-    if not output_vision_scores:
-        return hidden[:, 1:], None, None
-    if not layers:
-        raise InputError("vision_feature_layer 0 has no attention to read scores from", where="config.json")
-    return hidden[:, 1:], *class_attention_and_keys(cast(CLIPEncoderLayer, layers[-1]), entering)
 
 
 def class_attention_and_keys(layer: CLIPEncoderLayer, entering: Tensor) -> tuple[Tensor, Tensor]:

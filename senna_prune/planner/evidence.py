@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 from torch import Tensor
 
-from senna_prune.errors import InputError
 from senna_prune.hosts.senna import senna_vision_scores
 from senna_prune.model.modeling import SennaForConditionalGeneration
-from senna_prune.model.vision import class_attention_and_keys
 from senna_prune.planner.timing import Stopwatch
 from senna_prune.pruning.base import VisionScores
 
@@ -43,12 +40,7 @@ class Evidence:
             InputError: the tower has no layer to read it from.
         """
         inner, watch = self.model.model, Stopwatch(self.entering.device)
-        if not inner.config.num_vision_layers:
-            raise InputError("vision_feature_layer 0 has no attention to read scores from", where="config.json")
-        layer: Any = inner.vision_tower.encoder.layers[inner.config.num_vision_layers - 1]
-        attention, keys = (
-            part.unflatten(0, (self.frames, 1, -1)) for part in class_attention_and_keys(layer, self.entering)
-        )
+        attention, keys = (part.unflatten(0, (self.frames, 1, -1)) for part in inner.vision_scores(self.entering))
         found = [senna_vision_scores(*frame, self.paths())[0] for frame in zip(attention, keys, strict=True)]
         del self.entering
         watch.lap("vision")

@@ -125,7 +125,7 @@ def score_plans(
         InputError: the model's output is not finite.
     """
     # The layouts of these prompts were read on the host: no placeholder needs to be counted again.
-    embeds = model.model.embed(inputs["input_ids"], inputs["image_features"], counted=True)
+    embeds = model.model.embed(inputs["input_ids"], inputs["image_features"], check_placeholders=False)
     placed = {}
     if len(embeds) > 1:
         # Where nothing is padded there is no mask to look at, and the host need not wait for the device.

@@ -17,8 +17,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, AutoTokeniz
 from senna_prune.errors import CheckpointError
 from senna_prune.model import checkpoint, importing
 from senna_prune.model.checkpoint import DIGEST_FILE, checkpoint_digest, load_senna, open_checkpoint
-from senna_prune.model.importing import import_checkpoint
-from senna_prune.model.reference_format import open_reference
+from senna_prune.model.importing import import_checkpoint, open_released
 from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.conftest import ROOT
 from tests.fakes import tiny_senna
@@ -80,7 +79,7 @@ def test_a_given_tower_wins(tmp_path: Path, whole_clip: bool) -> None:
 def test_the_released_tower_needs_no_folder(tmp_path: Path) -> None:
     model, processor = tiny_senna()
     source = write_reference(tmp_path, model, processor, mm_vision_tower="openai/clip-vit-large-patch14-336")
-    assert open_reference(source).config.vision_config.num_hidden_layers == 24
+    assert open_released(source).config.vision_config.num_hidden_layers == 24
 
 
 def test_plain_images_where_the_config_says_nothing_of_padding(tmp_path: Path) -> None:
@@ -266,7 +265,9 @@ def test_code_beside_a_tokenizer_is_never_asked_about(tmp_path: Path, monkeypatc
             told.append(options["trust_remote_code"])
             return kind.from_pretrained(*given, **options)
 
-        monkeypatch.setattr(checkpoint, kind.__name__, SimpleNamespace(from_pretrained=read))
+        monkeypatch.setattr(
+            importing if kind is LlamaTokenizer else checkpoint, kind.__name__, SimpleNamespace(from_pretrained=read)
+        )
     open_checkpoint(source)
     open_checkpoint(tmp_path / "ours")
     assert told == [False, False]

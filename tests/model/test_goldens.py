@@ -128,7 +128,7 @@ def test_visual_features(path: Path) -> None:
     features = torch.from_numpy(recording["clip_features"])
     if "pixel_values_int8" in recording:
         pixels = torch.from_numpy(recording["pixel_values_int8"]).float() * float(recording["pixel_scale"])
-        features, _, _ = model.model.get_vision_features(pixels.flatten(0, 1))
+        features = model.model.run_tower(pixels.flatten(0, 1))[1][:, 1:]
         assert_close(features, recording["clip_features"])
         assert_close(tokens.flatten(0, 1), recording["img_adapter_out"])
     projected = model.model.multi_modal_projector(features)

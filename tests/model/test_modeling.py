@@ -39,7 +39,7 @@ def test_only_needed_vision_layers_run_and_give_the_towers_hidden_state(feature_
     for number, layer in enumerate(model.model.vision_tower.encoder.layers):
         layer.register_forward_hook(lambda *_, number=number: ran.append(number))
     with torch.no_grad():
-        features, _, _ = model.model.get_vision_features(pixels)
+        features = model.model.run_tower(pixels)[1][:, 1:]
         assert ran == list(range(model.config.num_vision_layers))
         states = model.model.vision_tower(pixels, output_hidden_states=True).hidden_states
     torch.testing.assert_close(features, states[feature_layer][:, 1:])

@@ -15,8 +15,7 @@ from PIL import Image
 
 from senna_prune.engine import prune
 from senna_prune.errors import ImageError, InputError, SampleError, SennaPruneError
-from senna_prune.model import planning_prompt, planning_question
-from senna_prune.planner import evidence
+from senna_prune.model import SennaModel, planning_prompt, planning_question
 from senna_prune.planner.planner import Frame, Planner, pruner_for
 from senna_prune.planner.readouts import plan_trie, until_end
 from senna_prune.pruning import Budget, Pruner
@@ -170,8 +169,8 @@ def test_one_encoding_serves_many_pruners() -> None:
 def test_evidence_is_computed_and_timed_only_for_pruners_that_need_it(
     name: str, computed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planner, calls, compute = Planner(*tiny_senna()), list[int](), evidence.class_attention_and_keys
-    monkeypatch.setattr(evidence, "class_attention_and_keys", lambda *args: calls.append(1) or compute(*args))
+    planner, calls, compute = Planner(*tiny_senna()), list[int](), SennaModel.vision_scores
+    monkeypatch.setattr(SennaModel, "vision_scores", lambda *args: calls.append(1) or compute(*args))
     encoded = planner.encode(list(images().values()), planning_question(6.0, "go straight"))
     plans = [planner.decide(encoded, pruner(name)) for _ in range(2)]
     assert len(calls) == computed, "once for all decisions on a frame"
