@@ -7,10 +7,12 @@ import argparse
 import torch
 
 from senna_prune.devices import find_device
-from senna_prune.files import check_output
+from senna_prune.errors import RunError
+from senna_prune.files import check_output, read_json
 from tools.demo.training.driver import RECORD, run_identity, save_driver, train_driver
 from tools.demo.training.loop import progress_bar
 from tools.demo.training.memory import keep_freed_memory
+from tools.demo.training.pictures import world_fingerprint
 from tools.demo.training.recipe import Recipe
 from tools.demo.world.bundle import make_bundle_world
 from tools.demo.world.decisive import describe_decisive_objects
@@ -23,6 +25,9 @@ def make_demo(options: argparse.Namespace) -> None:
         SennaPruneError: a setting, a folder or a checkpoint is unusable.
     """
     if options.what == "complexity":
+        made = read_json(options.out / "model" / RECORD, kind=dict).get("world")
+        if made != world_fingerprint(Recipe().world_seed):
+            raise RunError("the bundle was drawn by other code, so what decides in it is unknown", where=options.out)
         return print("\n".join(describe_decisive_objects(options.run)))
     recipe = Recipe.with_overrides(options.set)
     device = find_device(options.device, "--device")
@@ -35,4 +40,4 @@ def make_demo(options: argparse.Namespace) -> None:
         keep_freed_memory()
         torch.set_num_threads(1)
         model, processor = train_driver(recipe, options.work, options.threads, str(device), options.compile)
-        save_driver(model, processor, options.out / "model", run_identity(recipe))
+        save_driver(model, processor, options.out / "model", run_identity(recipe, "all"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import Counter
 from pathlib import Path as FilePath
 
@@ -14,6 +15,8 @@ from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.task.labels import Path, Speed, plan_text
 from senna_prune.task.sample import read_samples
 from tests.conftest import ROOT
+from tools.demo.training.driver import RECORD
+from tools.demo.training.pictures import world_fingerprint
 from tools.demo.world.bundle import NUM_SCENES, WORLD_SEED
 from tools.demo.world.rendering import render
 from tools.demo.world.rig import HEIGHT, RIG, WIDTH
@@ -21,29 +24,33 @@ from tools.demo.world.scenes import make_scene, scene_rng
 from tools.demo.world.writing import SPLIT, VERSION, encode_jpeg
 
 BUNDLE = ROOT / "data" / "demo"
+SAMPLES = read_samples(BUNDLE / "planning_set.jsonl", "plan")
 
 
-def test_size() -> None:
-    total = sum(path.stat().st_size for path in BUNDLE.rglob("*") if path.is_file())
-    assert total <= 38_000_000
+@pytest.fixture
+def same_world() -> None:
+    """Between a change of the world and the training of its driver, the bundle is of the world before."""
+    record = json.loads((BUNDLE / "model" / RECORD).read_text(encoding="utf-8"))
+    if record["world"] != world_fingerprint(record["world_seed"]):
+        pytest.skip("the code draws another world than the bundle's driver was trained on")
 
 
 def test_planning_set_covers_everything() -> None:
-    samples = read_samples(BUNDLE / "planning_set.jsonl", "plan")
-    assert len(samples) >= 400
-    assert len({sample.scene for sample in samples}) >= 200
-    answers = Counter(sample.answer.strip() for sample in samples)
+    assert sum(path.stat().st_size for path in BUNDLE.rglob("*") if path.is_file()) <= 38_000_000
+    assert len(SAMPLES) >= 400
+    assert len({sample.scene for sample in SAMPLES}) >= 200
+    answers = Counter(sample.answer.strip() for sample in SAMPLES)
     speeds, paths = zip(*(answer.split(", ") for answer in answers), strict=True)
     assert set(speeds) == {speed.value for speed in Speed}
     assert set(paths) == {path.value for path in Path}
-    assert max(answers.values()) / len(samples) <= 0.35
+    assert max(answers.values()) / len(SAMPLES) <= 0.35
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("same_world")
 def test_every_answer_is_the_expert_s() -> None:
-    samples = read_samples(BUNDLE / "planning_set.jsonl", "plan")
-    assert len(samples) == NUM_SCENES
-    for number, sample in enumerate(samples):
+    assert len(SAMPLES) == NUM_SCENES
+    for number, sample in enumerate(SAMPLES):
         situation = make_scene(scene_rng(WORLD_SEED, number)).situation
         assert sample.answer.strip() == plan_text(*situation.plan), sample.scene
         assert sample.command == situation.command.value
@@ -56,10 +63,11 @@ def test_planning_set_is_what_the_converter_writes(tmp_path: FilePath) -> None:
     assert out.read_bytes() == (BUNDLE / "planning_set.jsonl").read_bytes()
 
 
+@pytest.mark.usefixtures("same_world")
 def test_pictures_are_what_the_code_draws() -> None:
     """But for the last bits of JPEG, which another build of its library may round another way."""
     scene = make_scene(scene_rng(WORLD_SEED, 0))
-    for camera, drawn in zip(RIG, render(scene.layout.mesh, scene.layout.light), strict=True):
+    for camera, drawn in zip(RIG, render(scene.layout.mesh, scene.layout.light)[0], strict=True):
         with Image.open(BUNDLE / "samples" / camera.channel / f"demo-0000__{camera.channel}.jpg") as picture:
             stored = np.asarray(picture)
         with Image.open(io.BytesIO(encode_jpeg(drawn))) as picture:

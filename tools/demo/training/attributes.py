@@ -1,128 +1,135 @@
-"""Stage 1: trains the vision tower, projector and adapter to name what each synthetic picture shows.
+"""Stage 1: the vision tower learns, token by token, to name what each part of a picture shows.
 
-They learn to see before the decoder learns to read (stage 2); the heads that name things are thrown away.
+A token names what its own part of the picture shows and nothing else: what decides stands in a few tokens, where
+attention can find it. The heads that name things are thrown away.
 """
 
 from __future__ import annotations
 
-import numpy as np
+from typing import cast
+
 import torch
 from torch import Tensor, nn
+from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
+from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.modeling import SennaModel
+from senna_prune.model.vision import vision_evidence
 from tools.demo.world.rig import HEIGHT, WIDTH
-from tools.demo.world.street import Side, Street
 
 ATTRIBUTES = (
-    "city",
-    "red",
-    "green",
-    "following",
-    "braking",
-    "truck",
-    "barrier",
-    "pedestrian",
-    "side street",
-    "crossing pedestrian",
-    "vehicle beside",
-    "ambulance",
-    "signal left",
-    "signal right",
+    *("red", "green", "following", "braking", "truck", "barrier", "signal left", "signal right", "on road"),
+    *("7 m", "9 m", "12 m", "16 m", "side street", "crossing", "beside", "ambulance"),
+    # what decides nothing has names too: a token must not take one for the other
+    *("bystander left", "bystander right", "other car left", "other car right", "other braking left"),
+    *("other braking right", "parked", "follower", "van"),
 )
+SHOWN, HIDDEN = 0.15, 0.05
+"""A token names what covers at least so much of its part, and must not name what covers at most so much of it."""
+BLOCK = 7
+"""Coverage is kept for squares of so many pixels: half a patch."""
+TOKEN_RMS = 0.35
+"""Of visual tokens: far smaller ones are drowned by what the decoder's first layers write."""
+_SHIFT = 3.0
+"""The adapter's GELUs see values so far above 0 that they change hardly any."""
+_DENIED, _LOOK, _SCALE = 0.05, 0.3, 1.0
+"""Weights of the losses beside that of naming what is shown."""
+_MIRRORED = {"left": "right", "right": "left"}
 
-NOT_ASKED = -1.0
-SHOWN_IN = 32
-"""Tokens of a view in which an attribute is to be readable: a few among 768 are hardly ever found by the decoder."""
-
-
-def picture_attributes(street: Street) -> np.ndarray:
-    """What the six pictures show, shape (6, attributes): 1, 0, or `NOT_ASKED` where a camera does not decide it."""
-    front = {name: street.ahead == name for name in ("following", "braking", "truck", "barrier")}
-    front |= {"red": street.light == "red", "green": street.light == "green", "pedestrian": street.pedestrian}
-    front |= {f"signal {side}": street.signal == side for side in ("left", "right")}
-    views = [
-        front,
-        _front_corner(street.left),
-        _front_corner(street.right),
-        {"vehicle beside": street.left.vehicle == "behind"},
-        {"vehicle beside": street.right.vehicle == "behind"},
-        {"ambulance": street.ambulance},
-    ]
-    table = np.full((len(views), len(ATTRIBUTES)), NOT_ASKED, dtype=np.float32)
-    for row, view in zip(table, views, strict=True):
-        row[ATTRIBUTES.index("city")] = street.road == "city"
-        for name, value in view.items():
-            row[ATTRIBUTES.index(name)] = value
-    return table
+MIRRORED_ATTRIBUTES = [
+    ATTRIBUTES.index(" ".join(_MIRRORED.get(word, word) for word in name.split())) for name in ATTRIBUTES
+]
+"""Number that each attribute has in a mirror."""
 
 
-def _front_corner(side: Side) -> dict[str, bool]:
-    return {
-        "side street": side.street,
-        "crossing pedestrian": side.pedestrian,
-        "vehicle beside": side.vehicle == "front",
-    }
+def grid_pooling(config: SennaConfig) -> Tensor:
+    """What each token sees of the patches: Gaussian weights around the points of a grid over the picture's content.
 
-
-class AttributeHeads(nn.Module):
-    """Reads all attributes three times: off all tokens of a view at once, off each token, and off the class token.
-
-    The first is learnt soonest. The second reads every token alike and takes the mean of the strongest: what an object
-    is must then be written in several tokens, where the decoder's attention can find it, and not in the order of the
-    tokens. The third teaches the class token to look at what matters: methods that rank patches by its attention would
-    otherwise read noise.
+    Returns:
+        Shape (T, P); rows sum to 1.
     """
-
-    def __init__(self, num_tokens: int, width: int, vision_width: int) -> None:
-        super().__init__()
-        self.tokens_norm, self.class_norm = nn.LayerNorm(width), nn.LayerNorm(vision_width)
-        self.of_all = nn.Linear(num_tokens * width, len(ATTRIBUTES))
-        self.of_each = nn.Linear(width, len(ATTRIBUTES))
-        self.of_class = nn.Linear(vision_width, len(ATTRIBUTES))
-
-    def forward(self, model: SennaModel, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits off all tokens, each token and the class token, each (N, attributes), of pictures (N, 3, H, W)."""
-        _, hidden = model.run_tower(pixels)
-        tokens = self.tokens_norm(model.adapt(hidden[:, 1:]))
-        strongest = self.of_each(tokens).topk(min(SHOWN_IN, tokens.shape[1]), dim=1).values.mean(dim=1)
-        return self.of_all(tokens.flatten(1)), strongest, self.of_class(self.class_norm(hidden[:, 0]))
-
-
-def attribute_loss(logits: Tensor, targets: Tensor) -> tuple[Tensor, float]:
-    """Binary cross entropy over what was asked, and the share of right answers.
-
-    Args:
-        logits: shape (N, attributes). targets: the same, with `NOT_ASKED`.
-    """
-    asked = targets != NOT_ASKED
-    loss = nn.functional.binary_cross_entropy_with_logits(logits.float()[asked], targets[asked])
-    right = ((logits > 0) == (targets > 0.5))[asked].float().mean()
-    return loss, float(right)
+    side = config.vision_config.image_size // config.vision_config.patch_size
+    tokens = config.num_view_tokens
+    square = (tokens * HEIGHT / WIDTH) ** 0.5
+    rows = min((one for one in range(1, tokens + 1) if tokens % one == 0), key=lambda one: abs(one - square))
+    columns, content = tokens // rows, side * HEIGHT / WIDTH
+    y = (side - content) / 2 + content * (torch.arange(rows) + 0.5) / rows
+    x = side * (torch.arange(columns) + 0.5) / columns
+    patches = torch.cartesian_prod(torch.arange(side) + 0.5, torch.arange(side) + 0.5)
+    spread = 0.5 * max(content / rows, side / columns)
+    weights = torch.exp(-(torch.cdist(torch.cartesian_prod(y, x), patches) ** 2) / (2 * spread**2))
+    return weights / weights.sum(dim=1, keepdim=True)
 
 
 @torch.no_grad()
-def initialise_adapter(model: SennaModel) -> None:
-    """Start the adapter as pooling over a grid of places in the picture, instead of as noise over all patches.
-
-    The first Linear averages patches around the points of a grid within the picture's content rows with Gaussian
-    weights; the other two begin near the identity.
-    """
-    config = model.config
-    side = config.vision_config.image_size // config.vision_config.patch_size
+def set_adapter(model: SennaModel) -> None:
+    """Make the adapter pooling over a grid, for good: every token is of its own part of the picture."""
     first, second, third = (layer for layer in model.img_adapter.adapter if isinstance(layer, nn.Linear))
-    square = (config.num_view_tokens * HEIGHT / WIDTH) ** 0.5
-    divisors = [rows for rows in range(1, config.num_view_tokens + 1) if config.num_view_tokens % rows == 0]
-    rows = min(divisors, key=lambda count: abs(count - square))
-    columns = config.num_view_tokens // rows
-    content = side * HEIGHT / WIDTH
-    y = (side - content) / 2 + content * (torch.arange(rows) + 0.5) / rows
-    x = side * (torch.arange(columns) + 0.5) / columns
-    grid = torch.cartesian_prod(y, x)
-    patches = torch.cartesian_prod(torch.arange(side) + 0.5, torch.arange(side) + 0.5)
-    spread = 0.5 * max(content / rows, side / columns)
-    weights = torch.exp(-(torch.cdist(grid, patches) ** 2) / (2 * spread**2))
-    first.weight.copy_(weights / weights.sum(dim=1, keepdim=True))
-    for layer in (second, third):
-        layer.weight.copy_(torch.eye(config.num_view_tokens) + 0.02 * torch.randn_like(layer.weight.float()))
-    for layer in (first, second, third):
-        layer.bias.zero_()
+    identity = torch.eye(model.config.num_view_tokens)
+    for layer, weight, bias in (
+        (first, grid_pooling(model.config), _SHIFT),
+        (second, identity, 0.0),
+        (third, TOKEN_RMS * identity, -TOKEN_RMS * _SHIFT),
+    ):
+        layer.weight.copy_(weight)
+        layer.bias.fill_(bias)
+    model.img_adapter.requires_grad_(False)
+
+
+def patch_coverage(coverage: Tensor, side: int) -> Tensor:
+    """Share of every patch that shows each attribute, shape (N, attributes, side * side), the letterbox included.
+
+    Args:
+        coverage: of the picture's blocks, shape (N, attributes, HEIGHT / BLOCK, WIDTH / BLOCK).
+    """
+    above = (coverage.shape[3] - coverage.shape[2]) // 2
+    square = nn.functional.pad(coverage, (0, 0, above, above))
+    return nn.functional.avg_pool2d(square, square.shape[-1] // side).flatten(2)
+
+
+class AttributeHeads(nn.Module):
+    """Reads all attributes off each token, linearly, and those of the whole picture off the class token."""
+
+    def __init__(self, width: int, vision_width: int) -> None:
+        super().__init__()
+        self.class_norm = nn.LayerNorm(vision_width)
+        self.of_token = nn.Linear(width, len(ATTRIBUTES))
+        self.of_class = nn.Linear(vision_width, len(ATTRIBUTES))
+        nn.init.constant_(self.of_token.bias, -3.0)
+
+    def loss(self, model: SennaModel, pixels: Tensor, coverage: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """Loss of some pictures, and figures for the log.
+
+        Args:
+            pixels: shape (N, 3, H, W).
+            coverage: as for `patch_coverage`.
+        """
+        config = model.config
+        patches = patch_coverage(coverage, config.vision_config.image_size // config.vision_config.patch_size)
+        shares = patches @ grid_pooling(config).T.to(patches)  # (N, attributes, T)
+        entering, hidden = model.run_tower(pixels)
+        tokens = model.adapt(hidden[:, 1:])
+        logits = self.of_token(tokens / TOKEN_RMS).float().transpose(1, 2)
+        shown, denied = shares >= SHOWN, shares <= HIDDEN
+        present = shown.any(dim=-1)
+        # Every attribute of every picture counts alike, however many tokens show it.
+        named = (nn.functional.softplus(-logits) * shown / shown.sum(dim=-1, keepdim=True).clamp(min=1)).sum()
+        false = (nn.functional.softplus(logits) * denied).sum()
+        of_tokens = (named + _DENIED * false) / present.sum().clamp(min=1)
+        guessed = self.of_class(self.class_norm(hidden[:, 0])).float()
+        of_class = nn.functional.binary_cross_entropy_with_logits(guessed, present.float())
+        # The class token looks at things, whether they decide or not.
+        layer = cast(CLIPEncoderLayer, model.vision_tower.encoder.layers[config.num_vision_layers - 1])
+        things = (patches.amax(dim=1) >= 2 * SHOWN).float()
+        seen = (vision_evidence(layer, entering)[0] * things).sum(dim=1)
+        look = -(seen[things.any(dim=1)] + 1e-6).log().sum() / len(pixels)
+        rms = tokens.float().pow(2).mean().sqrt() / TOKEN_RMS
+        with torch.no_grad():
+            figures = {
+                "named": float(((logits > 0) & shown).sum() / shown.sum().clamp(min=1)),
+                "false": float(((logits > 0) & denied).sum() / len(pixels)),
+                "right_class": float(((guessed > 0) == present).float().mean()),
+                "look": float(look),
+                "rms": float(rms),
+            }
+        return of_tokens + of_class + _LOOK * look + _SCALE * (rms - 1) ** 2, figures

@@ -16,7 +16,7 @@ from senna_prune.files import accessing, decode_json, open_regular
 
 Identity = Mapping[str, object]
 """What a run is: the recipe's numbers, data and versions; whatever can be written as JSON."""
-_ELSE = "give the settings it was made with, or another --work"
+ELSE = "give the settings it was made with, or another --work"
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], identity: Identity) -> None:
@@ -52,13 +52,13 @@ def load_checkpoint(path: Path, identity: Identity) -> dict[str, Tensor] | None:
             text = (file.metadata() or {}).get("identity")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, OSError) as error:
-        raise CheckpointError("not a training checkpoint", where=path, hint=_ELSE) from error
+        raise CheckpointError("not a training checkpoint", where=path, hint=ELSE) from error
     if text is None:
-        raise CheckpointError("not a training checkpoint", where=path, hint=_ELSE)
+        raise CheckpointError("not a training checkpoint", where=path, hint=ELSE)
     made_with = decode_json(text, path, error=CheckpointError)
     here = json.loads(json.dumps(identity))
     names = [name for name in {**made_with, **here} if made_with.get(name) != here.get(name)]
     if names:
         differences = ", ".join(f"{name} was {made_with.get(name)}, is {here.get(name)}" for name in names)
-        raise CheckpointError(f"it was made with another recipe: {differences}", where=path, hint=_ELSE)
+        raise CheckpointError(f"it was made with another recipe: {differences}", where=path, hint=ELSE)
     return tensors

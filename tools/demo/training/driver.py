@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from math import sqrt
 from pathlib import Path
@@ -16,20 +16,24 @@ from senna_prune.files import accessing, check_output, write_json
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.task.prompts import planning_prompt
-from tools.demo.training.attributes import initialise_adapter
+from tools.demo.training.attributes import set_adapter
 from tools.demo.training.checkpoints import load_checkpoint
-from tools.demo.training.growth import deepen
 from tools.demo.training.loop import LOG, progress_bar
 from tools.demo.training.packing import Packer, layer_step
 from tools.demo.training.pictures import TrainingScenes, world_fingerprint
 from tools.demo.training.question_pool import all_texts
 from tools.demo.training.recipe import Recipe
-from tools.demo.training.stages import STAGES, train_answers, train_attributes
+from tools.demo.training.stages import STAGES, train_answers, train_tower
 from tools.demo.training.tokenizer import train_tokenizer
 from tools.demo.training.validation import VALIDATION_SEED
 
 RECORD = "training.json"
 """Beside the weights: what the driver was trained with."""
+_OF_ANSWERS = (
+    *("answer_steps", "answer_batch", "answer_lr", "long_plans", "short_plans", "perception", "road_users", "motions"),
+    *("stretched", "least_stretch", "most_stretch", "validate_every", "validation_scenes", "layers", "heads", "mlp"),
+)
+"""Numbers of the recipe that the tower does not depend on."""
 _LIBRARIES = ("torch", "transformers", "tokenizers", "numpy", "pillow")
 
 
@@ -41,7 +45,9 @@ def new_driver(
     config = recipe.model_config(len(tokenizer))
     torch.manual_seed(recipe.seed)
     model = SennaForConditionalGeneration(config)
-    initialise_adapter(model.model)
+    set_adapter(model.model)
+    for linear in (model.model.multi_modal_projector.linear_1, model.model.multi_modal_projector.linear_2):
+        torch.nn.init.xavier_normal_(linear.weight, gain=1.2)  # visual tokens begin at about the scale they are to have
     _calm_residuals(model)
     model.set_attn_implementation("sdpa")
     torch.nn.Module.to(model, dtype)
@@ -57,10 +63,14 @@ def _calm_residuals(model: SennaForConditionalGeneration) -> None:
             linear.weight.mul_(1 / sqrt(2 * len(layers)))
 
 
-def run_identity(recipe: Recipe) -> dict[str, Any]:
-    """What a training run is tied to: the recipe's numbers, the world's pictures, the libraries that computed it."""
+def run_identity(recipe: Recipe, stage: str) -> dict[str, Any]:
+    """What a stage is tied to: the recipe's numbers up to it, the world's pictures, the libraries that computed it.
+
+    The number of its own steps is not among them: until its cool-down a stage may be made longer or shorter.
+    """
+    open_ = {"answers": ("answer_steps",), "tower": ("tower_steps", *_OF_ANSWERS)}.get(stage, ())
     return {
-        **asdict(recipe),
+        **{name: value for name, value in asdict(recipe).items() if name not in open_},
         "world": world_fingerprint(recipe.world_seed),
         "validation_seed": VALIDATION_SEED,
         "python": platform.python_version(),
@@ -85,10 +95,10 @@ def train_driver(
         FileError: `work` cannot be read or written.
     """
     check_output(work / LOG)
-    identity = run_identity(recipe)
-    for stage in STAGES:  # before hours are spent on pictures
+    identities = {stage: run_identity(recipe, stage) for stage in STAGES}
+    for stage, identity in identities.items():  # before hours are spent on pictures
         load_checkpoint(work / f"{stage}.safetensors", identity)
-    model, processor = new_driver(replace(recipe, layers=recipe.first_layers))
+    model, processor = new_driver(recipe)
     torch.nn.Module.to(model, device)
     step = torch.compile(layer_step, dynamic=False) if compiled else layer_step
     scenes = TrainingScenes(work / "scenes", recipe.num_scenes, recipe.world_seed)
@@ -97,16 +107,14 @@ def train_driver(
         scenes.prepare(workers, lambda done, total: progress.update(task, completed=done, total=total))
     packer = Packer(processor)
     for stage in STAGES:
-        if stage == "depth":
-            model = deepen(model, recipe.layers)
         if compiled:
             model.model.vision_tower.set_attn_implementation("eager")  # compiled, twice as fast as the fused kernel
             for layer in model.model.vision_tower.encoder.layers:
                 layer.compile(dynamic=False)
-        if stage == "attributes":
-            train_attributes(model, scenes, recipe, work, workers, identity)
+        if stage == "tower":
+            train_tower(model, scenes, recipe, work, workers, identities[stage])
         else:
-            train_answers(model, packer, scenes, recipe, work, workers, identity, deep=stage == "depth", step=step)
+            train_answers(model, packer, scenes, recipe, work, workers, identities[stage], step)
     return model, processor
 
 

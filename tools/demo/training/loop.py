@@ -17,7 +17,7 @@ from torch import Tensor
 
 from senna_prune.errors import CheckpointError
 from senna_prune.files import accessing
-from tools.demo.training.checkpoints import Identity, load_checkpoint, save_checkpoint
+from tools.demo.training.checkpoints import ELSE, Identity, load_checkpoint, save_checkpoint
 from tools.demo.training.optimizer import MasterOptimizer
 
 LOG = "log.jsonl"
@@ -33,8 +33,7 @@ class Stage:
 
     Attributes:
         name: of its checkpoint and its lines in the log.
-        total_steps: steps until it is done.
-        optimizer: holds everything that is trained.
+        optimizer: holds everything that is trained, and how long.
         pieces: the pieces of one step's batch, given its number; all their randomness comes from that number, so a
             resumed run sees what the uninterrupted one would have seen.
         checkpoint_every: steps.
@@ -43,7 +42,6 @@ class Stage:
     """
 
     name: str
-    total_steps: int
     optimizer: MasterOptimizer
     pieces: Callable[[int], list[Piece]]
     checkpoint_every: int
@@ -80,35 +78,37 @@ def run_stage(stage: Stage, folder: Path, workers: int, identity: Identity) -> N
     if (state := load_checkpoint(path, identity)) is not None:
         try:
             stage.optimizer.load_tensors(state)
-        except (KeyError, RuntimeError, ValueError) as error:
+        except ValueError as error:
+            raise CheckpointError(str(error), where=path, hint=ELSE) from error
+        except (KeyError, RuntimeError) as error:
             raise CheckpointError("tensors are missing or of other shapes", where=path, hint="remove it") from error
-    if stage.optimizer.steps >= stage.total_steps:
+    if stage.optimizer.steps >= stage.optimizer.total_steps:
         return
     start, first = time.monotonic(), stage.optimizer.steps
     recent: list[dict[str, float]] = []
     with accessing(folder / LOG, "written"):
         log = (folder / LOG).open("a", encoding="utf-8")
     with log, progress_bar() as progress, ThreadPoolExecutor(workers) as pool:
-        task = progress.add_task(stage.name, total=stage.total_steps, completed=first, note="")
-        while stage.optimizer.steps < stage.total_steps:
+        task = progress.add_task(stage.name, total=stage.optimizer.total_steps, completed=first, note="")
+        while stage.optimizer.steps < stage.optimizer.total_steps:
             gradients, figures = _gradients(stage, pool)
             figures["gradient"] = stage.optimizer.step(gradients)
             step = stage.optimizer.steps
             recent.append(figures)
-            if step % LOG_EVERY == 0 or step == stage.total_steps:
+            if step % LOG_EVERY == 0 or step == stage.optimizer.total_steps:
                 means = _means(recent)
                 pace = (time.monotonic() - start) / (step - first)
-                _write_line(log, stage, {"seconds_left": pace * (stage.total_steps - step), **means})
+                _write_line(log, stage, {"seconds_left": pace * (stage.optimizer.total_steps - step), **means})
                 recent = []
                 progress.update(task, note=" ".join(f"{name} {value:.3f}" for name, value in means.items()))
             progress.update(task, completed=step)
-            if step % stage.checkpoint_every == 0 or step == stage.total_steps:
+            if step % stage.checkpoint_every == 0 or step == stage.optimizer.total_steps:
                 save_checkpoint(path, stage.optimizer.tensors(), identity)
-            if stage.validate and (step % stage.validate_every == 0 or step == stage.total_steps):
+            if stage.validate and (step % stage.validate_every == 0 or step == stage.optimizer.total_steps):
                 held_out = stage.validate(pool)
                 _write_line(log, stage, held_out)
                 shown = ", ".join(f"{name} {value:.3f}" for name, value in held_out.items())
-                progress.console.print(f"{stage.name} {step}/{stage.total_steps}: {shown}")
+                progress.console.print(f"{stage.name} {step}/{stage.optimizer.total_steps}: {shown}")
 
 
 def _write_line(log: IO[str], stage: Stage, figures: dict[str, float]) -> None:

@@ -17,6 +17,8 @@ from senna_prune.model.processing import SennaProcessor
 from senna_prune.task.prompts import planning_prompt
 from tools.demo.training.question_pool import Question
 
+_SURE = 0.3
+"""Cross entropy, nats: a token that knows its camera with a probability of 0.74."""
 LENGTH_STEP = 64
 """Rows are padded to multiples of this: a CPU compiles its kernels anew for every shape it meets."""
 
@@ -172,29 +174,37 @@ def _causal(start: int, end: int, like: Tensor) -> Tensor:
 
 
 def packed_hidden(
-    model: SennaForConditionalGeneration, packer: Packer, features: Tensor, batch: Batch, step: LayerStep = layer_step
+    model: SennaForConditionalGeneration,
+    packer: Packer,
+    features: Tensor,
+    batch: Batch,
+    step: LayerStep = layer_step,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Last hidden states of questions and answers, and those of the visual tokens a quarter of the way through.
 
     Args:
         features: visual tokens, shape (B, views, T, D).
         step: `layer_step`, perhaps compiled.
+        kept: places within the prefix that stay, all where it is absent; visual tokens keep their positions.
 
     Returns:
-        Shapes (B, S, D) and (B, views, T, D).
+        Shapes (B, S, D) and (B, visual tokens, D).
     """
     assert packer.prefix is not None
     ids = packer.prefix.to(features.device)
-    prefix, visual = ids.expand(len(features), -1), ids == packer.processor.image_token_id
-    decoder = model.model.language_model
-    hidden = torch.cat([model.model.embed(prefix, features), decoder.embed_tokens(batch.ids)], dim=1)
-    cos, sin = decoder.rotary_emb(hidden, torch.cat([batch.prefix_positions, batch.positions], dim=1))
-    early = features
+    kept = torch.arange(len(ids), device=ids.device) if kept is None else kept
+    decoder, size = model.model.language_model, len(kept)
+    prefix = model.model.embed(ids.expand(len(features), -1), features)[:, kept]
+    visual = ids[kept] == packer.processor.image_token_id
+    hidden = torch.cat([prefix, decoder.embed_tokens(batch.ids)], dim=1)
+    cos, sin = decoder.rotary_emb(hidden, torch.cat([batch.prefix_positions[:, kept], batch.positions], dim=1))
+    mask, early = batch.mask[..., len(ids) - size :], prefix
     for number, layer in enumerate(decoder.layers, start=1):
-        hidden = step(layer, hidden, cos, sin, batch.mask, len(ids))
+        hidden = step(layer, hidden, cos, sin, mask, size)
         if number == max(1, len(decoder.layers) // 4):
-            early = hidden[:, : len(ids)][:, visual].view_as(features)
-    return decoder.norm(hidden)[:, len(ids) :], early
+            early = hidden[:, :size][:, visual]
+    return decoder.norm(hidden)[:, size:], early
 
 
 class ViewHead(nn.Module):
@@ -209,17 +219,23 @@ class ViewHead(nn.Module):
         self.norm, self.of_token = nn.LayerNorm(width), nn.Linear(width, num_views)
 
     def loss(self, early: Tensor) -> tuple[Tensor, float]:
-        """Cross entropy and share of right cameras, of hidden states (B, views, T, D)."""
-        logits = self.of_token(self.norm(early)).float()
-        views = torch.arange(logits.shape[1], device=logits.device)[:, None].expand(logits.shape[:3])
+        """Cross entropy and share of right cameras, of hidden states (B, views * T, D).
+
+        Only tokens that are not sure yet count: else the camera soon fills all of a token.
+        """
+        logits = self.of_token(self.norm(early)).float().flatten(0, 1)
+        num_views = logits.shape[-1]
+        views = torch.arange(num_views, device=logits.device).repeat_interleave(early.shape[1] // num_views)
+        views = views.repeat(len(early))
         right = (logits.argmax(dim=-1) == views).float().mean()
-        return nn.functional.cross_entropy(logits.flatten(0, 2), views.flatten()), float(right)
+        entropy = nn.functional.cross_entropy(logits, views, reduction="none")
+        return (entropy * (entropy.detach() > _SURE)).mean(), float(right)
 
 
 def answer_loss(
     model: SennaForConditionalGeneration,
     packer: Packer,
-    pixels: Tensor,
+    features: Tensor,
     packs: Sequence[Pack],
     views: ViewHead,
     step: LayerStep = layer_step,
@@ -227,11 +243,11 @@ def answer_loss(
     """Mean cross entropy of the answers' tokens, and of the cameras of visual tokens; shares right go into the log.
 
     Args:
-        pixels: shape (B, views, 3, H, W).
+        features: visual tokens, shape (B, views, T, D).
         step: `layer_step`, perhaps compiled.
     """
     batch = collate(packs, packer.processor.tokenizer.pad_token_id, model.dtype, model.device)
-    hidden, early = packed_hidden(model, packer, model.get_image_features(pixels).tokens, batch, step)
+    hidden, early = packed_hidden(model, packer, features, batch, step)
     of_views, right_views = views.loss(early)
     learnt = batch.labels != IGNORED_LABEL
     logits, labels = model.lm_head(hidden[learnt]).float(), batch.labels[learnt]
@@ -243,17 +259,22 @@ def answer_loss(
 
 @torch.no_grad()
 def right_answers(
-    model: SennaForConditionalGeneration, packer: Packer, pixels: Tensor, questions: Sequence[Question]
+    model: SennaForConditionalGeneration,
+    packer: Packer,
+    features: Tensor,
+    questions: Sequence[Question],
+    kept: Tensor | None = None,
 ) -> list[bool]:
     """For every question about one scene: whether greedy decoding gives exactly its answer.
 
     Teacher-forced: all tokens are right if and only if greedy decoding writes them.
 
     Args:
-        pixels: shape (views, 3, H, W).
+        features: visual tokens, shape (views, T, D).
+        kept: as for `packed_hidden`.
     """
     batch = collate([packer.pack(questions)], packer.processor.tokenizer.pad_token_id, model.dtype, model.device)
-    hidden, _ = packed_hidden(model, packer, model.get_image_features(pixels[None]).tokens, batch)
+    hidden, _ = packed_hidden(model, packer, features[None], batch, kept=kept)
     wrong = (model.lm_head(hidden).argmax(dim=-1) != batch.labels) & (batch.labels != IGNORED_LABEL)
     missed = set(batch.blocks[wrong].tolist())
     return [number not in missed for number in range(1, len(questions) + 1)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -19,11 +20,13 @@ from torch import Tensor
 from senna_prune.errors import FileError
 from senna_prune.files import read_bytes, read_json, write_whole
 from senna_prune.model.images import to_pixel_values
+from tools.demo.training.attributes import ATTRIBUTES, BLOCK, MIRRORED_ATTRIBUTES
 from tools.demo.world.annotation import mirror_things
 from tools.demo.world.furniture import Thing
 from tools.demo.world.layout import Layout
 from tools.demo.world.motion import Motion
 from tools.demo.world.rendering import render
+from tools.demo.world.rig import HEIGHT, RIG, WIDTH
 from tools.demo.world.sampling import sample_situation, sample_street
 from tools.demo.world.scenes import furnish, scene_rng
 from tools.demo.world.street import Side, Street, mirror_street
@@ -33,6 +36,7 @@ SHARD = 512
 """Scenes per file of the cache."""
 _MIRRORED_VIEWS = [0, 2, 1, 4, 3, 5]
 """FRONT, FRONT RIGHT, FRONT LEFT, BACK RIGHT, BACK LEFT, BACK."""
+_SHOWN_SHAPE = (len(RIG), len(ATTRIBUTES), HEIGHT // BLOCK, WIDTH // BLOCK)
 _FOREIGN = "remove it, or choose another --work"
 
 
@@ -43,27 +47,52 @@ class TrainingScene:
     Attributes:
         things: what an annotator would box.
         jpegs: the six coded pictures in the order of the cameras.
+        shown: compressed bytes of what they show: pixels of each block by view and attribute, see `coverage`.
         mirrored: pictures are to be seen in a mirror; street and things already are.
     """
 
     street: Street
     things: tuple[Thing, ...]
     jpegs: tuple[bytes, ...]
+    shown: bytes
     mirrored: bool = False
 
     @classmethod
     def of(cls, street: Street, layout: Layout) -> TrainingScene:
-        return cls(street, layout.things, tuple(map(encode_jpeg, render(layout.mesh, layout.light))))
+        pictures, groups = render(layout.mesh, layout.light)
+        shown = zlib.compress(_count_pixels(layout, groups).tobytes())
+        return cls(street, layout.things, tuple(map(encode_jpeg, pictures)), shown)
 
     def mirror(self) -> TrainingScene:
         """Another, equally good scene."""
-        return TrainingScene(mirror_street(self.street), mirror_things(self.things), self.jpegs, not self.mirrored)
+        street, things = mirror_street(self.street), mirror_things(self.things)
+        return TrainingScene(street, things, self.jpegs, self.shown, not self.mirrored)
 
     def pixel_values(self, image_size: int) -> Tensor:
         """What the processor makes of the pictures, shape (6, 3, image_size, image_size), float32."""
         pictures = [to_pixel_values(Image.open(io.BytesIO(jpeg)), image_size, "pad") for jpeg in self.jpegs]
         pixels = torch.stack(pictures)
         return pixels[_MIRRORED_VIEWS].flip(-1) if self.mirrored else pixels
+
+    def coverage(self) -> Tensor:
+        """Share of every block that shows each attribute, shape (6, attributes, HEIGHT / BLOCK, WIDTH / BLOCK)."""
+        counts = np.frombuffer(zlib.decompress(self.shown), dtype=np.uint8).reshape(_SHOWN_SHAPE)
+        shares = torch.from_numpy(counts.astype(np.float32)) / BLOCK**2
+        return shares[_MIRRORED_VIEWS][:, MIRRORED_ATTRIBUTES].flip(-1) if self.mirrored else shares
+
+
+def _count_pixels(layout: Layout, groups: np.ndarray) -> np.ndarray:
+    """Pixels of each block that show each attribute, shape `_SHOWN_SHAPE`, uint8.
+
+    Args:
+        groups: group that every pixel shows, shape (6, HEIGHT, WIDTH).
+    """
+    counts = np.zeros(_SHOWN_SHAPE, dtype=np.uint8)
+    for group, shows in enumerate(layout.mesh.shows):
+        if shows:
+            blocks = (groups == group).reshape(len(RIG), HEIGHT // BLOCK, BLOCK, WIDTH // BLOCK, BLOCK)
+            counts[:, [ATTRIBUTES.index(name) for name in shows]] += blocks.sum((2, 4), dtype=np.uint8)[:, None]
+    return counts
 
 
 class TrainingScenes(Sequence[TrainingScene]):
@@ -128,19 +157,19 @@ def world_fingerprint(world_seed: int) -> str:
     """Eight hex digits that change whenever the code draws other scenes: part of every shard's name."""
     sha = hashlib.sha256()
     for scene in training_scenes(world_seed, (0, 4)):
-        sha.update(_record(scene).encode() + b"".join(scene.jpegs))
+        sha.update(_record(scene).encode() + b"".join(scene.jpegs) + scene.coverage().numpy().tobytes())
     return sha.hexdigest()[:8]
 
 
 def _record(scene: TrainingScene) -> str:
-    sizes = [len(jpeg) for jpeg in scene.jpegs]
+    sizes = [len(part) for part in (*scene.jpegs, scene.shown)]
     return json.dumps({"street": asdict(scene.street), "things": list(map(asdict, scene.things)), "sizes": sizes})
 
 
 def _render_shard(job: tuple[Path, int, tuple[int, int]]) -> None:
     path, world_seed, span = job
     scenes = list(training_scenes(world_seed, span))
-    write_whole(path.with_suffix(".bin"), b"".join(jpeg for scene in scenes for jpeg in scene.jpegs))
+    write_whole(path.with_suffix(".bin"), b"".join(part for scene in scenes for part in (*scene.jpegs, scene.shown)))
     write_whole(path.with_suffix(".json"), "[\n" + ",\n".join(map(_record, scenes)) + "\n]\n")
 
 
@@ -150,11 +179,13 @@ def _read_shard(path: Path) -> Iterator[TrainingScene]:
     start = 0
     try:
         for record in records:
-            jpegs = []
+            parts = []
             for size in record["sizes"]:
-                jpegs.append(content[start : start + size])
+                parts.append(content[start : start + size])
                 start += size
-            yield TrainingScene(street_from_dict(record["street"]), tuple(map(_thing, record["things"])), tuple(jpegs))
+            *jpegs, shown = parts
+            street, things = street_from_dict(record["street"]), tuple(map(_thing, record["things"]))
+            yield TrainingScene(street, things, tuple(jpegs), shown)
     except (KeyError, TypeError, ValueError) as error:
         raise FileError("not a shard of training scenes", where=path.with_suffix(".json"), hint=_FOREIGN) from error
     if start != len(content):

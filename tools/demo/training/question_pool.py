@@ -60,7 +60,6 @@ PERCEPTION: tuple[tuple[str, Callable[[Street], str]], ...] = (
     ("Does a street open on the right?", lambda street: _yes(street.right.street)),
     ("Is somebody at the crossing on the left?", lambda street: _yes(street.left.pedestrian)),
     ("Is somebody at the crossing on the right?", lambda street: _yes(street.right.pedestrian)),
-    ("Are you in a city or on a highway?", lambda street: street.road),
     ("Which lanes beside you are free?", _free_lanes),
     ("Where is the car ahead about to go?", lambda street: _SIGNAL_WORDS[street.signal]),
 )
@@ -137,7 +136,7 @@ def all_texts() -> Iterator[str]:
         yield from [plan_text(*plan)] * 20
     for text, _ in PERCEPTION:
         yield from [text] * 20
-    yield from ["red", "green", "none", *_AHEAD_WORDS.values(), "yes", "no", "city", "highway", "left and right"] * 20
+    yield from ["red", "green", "none", *_AHEAD_WORDS.values(), "yes", "no", "left and right"] * 20
     yield from list(_SIGNAL_WORDS.values()) * 20
     yield from [words.VRU_QUESTION, words.VRU_NONE] * 20
     for along in range(40):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from senna_prune.errors import ConfigError, nearest_of
@@ -13,6 +13,11 @@ from tools.demo.training.question_pool import PERCEPTION, Mix
 
 PATCH = 14
 """Side of a patch, pixels."""
+VISION_HEADS = 4
+
+
+def _number(default: float, least: float, most: float) -> Any:
+    return field(default=default, metadata={"least": least, "most": most})
 
 
 @dataclass(frozen=True)
@@ -23,76 +28,70 @@ class Recipe:
         seed: of weights, order and questions.
         world_seed: of the training scenes; held-out scenes have others.
         num_scenes: training scenes, seen once per epoch.
-        attribute_epochs, attribute_batch, attribute_lr: stage 1, attributes per picture.
-        answer_epochs, answer_batch, answer_lr: stage 2, answers of a decoder of `first_layers` layers.
-        depth_epochs, depth_batch, depth_lr: stage 3, answers once the decoder has been made `layers` deep.
-        connector_lr: of projector and adapter in both; the tower stays as stage 1 left it.
-        long_plans, short_plans, perception, road_users, motions: questions about each scene in stages 2 and 3.
+        tower_steps, tower_batch, tower_lr: stage 1, tower and projector name what each token shows.
+        answer_steps, answer_batch, answer_lr: stage 2, the decoder answers; tower and projector stay as they are.
+        warm_up, cool_down: share of each stage in which the rate rises, and in which it falls to zero at its end.
+        beta: AdamW's second; weight_decay, clip: largest gradient norm.
+        long_plans, short_plans, perception, road_users, motions: questions about each scene in stage 2.
         stretched: share of scenes in which a visual token advances the position by exp(U(least, most)) instead of 1.
         least_stretch, most_stretch: bounds of that exponent.
-        warm_up: steps of linear warm-up of each stage, before a cosine.
-        clip: largest gradient norm.
         checkpoint_every: steps between checkpoints.
         validate_every, validation_scenes: steps between measurements on held-out scenes, and their number.
-        image_size, num_view_tokens, vision_width, vision_layers, width, first_layers, layers, heads, mlp: of the model.
+        image_size, num_view_tokens, vision_width, vision_layers, width, layers, heads, mlp: of the model.
 
     Raises:
         ConfigError: a number that no training can have.
     """
 
-    seed: int = 0
-    world_seed: int = 100
-    num_scenes: int = 20480
-    attribute_epochs: float = 0.5
-    attribute_batch: int = 32
-    attribute_lr: float = 1e-3
-    answer_epochs: float = 0.55
-    answer_batch: int = 8
-    answer_lr: float = 3e-3
-    depth_epochs: float = 0.16
-    depth_batch: int = 8
-    depth_lr: float = 1.5e-3
-    connector_lr: float = 5e-4
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.01
-    long_plans: int = 1
-    short_plans: int = 5
-    perception: int = 17
-    road_users: int = 1
-    motions: int = 1
-    stretched: float = 0.7
-    least_stretch: float = -1.6
-    most_stretch: float = 0.25
-    warm_up: int = 40
-    clip: float = 1.0
-    checkpoint_every: int = 10
-    validate_every: int = 100
-    validation_scenes: int = 96
-    image_size: int = 224
-    num_view_tokens: int = 128
-    vision_width: int = 128
-    vision_layers: int = 5
-    width: int = 128
-    first_layers: int = 8
-    layers: int = 24
-    heads: int = 4
-    mlp: int = 344
+    seed: int = _number(0, 0, 2**32 - 1)
+    world_seed: int = _number(100, 0, 2**32 - 1)
+    num_scenes: int = _number(6144, 1, 10**6)
+    tower_steps: int = _number(900, 0, 10**6)
+    tower_batch: int = _number(8, 1, 4096)
+    tower_lr: float = _number(2e-3, 1e-9, 1.0)
+    answer_steps: int = _number(2400, 0, 10**6)
+    answer_batch: int = _number(4, 1, 4096)
+    answer_lr: float = _number(2.5e-3, 1e-9, 1.0)
+    warm_up: float = _number(0.02, 0.0, 0.5)
+    cool_down: float = _number(0.3, 0.0, 0.5)
+    beta: float = _number(0.98, 0.0, 0.9999)
+    weight_decay: float = _number(0.01, 0.0, 1.0)
+    clip: float = _number(1.0, 1e-9, 1e9)
+    long_plans: int = _number(1, 1, 100)
+    short_plans: int = _number(5, 0, 100)
+    perception: int = _number(len(PERCEPTION), 0, len(PERCEPTION))
+    road_users: int = _number(1, 0, 100)
+    motions: int = _number(1, 0, 100)
+    stretched: float = _number(0.7, 0.0, 1.0)
+    least_stretch: float = _number(-1.6, -10.0, 2.0)
+    most_stretch: float = _number(0.25, -10.0, 2.0)
+    checkpoint_every: int = _number(20, 1, 10**6)
+    validate_every: int = _number(200, 1, 10**6)
+    validation_scenes: int = _number(96, 1, 10**4)
+    image_size: int = _number(224, PATCH, 32 * PATCH)
+    num_view_tokens: int = _number(128, 1, 256)  # six views and a question stay within the model's 2048 positions
+    vision_width: int = _number(128, 1, 1024)
+    vision_layers: int = _number(4, 2, 100)
+    width: int = _number(128, 1, 1024)
+    layers: int = _number(12, 1, 100)
+    heads: int = _number(4, 1, 64)
+    mlp: int = _number(344, 1, 4096)
 
     def __post_init__(self) -> None:
-        for name, (least, most) in _BOUNDS.items():
-            value = getattr(self, name)
+        for one in fields(self):
+            value, least, most = getattr(self, one.name), one.metadata["least"], one.metadata["most"]
             if not (math.isfinite(value) and least <= value <= most):
-                raise ConfigError(f"{value} is not between {least:g} and {most:g}", where=name)
+                raise ConfigError(f"{value} is not between {least:g} and {most:g}", where=one.name)
         if self.least_stretch > self.most_stretch:
             raise ConfigError("is larger than most_stretch", where="least_stretch")
-        for name, whole, part in (
-            ("image_size", self.image_size, PATCH),
-            ("width", self.width, 2 * self.heads),
-            ("vision_width", self.vision_width, VISION_HEADS),
-            ("layers", self.layers, self.first_layers),
+        side = self.image_size // PATCH
+        for name, wrong, problem in (
+            ("image_size", self.image_size % PATCH or 32 % side, f"is not {PATCH} times a power of 2"),
+            ("width", self.width % (2 * self.heads), f"is no multiple of {2 * self.heads}"),
+            ("vision_width", self.vision_width % VISION_HEADS, f"is no multiple of {VISION_HEADS}"),
         ):
-            if whole % part:
-                raise ConfigError(f"{whole} is no multiple of {part}", where=name)
+            if wrong:
+                raise ConfigError(f"{getattr(self, name)} {problem}", where=name)
 
     @classmethod
     def with_overrides(cls, assignments: Sequence[str]) -> Recipe:
@@ -101,16 +100,16 @@ class Recipe:
         Raises:
             ConfigError: unknown key, or a value that is not a number, or not a possible one.
         """
-        defaults = {field.name: field.default for field in fields(cls) if isinstance(field.default, int | float)}
+        kinds = {one.name: int if isinstance(one.default, int) else float for one in fields(cls)}
         values: dict[str, Any] = {}
         for assignment in assignments:
             key, _, text = assignment.partition("=")
-            if key not in defaults:
-                raise ConfigError(f"unknown number {key!r}", where="recipe", hint=nearest_of(key, defaults))
+            if key not in kinds:
+                raise ConfigError(f"unknown number {key!r}", where="recipe", hint=nearest_of(key, kinds))
             try:
-                values[key] = type(defaults[key])(text)
+                values[key] = kinds[key](text)
             except ValueError:
-                kind = "whole number" if isinstance(defaults[key], int) else "number"
+                kind = "whole number" if kinds[key] is int else "number"
                 raise ConfigError(f"{text[:40]!r} is not a {kind}", where=key) from None
         return cls(**values)
 
@@ -146,30 +145,3 @@ class Recipe:
             },
             num_view_tokens=self.num_view_tokens,
         )
-
-
-VISION_HEADS = 4
-_SEED, _COUNT, _RATE = (0, 2**32 - 1), (0, 100), (1e-9, 1.0)
-_BOUNDS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("seed", "world_seed"), _SEED),
-    **dict.fromkeys(("num_scenes", "warm_up", "checkpoint_every", "validate_every"), (1, 10**6)),
-    "validation_scenes": (1, 10**4),
-    **dict.fromkeys(("attribute_epochs", "answer_epochs", "depth_epochs"), (0.0, 1000.0)),
-    **dict.fromkeys(("attribute_batch", "answer_batch", "depth_batch"), (1, 4096)),
-    **dict.fromkeys(("attribute_lr", "answer_lr", "depth_lr", "connector_lr"), _RATE),
-    "weight_decay": (0.0, 1.0),
-    "long_plans": (1, 100),
-    **dict.fromkeys(("short_plans", "road_users", "motions"), _COUNT),
-    "perception": (0, len(PERCEPTION)),
-    "stretched": (0.0, 1.0),
-    **dict.fromkeys(("least_stretch", "most_stretch"), (-10.0, 2.0)),
-    "clip": (1e-9, 1e9),
-    "image_size": (PATCH, 36 * PATCH),
-    "num_view_tokens": (1, 256),  # six views and a question stay within the 2048 positions of the model
-    **dict.fromkeys(("vision_width", "width"), (1, 1024)),
-    "heads": (1, 64),
-    "mlp": (1, 4096),
-    "vision_layers": (2, 100),
-    **dict.fromkeys(("first_layers", "layers"), (1, 100)),
-}
-"""Least and largest value of each number."""

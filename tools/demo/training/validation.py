@@ -1,9 +1,15 @@
-"""Unpruned accuracy on held-out scenes during training. No pruning method runs here: the recipe must not know them."""
+"""Accuracy on held-out scenes during training, unpruned and with a random quarter of the visual tokens.
+
+No other pruning method runs here: the recipe must not know them.
+"""
 
 from __future__ import annotations
 
 from concurrent.futures import Executor
 from functools import partial
+
+import torch
+from torch import Tensor
 
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.task.labels import plan_text
@@ -15,6 +21,8 @@ from tools.demo.world.scenes import make_scene, scene_rng
 
 VALIDATION_SEED = 2
 """World seed of these scenes: neither those of training nor the bundle's."""
+KEPT = 0.25
+Asked = list[tuple[str, Question]]
 
 
 class HeldOut:
@@ -25,7 +33,7 @@ class HeldOut:
     """
 
     def __init__(self, num_scenes: int) -> None:
-        self.scenes: list[tuple[TrainingScene, list[tuple[str, Question]]]] = []
+        self.scenes: list[tuple[int, TrainingScene, Asked]] = []
         for number in range(num_scenes):
             made = make_scene(scene_rng(VALIDATION_SEED, number))
             scene = TrainingScene.of(made.situation.street, made.layout)
@@ -34,24 +42,33 @@ class HeldOut:
             road_users, motions = object_questions(scene.things)
             questions = [("plan", Question(asked, plan_text(*situation.plan)))]
             questions += [("vru", one) for one in road_users] + [("motion", one) for one in motions]
-            self.scenes.append((scene, questions))
+            self.scenes.append((number, scene, questions))
 
     def measure(self, model: SennaForConditionalGeneration, packer: Packer, pool: Executor) -> dict[str, float]:
-        """Share of questions of each kind that greedy decoding answers exactly."""
-        rows = pool.map(partial(_right, model, packer), self.scenes)
+        """Share of questions of each kind that greedy decoding answers exactly, and of plans off a quarter."""
         found: dict[str, list[bool]] = {}
-        for row in rows:
+        for row in pool.map(partial(_right, model, packer), self.scenes):
             for kind, right in row:
                 found.setdefault(kind, []).append(right)
         return {f"held_out_{kind}": sum(rights) / len(rights) for kind, rights in found.items()}
 
 
+@torch.no_grad()
 def _right(
-    model: SennaForConditionalGeneration,
-    packer: Packer,
-    job: tuple[TrainingScene, list[tuple[str, Question]]],
+    model: SennaForConditionalGeneration, packer: Packer, job: tuple[int, TrainingScene, Asked]
 ) -> list[tuple[str, bool]]:
-    scene, asked = job
+    number, scene, asked = job
     pixels = scene.pixel_values(model.config.vision_config.image_size).to(model.device, model.dtype)
-    rights = right_answers(model, packer, pixels, [question for _, question in asked])
-    return [(kind, right) for (kind, _), right in zip(asked, rights, strict=True)]
+    features = model.get_image_features(pixels[None]).tokens[0]
+    rights = right_answers(model, packer, features, [question for _, question in asked])
+    (pruned,) = right_answers(model, packer, features, [asked[0][1]], random_quarter(packer, number))
+    return [(kind, right) for (kind, _), right in zip(asked, rights, strict=True)] + [("random_quarter", pruned)]
+
+
+def random_quarter(packer: Packer, seed: int) -> Tensor:
+    """Places of the prefix's words and of a random quarter of its visual tokens."""
+    assert packer.prefix is not None
+    drawn = torch.rand(len(packer.prefix), generator=torch.Generator().manual_seed(seed))
+    visual = packer.prefix == packer.processor.image_token_id
+    bound = drawn[visual].quantile(KEPT)
+    return (~visual | (drawn <= bound)).nonzero().flatten()

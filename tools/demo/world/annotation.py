@@ -12,7 +12,7 @@ from senna_prune.nuscenes.geometry import Poses
 from senna_prune.nuscenes.objects import motion_questions, vru_questions
 from senna_prune.nuscenes.questions import Question
 from senna_prune.nuscenes.scene import CATEGORY_NAMES, Boxes, Scene
-from tools.demo.world.furniture import Thing
+from tools.demo.world.furniture import Thing, from_left
 from tools.demo.world.rig import LIDAR_QUATERNION, LIDAR_TRANSLATION
 
 
@@ -39,7 +39,7 @@ def yaw_quaternion(heading: float) -> list[float]:
 
 def mirror_things(things: Sequence[Thing]) -> tuple[Thing, ...]:
     """What a mirrored scene's annotator would box."""
-    return tuple(
+    return from_left(
         replace(thing, centre=(thing.centre[0], -thing.centre[1], thing.centre[2]), motion=thing.motion.mirrored())
         for thing in things
     )

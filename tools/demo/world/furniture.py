@@ -1,7 +1,11 @@
-"""The things on a demo street: each is drawn into a mesh and described as nuScenes would box it."""
+"""The things on a demo street: each is drawn into a mesh and described as nuScenes would box it.
+
+`shows` are the attributes that a token learns to tell where it sees the thing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +49,11 @@ class Thing:
     motion: Motion = STANDING
 
 
+def from_left(things: Iterable[Thing]) -> tuple[Thing, ...]:
+    """In the order in which they are annotated, from left to right: so a mirrored scene has one right answer too."""
+    return tuple(sorted(things, key=lambda thing: -thing.centre[1]))
+
+
 def _thing(
     category: str, position: tuple[float, float], size: tuple[float, float, float], motion: Motion = STANDING
 ) -> Thing:
@@ -63,12 +72,12 @@ def add_car(
     rng: np.random.Generator,
     name: str,
     motion: Motion,
-    *,
+    *shows: str,
     braking: bool = False,
     signal: Signal = "none",
 ) -> Thing:
-    """A car that drives our way; `braking` lights three large lamps, `signal` an orange one on its side."""
-    group = mesh.new_group(name)
+    """A car that points our way; `braking` lights three large lamps, `signal` an orange one on its side."""
+    group = mesh.new_group(name, *shows)
     size = (float(rng.uniform(4.0, 4.6)), 1.9, float(rng.uniform(1.5, 1.75)))
     (x, y), paint = position, _pick(rng, _PAINTS)
     mesh.box(position, (size[0], size[1], 0.95), paint, group, bottom=0.25)
@@ -94,7 +103,7 @@ def add_car(
 
 def add_truck(mesh: Mesh, position: tuple[float, float], rng: np.random.Generator, name: str, motion: Motion) -> Thing:
     """A slow lorry, seen from behind."""
-    group = mesh.new_group(name)
+    group = mesh.new_group(name, "truck")
     size = (8.0, 2.6, float(rng.uniform(3.2, 3.7)))
     (x, y), rear = position, position[0] - 4.02
     mesh.box(position, (8.0, 2.6, size[2] - 0.6), _pick(rng, _TARPAULINS), group, 0.6)
@@ -105,7 +114,7 @@ def add_truck(mesh: Mesh, position: tuple[float, float], rng: np.random.Generato
 
 def add_barrier(mesh: Mesh, position: tuple[float, float], name: str) -> Thing:
     """A striped road block across the lane."""
-    group = mesh.new_group(name)
+    group = mesh.new_group(name, "barrier")
     size = (0.6, 3.4, 1.3)
     (x, y) = position
     mesh.box(position, size, (240, 240, 235), group)
@@ -115,9 +124,27 @@ def add_barrier(mesh: Mesh, position: tuple[float, float], name: str) -> Thing:
     return _thing("movable_object.barrier", position, size)
 
 
-def add_pedestrian(mesh: Mesh, position: tuple[float, float], rng: np.random.Generator, name: str) -> Thing:
+def add_motorcycle(
+    mesh: Mesh, position: tuple[float, float], rng: np.random.Generator, name: str, motion: Motion, *shows: str
+) -> Thing:
+    """A motorcycle that points our way, with its rider."""
+    group = mesh.new_group(name, *shows)
+    size = (2.1, 0.75, float(rng.uniform(1.45, 1.6)))
+    (x, y) = position
+    mesh.box(position, (1.5, 0.35, 0.5), _pick(rng, _CLOTHES), group, bottom=0.35)
+    for sign in (1, -1):
+        for wheel in ((x - 1.05, x - 0.45), (x + 0.45, x + 1.05)):
+            mesh.side_plate(wheel, y + sign * 0.2, (0.0, 0.6), _TYRE, group, facing_left=sign > 0)
+    mesh.box((x - 0.1, y), (0.4, 0.6, size[2] - 1.05), (35, 35, 40), group, bottom=0.8)
+    mesh.box((x - 0.1, y), (0.3, 0.3, 0.3), (235, 235, 235), group, bottom=size[2] - 0.3)
+    return _thing("vehicle.motorcycle", position, size, motion)
+
+
+def add_pedestrian(
+    mesh: Mesh, position: tuple[float, float], rng: np.random.Generator, name: str, *shows: str
+) -> Thing:
     """Somebody in bright clothes."""
-    group = mesh.new_group(name)
+    group = mesh.new_group(name, *shows)
     (x, y), height = position, float(rng.uniform(1.65, 1.9))
     mesh.box((x, y), (0.4, 0.45, 0.8), (38, 40, 60), group)
     mesh.box((x, y), (0.45, 0.62, height - 1.05), _pick(rng, _CLOTHES), group, bottom=0.8)
@@ -132,16 +159,24 @@ def add_traffic_light(mesh: Mesh, position: tuple[float, float], *, red: bool) -
     mast = mesh.new_group()
     mesh.box((x, side * 6.6), (0.25, 0.25, 5.4), (70, 72, 75), mast)
     mesh.box((x, (y + side * 6.6) / 2), (0.2, abs(side * 6.6 - y), 0.2), (70, 72, 75), mast, bottom=5.2)
-    group = mesh.new_group("light")
+    group = mesh.new_group("light", "red" if red else "green")
     mesh.box((x, y), (0.4, 1.1, 2.2), (24, 24, 26), group, bottom=3.4)
     lamps = ((4.55, (255, 40, 30) if red else (60, 18, 16)), (3.5, (16, 56, 24) if red else (40, 255, 90)))
     for bottom, colour in lamps:
         mesh.plate(x - 0.22, (y - 0.47, y + 0.47), (bottom, bottom + 0.95), colour, group, facing_back=True)
 
 
+def add_sign(mesh: Mesh, position: tuple[float, float], *, red: bool) -> None:
+    """A red or green panel beside the road, as high as a traffic light: it decides nothing."""
+    group, (x, y) = mesh.new_group(), position
+    mesh.box(position, (0.2, 0.2, 3.4), (70, 72, 75), group)
+    colour = (255, 40, 30) if red else (40, 255, 90)
+    mesh.plate(x - 0.1, (y - 0.8, y + 0.8), (3.4, 4.8), colour, group, facing_back=True)
+
+
 def add_ambulance(mesh: Mesh, position: tuple[float, float], name: str, motion: Motion, *, lights: bool) -> Thing:
     """A white van behind us; with `lights` it is an ambulance: blue beacons and a red stripe on its nose."""
-    group = mesh.new_group(name)
+    group = mesh.new_group(name, "ambulance" if lights else "van")
     size = (5.6, 2.2, 2.5)
     y, nose = position[1], position[0] + 2.82
     mesh.box(position, (5.6, 2.2, 2.2), (238, 238, 238), group, bottom=0.3)

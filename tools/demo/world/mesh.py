@@ -24,15 +24,21 @@ class Mesh:
         colours: RGB per quad.
         groups: group number per quad; 0 is the ground, drawn first.
         names: name of each group; named groups can be counted in the pictures.
+        shows: attributes that each group shows, see `training.attributes`.
+        flat: groups that lie on the ground, drawn with it.
     """
 
     quads: list[np.ndarray] = field(default_factory=list)
     colours: list[Colour] = field(default_factory=list)
     groups: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=lambda: ["ground"])
+    shows: list[tuple[str, ...]] = field(default_factory=lambda: [()])
+    flat: list[bool] = field(default_factory=lambda: [True])
 
-    def new_group(self, name: str = "") -> int:
+    def new_group(self, name: str = "", *shows: str, flat: bool = False) -> int:
         self.names.append(name)
+        self.shows.append(shows)
+        self.flat.append(flat)
         return len(self.names) - 1
 
     def add(self, quad: np.ndarray, colour: Colour, group: int) -> None:
@@ -40,10 +46,10 @@ class Mesh:
         self.colours.append(colour)
         self.groups.append(group)
 
-    def ground(self, x: tuple[float, float], y: tuple[float, float], colour: Colour) -> None:
+    def ground(self, x: tuple[float, float], y: tuple[float, float], colour: Colour, group: int = 0) -> None:
         """A horizontal rectangle on the ground, metres."""
         (x0, x1), (y0, y1) = x, y
-        self.add(np.array([[x0, y0, 0.0], [x1, y0, 0.0], [x1, y1, 0.0], [x0, y1, 0.0]]), colour, 0)
+        self.add(np.array([[x0, y0, 0.0], [x1, y0, 0.0], [x1, y1, 0.0], [x0, y1, 0.0]]), colour, group)
 
     def box(
         self,

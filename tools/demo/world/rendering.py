@@ -28,26 +28,23 @@ class Light:
     gain: tuple[float, float, float]
 
 
-def render(mesh: Mesh, light: Light) -> np.ndarray:
-    """Six RGB pictures in the order of `RIG`, shape (6, HEIGHT, WIDTH, 3), uint8."""
+def render(mesh: Mesh, light: Light) -> tuple[np.ndarray, np.ndarray]:
+    """Six RGB pictures in the order of `RIG`, and the number of the group that every pixel shows.
+
+    Returns:
+        Shapes (6, HEIGHT, WIDTH, 3) and (6, HEIGHT, WIDTH), both uint8.
+    """
     gain = np.asarray(light.gain)
     colours = np.clip(np.asarray(mesh.colours) * gain, 0, 255)
     sky = _sky(light)
     pictures = np.stack([sky] * len(RIG))
-    for camera, picture in zip(RIG, pictures, strict=True):
+    shown = np.zeros(pictures.shape[:3], dtype=np.uint8)
+    for camera, picture, groups in zip(RIG, pictures, shown, strict=True):
         for index, outline in _outlines(mesh, camera):
             colour = tuple(float(channel) for channel in colours[index])
             cv2.fillPoly(picture, [outline], colour, lineType=cv2.LINE_AA, shift=_SUBPIXEL_BITS)
-    return pictures
-
-
-def visible_pixels(mesh: Mesh, camera: Camera) -> dict[str, int]:
-    """How many pixels of each named group a camera really shows."""
-    canvas = np.zeros((HEIGHT, WIDTH), dtype=np.uint8)
-    for index, outline in _outlines(mesh, camera):
-        cv2.fillPoly(canvas, [outline], (mesh.groups[index],), shift=_SUBPIXEL_BITS)
-    sizes = np.bincount(canvas.ravel(), minlength=len(mesh.names))
-    return {name: int(size) for name, size in zip(mesh.names, sizes, strict=False) if name}
+            cv2.fillPoly(groups, [outline], (mesh.groups[index],), shift=_SUBPIXEL_BITS)
+    return pictures, shown
 
 
 def _sky(light: Light) -> np.ndarray:
@@ -75,7 +72,7 @@ def _outlines(mesh: Mesh, camera: Camera) -> list[tuple[int, np.ndarray]]:
     reach = np.hypot(relative[..., 0], relative[..., 1]).min(axis=1)
     distance = np.full(len(mesh.names), np.inf)
     np.minimum.at(distance, groups, reach)
-    distance[0] = np.inf
+    distance[np.array(mesh.flat)] = np.inf
     wanted = np.flatnonzero(facing & inside)
     ordered = wanted[np.lexsort((wanted, -distance[groups[wanted]]))]
     centre = np.array([WIDTH / 2, HEIGHT / 2])

@@ -93,16 +93,16 @@ def _within(rng: np.random.Generator, displayed: int) -> float:
 
 
 def _sample_city(rng: np.random.Generator) -> Street:
-    light: Light = ("none", "red", "green")[int(rng.choice(3, p=[0.5, 0.22, 0.28]))]
-    ahead: Ahead = ("nothing", "following", "braking")[int(rng.choice(3, p=[0.4, 0.4, 0.2]))]
+    light: Light = ("none", "red", "green")[int(rng.choice(3, p=[0.55, 0.15, 0.3]))]
+    ahead: Ahead = ("nothing", "following", "braking")[int(rng.choice(3, p=[0.45, 0.4, 0.15]))]
     left, right = _sample_city_side(rng), _sample_city_side(rng)
     return Street(
         road="city",
         light=light,
         ahead=ahead,
         signal=_sample_signal(rng, ahead, left.street, right.street),
-        pedestrian=bool(rng.random() < 0.17),
-        ambulance=bool(rng.random() < 0.17),
+        pedestrian=bool(rng.random() < 0.4),
+        ambulance=bool(rng.random() < 0.13),
         left=left,
         right=right,
     )
@@ -116,9 +116,10 @@ def _sample_signal(rng: np.random.Generator, ahead: Ahead, to_left: bool, to_rig
 
 
 def _sample_city_side(rng: np.random.Generator) -> Side:
+    street = bool(rng.random() < 0.7)
     return Side(
-        street=bool(rng.random() < 0.7),
-        pedestrian=bool(rng.random() < 0.35),
+        street=street,
+        pedestrian=street and bool(rng.random() < 0.45),
         vehicle="behind" if rng.random() < 0.28 else "none",
     )
 

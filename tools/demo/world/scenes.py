@@ -8,13 +8,13 @@ import numpy as np
 
 from senna_prune.task.labels import Command
 from tools.demo.world.layout import Layout, lay_out
-from tools.demo.world.rendering import visible_pixels
+from tools.demo.world.rendering import render
 from tools.demo.world.rig import RIG
 from tools.demo.world.rollout import roll_out
 from tools.demo.world.sampling import Situation, sample_situation
 from tools.demo.world.street import Street
 
-MIN_EVIDENCE_PIXELS = 120
+MIN_EVIDENCE_PIXELS = 100
 """Pixels of a picture in which every deciding object must show, in the camera it is meant for."""
 
 _OTHER_WORDING = {
@@ -66,6 +66,7 @@ def furnish(street: Street, rng: np.random.Generator) -> Layout:
 
 def hidden_evidence(layout: Layout) -> list[str]:
     """Deciding objects that their camera shows in fewer than `MIN_EVIDENCE_PIXELS` pixels."""
-    cameras = {camera.channel: camera for camera in RIG if camera.channel in layout.evidence.values()}
-    counts = {channel: visible_pixels(layout.mesh, camera) for channel, camera in cameras.items()}
-    return [name for name, channel in layout.evidence.items() if counts[channel].get(name, 0) < MIN_EVIDENCE_PIXELS]
+    shown = dict(zip((camera.channel for camera in RIG), render(layout.mesh, layout.light)[1], strict=True))
+    numbers = {name: number for number, name in enumerate(layout.mesh.names)}
+    sizes = {name: (shown[channel] == numbers[name]).sum() for name, channel in layout.evidence.items()}
+    return [name for name, size in sizes.items() if size < MIN_EVIDENCE_PIXELS]

@@ -36,6 +36,7 @@ _MAP_FILE = "maps/demo-town.png"
 _LIDAR_FILE = "samples/LIDAR_TOP/flat.pcd.bin"
 _CATEGORIES = (
     "vehicle.car",
+    "vehicle.motorcycle",
     "vehicle.truck",
     "vehicle.emergency.ambulance",
     "human.pedestrian.adult",
@@ -76,7 +77,7 @@ def write_world(
         scene = make_scene(scene_rng(world_seed, number))
         scenes.append(scene)
         _add_scene(tables, scene, number)
-        for camera, picture in zip(RIG, render(scene.layout.mesh, scene.layout.light), strict=True):
+        for camera, picture in zip(RIG, render(scene.layout.mesh, scene.layout.light)[0], strict=True):
             _write(dataroot / _picture_name(number, camera.channel), encode_jpeg(picture))
         report(number + 1, num_scenes)
     for name, records in tables.items():
