@@ -14,7 +14,7 @@ from transformers.models.clip.modeling_clip import CLIPEncoderLayer
 
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.modeling import SennaModel
-from senna_prune.model.vision import vision_evidence
+from senna_prune.model.vision import class_attention_and_keys
 from tools.demo.world.rig import HEIGHT, WIDTH
 
 ATTRIBUTES = (
@@ -121,7 +121,7 @@ class AttributeHeads(nn.Module):
         # The class token looks at things, whether they decide or not.
         layer = cast(CLIPEncoderLayer, model.vision_tower.encoder.layers[config.num_vision_layers - 1])
         things = (patches.amax(dim=1) >= 2 * SHOWN).float()
-        seen = (vision_evidence(layer, entering)[0] * things).sum(dim=1)
+        seen = (class_attention_and_keys(layer, entering)[0] * things).sum(dim=1)
         look = -(seen[things.any(dim=1)] + 1e-6).log().sum() / len(pixels)
         rms = tokens.float().pow(2).mean().sqrt() / TOKEN_RMS
         with torch.no_grad():
