@@ -42,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
     add("--format", choices=["jsonl", "reference"], default="jsonl", help="reference: the released converter's layout")
     add("--require-images", action="store_true", help="leave out and list keyframes of which an image file is missing")
     add("--descriptions", action="store_true", help="carry scene descriptions: results by time of day and weather")
+    add(
+        "--objects", action="store_true", help="carry the annotated objects that the cameras see: audit of what is lost"
+    )
     add("--captioner", metavar="MODEL", help="image-text-to-text model for traffic_light, description, explanation")
     add("--caption-cache", type=Path, metavar="FILE", help="captions to go on from; default: beside the planning set")
     add("--workers", type=int, default=1, metavar="N", help="processes; the output does not depend on it")

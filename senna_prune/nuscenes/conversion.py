@@ -25,7 +25,15 @@ from senna_prune.nuscenes.ego_speed import SpeedSource, can_bus_speed
 from senna_prune.nuscenes.reference_layout import write_reference
 from senna_prune.nuscenes.scene import Scene, read_scene
 from senna_prune.nuscenes.scene_samples import BOX_KINDS, CAPTION_KINDS, Recipe, SceneResult, scene_samples
-from senna_prune.nuscenes.schema import BOX_TABLES, POSE_TABLES, Annotation, Sample, SceneRecord
+from senna_prune.nuscenes.schema import (
+    BOX_TABLES,
+    OBJECT_TABLES,
+    POSE_TABLES,
+    Annotation,
+    Record,
+    Sample,
+    SceneRecord,
+)
 from senna_prune.nuscenes.tables import KeyframeTables
 from senna_prune.task.labels import CORRECTED, KINDS, Convention
 from senna_prune.task.sample import PlanningSample, write_samples
@@ -55,6 +63,7 @@ class ConversionSettings:
         format: `jsonl`, or `reference` for the released converter's layout.
         caption_cache: file of captions to go on from; None = beside the planning set.
         descriptions: carry the scene table's description in every sample, for results by time of day and weather.
+        objects: carry the annotated objects that its cameras see in every sample, for the audit of what is dropped.
     """
 
     dataroot: Path
@@ -71,6 +80,7 @@ class ConversionSettings:
     format: Literal["jsonl", "reference"] = "jsonl"
     caption_cache: Path | None = None
     descriptions: bool = False
+    objects: bool = False
 
     def __post_init__(self) -> None:
         for kind in self.kinds or ("",):
@@ -86,7 +96,11 @@ class ConversionSettings:
 
     @property
     def needs_boxes(self) -> bool:
-        return bool(BOX_KINDS & set(self.kinds))
+        return self.objects or bool(BOX_KINDS & set(self.kinds))
+
+    @property
+    def box_tables(self) -> tuple[type[Record], ...]:
+        return OBJECT_TABLES if self.objects else BOX_TABLES if self.needs_boxes else ()
 
 
 def convert(
@@ -114,7 +128,7 @@ def convert(
         if os.path.realpath(path) == os.path.realpath(settings.out):
             raise ConfigError("the captions would be lost", where=path, hint="name another file than the planning set")
         cache = CaptionCache(path)
-    tables = KeyframeTables(settings.dataroot, settings.version, boxes=settings.needs_boxes)
+    tables = KeyframeTables(settings.dataroot, settings.version, extra=settings.box_tables)
     records, absent = tables.select_scenes(settings.split, settings.scenes)
     report = ConversionCounts(settings.out, absent_scenes=absent)
     found = _results(read_scenes(tables, records, settings), make_recipe(tables, settings), settings.workers)
@@ -137,14 +151,15 @@ def convert(
 
 def make_recipe(tables: KeyframeTables, settings: ConversionSettings) -> Recipe:
     source = tables.digest(POSE_TABLES)
-    box_source = f"{source}+{tables.digest(BOX_TABLES)}" if settings.needs_boxes else ""
+    box_source = f"{source}+{tables.digest(settings.box_tables)}" if settings.needs_boxes else ""
     return Recipe(
         kinds=frozenset(settings.kinds),
         convention=settings.convention,
         speed_source=settings.speed_source,
-        sources={kind: box_source if kind in BOX_KINDS else source for kind in settings.kinds},
+        sources={kind: box_source if settings.objects or kind in BOX_KINDS else source for kind in settings.kinds},
         image_root=settings.dataroot if settings.require_images else None,
         descriptions=settings.descriptions,
+        objects=settings.objects,
     )
 
 
@@ -157,8 +172,9 @@ def read_scenes(
         TableError: the tables are broken, or lack the annotations or CAN-bus messages the settings ask for.
     """
     if settings.needs_boxes and not tables.all(Annotation):
-        problem = f"{settings.version} has no annotations, which {' and '.join(sorted(BOX_KINDS))} questions need"
-        raise TableError(problem, where=tables.path(Annotation), hint="ask for --kinds plan")
+        what = "objects and " if settings.objects else ""
+        problem = f"{settings.version} has no annotations, which {what}{' and '.join(sorted(BOX_KINDS))} questions need"
+        raise TableError(problem, where=tables.path(Annotation), hint="ask for --kinds plan, without --objects")
     with accessing(settings.can_bus_folder, "read", error=TableError):
         if settings.speed_source == "can_bus" and not settings.can_bus_folder.is_dir():
             hint = "unpack the CAN bus expansion there, or use --speed-source past"
@@ -167,7 +183,7 @@ def read_scenes(
         if settings.speed_source != "past" and next(deeper.glob("scene-*_pose.json"), None):
             raise TableError("the CAN bus messages lie one folder deeper", where=deeper, hint="pass --can-bus with it")
     for record in records:
-        scene = read_scene(tables, record, settings.needs_boxes)
+        scene = read_scene(tables, record, settings.needs_boxes, settings.objects)
         if settings.speed_source != "past":
             speed = can_bus_speed(settings.can_bus_folder, scene.name, scene.timestamps)
             scene = replace(scene, can_speed=speed)

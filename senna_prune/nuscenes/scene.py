@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from senna_prune.nuscenes.schema import (
     Sample,
     SampleData,
     SceneRecord,
+    Visibility,
 )
 from senna_prune.nuscenes.steps import MAX_JITTER, wrong_step
 from senna_prune.nuscenes.tables import KeyframeTables
@@ -43,6 +44,8 @@ CATEGORY_NAMES: dict[str, str] = {
 }
 """Detection classes of the nuScenes benchmark; other categories keep their full name, as in the reference."""
 
+VISIBILITY = {"v0-40": 1, "v40-60": 2, "v60-80": 3, "v80-100": 4}
+
 MAX_STEP = 50.0
 """Metres between two keyframes: 360 km/h."""
 
@@ -59,12 +62,37 @@ class Boxes:
         poses: box frames (x forward, y left of the object) in the global frame.
         next: number of the same object's next box, -1 after its last, shape (A,).
         names: class names.
+        instances: tokens of the objects.
+        sizes: length, width and height, metres, shape (A, 3); NaN where the table has none.
+        visibility: 1 (up to 40 % visible) to 4 (above 80 %), None where the tables do not say.
     """
 
     keyframe: NDArray[np.intp]
     poses: Poses
     next: NDArray[np.intp]
     names: tuple[str, ...]
+    instances: tuple[str, ...] = ()
+    sizes: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 3)))
+    visibility: tuple[int | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class CameraViews:
+    """One camera at the N keyframes of a scene.
+
+    Attributes:
+        present: where it has a record, shape (N,); elsewhere the rest is of no meaning.
+        ego: ego frames in the global frame when the image was taken.
+        mount: camera frames (x right, y down, z ahead) in the ego frame.
+        intrinsic: shape (N, 3, 3).
+        size: width and height of the image, pixels, shape (N, 2).
+    """
+
+    present: NDArray[np.bool_]
+    ego: Poses
+    mount: Poses
+    intrinsic: NDArray[np.float64]
+    size: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -79,6 +107,7 @@ class Scene:
         lidar: lidar frames (x right, y forward) in the ego frame.
         images: image path relative to the data root by camera channel; channels without a record are absent.
         boxes: annotated boxes, None if they were not read.
+        views: cameras by channel, None if they were not read.
         can_speed: longitudinal CAN-bus velocity in m/s nearest in time, shape (N,), None where the scene has none.
         description: as the scene table gives it; empty where it gives none.
     """
@@ -93,13 +122,14 @@ class Scene:
     boxes: Boxes | None
     can_speed: NDArray[np.float64] | None = None
     description: str = ""
+    views: Mapping[str, CameraViews] | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
 
 
-def read_scene(tables: KeyframeTables, record: SceneRecord, boxes: bool) -> Scene:
-    """Gather one record of the scene table into arrays, with its annotated boxes or without.
+def read_scene(tables: KeyframeTables, record: SceneRecord, boxes: bool, views: bool = False) -> Scene:
+    """Gather one record of the scene table into arrays, with its annotated boxes and cameras or without.
 
     Raises:
         TableError: a token leads nowhere, keyframes do not follow each other every 0.5 s, a keyframe has no lidar
@@ -121,7 +151,11 @@ def read_scene(tables: KeyframeTables, record: SceneRecord, boxes: bool) -> Scen
         ),
         boxes=_boxes(tables, samples) if boxes else None,
         description=record.description,
+        views={camera: _views(tables, samples, camera) for camera in CAMERAS} if views else None,
     )
+    if views and scene.boxes is not None and (unsized := np.isnan(scene.boxes.sizes).any(axis=1)).any():
+        problem = f"an annotation of {scene.boxes.instances[int(unsized.argmax())]!r} has no size"
+        raise TableError(problem, where=tables.path(Annotation))
     _check_jumps(tables, scene)
     return scene
 
@@ -203,11 +237,39 @@ def _boxes(tables: KeyframeTables, samples: Sequence[Sample]) -> Boxes:
         raise TableError(problem, where=tables.path(Annotation))
     categories = (tables.get(Instance, record.instance_token).category_token for record in records)
     names = (tables.get(Category, category).name for category in categories)
+    levels = {one.token: VISIBILITY.get(one.level) for one in tables.all(Visibility)}
     return Boxes(
         keyframe=keyframe,
         poses=_poses(tables, records),
         next=next_box,
         names=tuple(CATEGORY_NAMES.get(name, name) for name in names),
+        instances=tuple(record.instance_token for record in records),
+        # nuScenes says width, length, height
+        sizes=np.array([record.size or (np.nan,) * 3 for record in records]).reshape(-1, 3)[:, [1, 0, 2]],
+        visibility=tuple(levels.get(record.visibility_token or "") for record in records),
+    )
+
+
+def _views(tables: KeyframeTables, samples: Sequence[Sample], camera: str) -> CameraViews:
+    found = [tables.data[sample.token].get(camera) for sample in samples]
+    records = [one for one in found if one is not None]
+    if not records:
+        raise TableError(f"{camera} has no record", where=tables.path(SampleData), hint="leave --objects out")
+    filled = [one or records[0] for one in found]
+    mounts = [tables.get(CalibratedSensor, one.calibrated_sensor_token) for one in filled]
+    for one, mount in zip(filled, mounts, strict=True):
+        if [len(row) for row in mount.camera_intrinsic] != [3, 3, 3]:
+            problem = f"camera_intrinsic of {mount.token!r} ({camera}) is not 3 x 3 numbers"
+            raise TableError(problem, where=tables.path(CalibratedSensor))
+        if not one.width or not one.height or min(one.width, one.height) < 1:
+            problem = f"{one.token!r} has no width and height of its image"
+            raise TableError(problem, where=tables.path(SampleData))
+    return CameraViews(
+        present=np.array([one is not None for one in found]),
+        ego=_poses(tables, [tables.get(EgoPose, one.ego_pose_token) for one in filled]),
+        mount=_poses(tables, mounts),
+        intrinsic=np.array([mount.camera_intrinsic for mount in mounts]),
+        size=np.array([(one.width, one.height) for one in filled]),
     )
 
 

@@ -19,6 +19,7 @@ from senna_prune.nuscenes.navigation import lidar_future
 from senna_prune.nuscenes.objects import motion_questions, vru_questions
 from senna_prune.nuscenes.questions import TRAFFIC_LIGHT_QUESTION, Question, description_question
 from senna_prune.nuscenes.scene import Scene
+from senna_prune.nuscenes.seen_objects import seen_objects
 from senna_prune.task.labels import CAMERAS, CORRECTED, KINDS, Convention
 from senna_prune.task.prompts import IMAGE_PROMPT
 from senna_prune.task.sample import PlanningSample
@@ -49,6 +50,7 @@ class Recipe:
         sources: table digest by kind; the samples of `PLAN_KINDS` add where their speed comes from.
         image_root: folder under which all six images of a keyframe must lie; None leaves that unchecked.
         descriptions: carry the description of the scene in every sample.
+        objects: carry the objects that the keyframe's cameras see in every sample.
     """
 
     kinds: frozenset[str]
@@ -57,6 +59,7 @@ class Recipe:
     sources: Mapping[str, str] = field(default_factory=dict)
     image_root: Path | None = None
     descriptions: bool = False
+    objects: bool = False
 
 
 @dataclass
@@ -86,6 +89,7 @@ def scene_samples(scene: Scene, recipe: Recipe) -> SceneResult:
     sources |= {kind: f"{sources[kind]}/{origin}" for kind in PLAN_KINDS & recipe.kinds}
     future = lidar_future(scene, FUTURE_STEPS)
     asked = _questions(scene, future, recipe)
+    seen = seen_objects(scene) if recipe.objects else [None] * len(scene)
     shown = np.round(future[:, 1:], 4).tolist()
     for number, (token, images) in enumerate(zip(scene.tokens, scene.images, strict=True)):
         steps_left = min(FUTURE_STEPS, len(scene) - 1 - number)
@@ -111,6 +115,7 @@ def scene_samples(scene: Scene, recipe: Recipe) -> SceneResult:
                 trajectory=tuple((x, y) for x, y in shown[number][:steps_left]),
                 source=sources[kind],
                 description=scene.description if recipe.descriptions else "",
+                objects=seen[number],
             )
             for kind in kinds
             for one in asked[kind][number]

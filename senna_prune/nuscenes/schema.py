@@ -88,6 +88,7 @@ class CalibratedSensor(Record, gc=False):
     sensor_token: Token
     translation: Vector
     rotation: Quaternion
+    camera_intrinsic: list[list[float]] = []
 
 
 class SampleData(Record, gc=False):
@@ -100,6 +101,8 @@ class SampleData(Record, gc=False):
     is_key_frame: bool
     filename: Token
     timestamp: Time | None = None
+    width: int | None = None
+    height: int | None = None
 
     def __post_init__(self) -> None:
         self.filename = self.filename.replace("\\", "/")
@@ -142,6 +145,13 @@ class Annotation(Record, gc=False):
     translation: Vector
     rotation: Quaternion
     next: str
+    size: Vector | None = None
+    visibility_token: str | None = None
+
+
+class Visibility(Record, gc=False):
+    table = "visibility"
+    level: Token
 
 
 POSE_TABLES: tuple[type[Record], ...] = (SceneRecord, Sample, Sensor, CalibratedSensor, SampleData, EgoPose)
@@ -149,3 +159,6 @@ POSE_TABLES: tuple[type[Record], ...] = (SceneRecord, Sample, Sensor, Calibrated
 
 BOX_TABLES: tuple[type[Record], ...] = (Category, Instance, Annotation)
 """What questions about objects need on top; the released test split has none."""
+
+OBJECT_TABLES: tuple[type[Record], ...] = (*BOX_TABLES, Visibility)
+"""What the objects of each sample need on top."""

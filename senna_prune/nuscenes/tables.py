@@ -47,19 +47,19 @@ class KeyframeTables:
     Args:
         dataroot: folder that holds `samples/` and the version's folder of tables.
         version: name of that folder, e.g. `v1.0-trainval`.
-        boxes: also read the tables of annotated objects.
+        extra: also read these, `BOX_TABLES` or `OBJECT_TABLES`.
 
     Raises:
         TableError: the version is unknown; a table is missing, not JSON, lacks a field, holds a value of another type
             or a token twice; or records contradict each other.
     """
 
-    def __init__(self, dataroot: Path | str, version: str, boxes: bool = True) -> None:
+    def __init__(self, dataroot: Path | str, version: str, extra: tuple[type[Record], ...] = BOX_TABLES) -> None:
         self.dataroot, self.version = Path(dataroot), version
         self.root = self.dataroot / version
         self._check_folder()
         self._records: dict[type[Record], dict[str, Record]] = {}
-        for table in (*POSE_TABLES, *(BOX_TABLES if boxes else ())):
+        for table in (*POSE_TABLES, *extra):
             self._records[table] = self._checked(table)
         _refuse_twice((scene.name for scene in self.all(SceneRecord)), "name", self.path(SceneRecord))
         self.data = self._keyframe_data()

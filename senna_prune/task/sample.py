@@ -13,6 +13,7 @@ from typing import Any
 from senna_prune.errors import SampleError, nearest_of
 from senna_prune.files import accessing, decode_json, open_regular, write_whole
 from senna_prune.task.labels import CAMERAS, CORRECTED, KINDS, VIEW_LABELS, Convention, view_label
+from senna_prune.task.objects import SeenObject, read_objects
 
 SCHEMA_VERSION = 1
 _NUSCENES = frozenset(CAMERAS)
@@ -39,6 +40,7 @@ class PlanningSample:
         source: digest of the tables the sample was made from. Where a speed is shown `/can_bus`, `/displacement` (which
             looks 0.5 s into the future) or `/past` follows, and where a captioner answered its name.
         description: of the scene, in any words; results are broken down by `night` and `rain` in it. Empty: not known.
+        objects: that the cameras see, for the audit of what a pruner drops; None: not known.
     """
 
     token: str
@@ -55,6 +57,7 @@ class PlanningSample:
     trajectory: tuple[tuple[float, float], ...] | None = None
     source: str = ""
     description: str = ""
+    objects: tuple[SeenObject, ...] | None = None
 
     @property
     def key(self) -> str:
@@ -81,6 +84,9 @@ class PlanningSample:
         record["convention"] = self.convention.to_dict()
         if not self.description:
             del record["description"]
+        record["objects"] = [seen.to_dict() for seen in self.objects or ()]
+        if self.objects is None:
+            del record["objects"]
         return {"schema": SCHEMA_VERSION, **record}
 
     @classmethod
@@ -124,6 +130,8 @@ class PlanningSample:
             raise SampleError(problem, where=where, hint="use 'corrected', and name the cameras in the labels' order")
         if values.get("trajectory") is not None:
             values["trajectory"] = tuple((float(x), float(y)) for x, y in values["trajectory"])
+        if values.get("objects") is not None:
+            values["objects"] = read_objects(values["objects"], values["images"].keys(), where)
         return cls(**values)
 
 
