@@ -88,7 +88,7 @@ class DecoderCost:
     Attributes:
         hidden: model width d.
         intermediate: width m of the gated MLP.
-        text: text tokens that stand beside the visual ones.
+        text: text tokens that stand beside the visual ones; `prune` counts each sample's own in their place.
         query_width, key_width: heads * head size of queries, and of keys and values; None is `hidden`.
     """
 

@@ -34,8 +34,7 @@ from senna_prune.hosts.host import (
     split_vision_scores,
 )
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.base import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, VisionScores
-from senna_prune.pruning.pruner import Pruner
+from senna_prune.pruning.base import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, Pruner, VisionScores
 
 
 @contextmanager

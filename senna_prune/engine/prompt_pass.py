@@ -30,9 +30,9 @@ from senna_prune.pruning.base import (
     TEXT_ATTENTION,
     VISION,
     Observation,
+    Pruner,
     VisionScores,
 )
-from senna_prune.pruning.pruner import Pruner
 
 
 class PromptPass:

@@ -9,48 +9,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from senna_prune.cost import DecoderCost
-    from senna_prune.pruning.base import Method, Observation
-    from senna_prune.pruning.budget import Budget, Resolution
-    from senna_prune.pruning.options import option
-    from senna_prune.pruning.pruner import Pruner
-    from senna_prune.pruning.registry import (
-        describe,
-        make_method,
-        make_pruner,
-        method_names,
-        method_options,
-        register_method,
-    )
+    from senna_prune.cost import DecoderCost as DecoderCost
+    from senna_prune.pruning.base import Method as Method
+    from senna_prune.pruning.base import Observation as Observation
+    from senna_prune.pruning.base import Pruner as Pruner
+    from senna_prune.pruning.budget import Budget as Budget
+    from senna_prune.pruning.options import option as option
+    from senna_prune.pruning.registry import describe as describe
+    from senna_prune.pruning.registry import make_method as make_method
+    from senna_prune.pruning.registry import make_pruner as make_pruner
+    from senna_prune.pruning.registry import method_names as method_names
+    from senna_prune.pruning.registry import method_options as method_options
+    from senna_prune.pruning.registry import register_method as register_method
 
-__all__ = [
-    "Budget",
-    "DecoderCost",
-    "Method",
-    "Observation",
-    "Pruner",
-    "Resolution",
-    "describe",
-    "make_method",
-    "make_pruner",
-    "method_names",
-    "method_options",
-    "option",
-    "register_method",
-]
-
+_REGISTRY = ("describe", "make_method", "make_pruner", "method_names", "method_options", "register_method")
 _HOMES = {
-    "Budget": "senna_prune.pruning.budget",
     "DecoderCost": "senna_prune.cost",
-    "Method": "senna_prune.pruning.base",
-    "Observation": "senna_prune.pruning.base",
-    "Pruner": "senna_prune.pruning.pruner",
-    "Resolution": "senna_prune.pruning.budget",
+    **dict.fromkeys(("Method", "Observation", "Pruner"), "senna_prune.pruning.base"),
+    "Budget": "senna_prune.pruning.budget",
     "option": "senna_prune.pruning.options",
+    **dict.fromkeys(_REGISTRY, "senna_prune.pruning.registry"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, "senna_prune.pruning.registry")), name)
+    return getattr(import_module(_HOMES[name]), name)

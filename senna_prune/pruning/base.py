@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Set
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import ClassVar, Literal, Self
 
@@ -150,7 +150,7 @@ class Method(ABC):
     positions: Positions = option("original", "kept tokens keep their RoPE positions, or are renumbered without gaps.")
     text_scope: TextScope = option("question", "text queries whose attention counts: after the last view, or all.")
     scope: Scope = option("joint", "the views compete for one budget, or each gets an equal share of it.")
-    min_tokens_per_view: int = option(0, "tokens every view keeps at every boundary, as far as the budget allows.")
+    min_tokens_per_view: int = option(0, "tokens every view keeps at every boundary, as far as the budget allows.", 0)
     view_weights: tuple[float, ...] | None = option(None, "factors on views' scores or shares: [2, 1, 1, 1, 1, 1].")
     layer: int | None = option(None, "layer to cut before, from 0; the published one of 32, scaled to the depth.")
     name: str = ""
@@ -160,7 +160,9 @@ class Method(ABC):
     _solved: dict[object, LayerCounts] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        self.require(self.min_tokens_per_view >= 0, "min_tokens_per_view", "a count of tokens, 0 or more")
+        for one in fields(self):
+            value, least = getattr(self, one.name), one.metadata.get("least")
+            self.require(least is None or value is None or value >= least, one.name, f"{least} or more")
         weights = self.view_weights
         self.require(weights is None or (min(weights, default=0) >= 0 < sum(weights)), "view_weights", "0 or more each")
         self.require(self.layer is None or self.layer >= 1, "layer", "a layer from 1 on")
@@ -293,3 +295,6 @@ class Method(ABC):
             weights=weights,
         )
         return self.merge(seen, order, order[: seen.keep].sort().values, merged)
+
+
+Pruner = Method  # once bound, in signatures

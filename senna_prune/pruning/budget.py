@@ -6,6 +6,7 @@ import bisect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Literal, get_args
 
 from senna_prune.cost import DecoderCost
@@ -94,19 +95,13 @@ class Budget:
             raise PruningError(f"unknown kind {shown(self.kind)}", where="budget", hint=hint)
         object.__setattr__(self, "value", _positive(self.value, f"budget.{self.kind}"))
         if self.kind in ("retention", "flops") and self.value > 1:
-            raise PruningError(
-                f"{self.value} is above 1", where=f"budget.{self.kind}", hint="give a fraction in (0, 1]"
-            )
-        if self.accounting not in ("entering", "published"):
-            raise PruningError(
-                f"unknown accounting {shown(self.accounting)}",
-                where="budget.accounting",
-                hint="use entering or published",
-            )
-        if self.accounting == "published" and self.kind == "flops":
-            raise PruningError(
-                "no method publishes its own FLOPs counting", where="budget.accounting", hint="use entering with FLOPs"
-            )
+            where, hint = f"budget.{self.kind}", "give a fraction in (0, 1]"
+            raise PruningError(f"{self.value} is above 1", where=where, hint=hint)
+        where, accounting = "budget.accounting", self.accounting
+        if accounting not in get_args(Accounting):
+            raise PruningError(f"unknown accounting {shown(accounting)}", where=where, hint="use entering or published")
+        if accounting == "published" and self.kind == "flops":
+            raise PruningError("no method publishes its own FLOPs counting", where=where, hint="use entering")
         if self.kind == "flops" and not isinstance(self.cost, DecoderCost):
             raise PruningError("the cost of a layer is not given", where="budget.flops", hint="give a DecoderCost")
         if self.kind == "milliseconds" and len(self.profile) < 2:
@@ -124,7 +119,8 @@ class Budget:
 
     @classmethod
     def flops(cls, fraction: float, cost: DecoderCost) -> Budget:
-        """A fraction of the unpruned decoder's prefill FLOPs (text included)."""
+        """A fraction of the unpruned decoder's prefill FLOPs, text included: each sample's own while it is pruned, that
+        of `cost` where no sample is known."""
         return cls("flops", fraction, cost=cost)
 
     @classmethod
@@ -236,11 +232,10 @@ class Budget:
         return "token counts are whole numbers"
 
     def _profiled_retention(self) -> float:
-        times = [time for time, _ in self.profile]
-        right = bisect.bisect_right(times, self.value)
-        if right == len(times):
+        right = bisect.bisect_right(self.profile, self.value, key=itemgetter(0))
+        if right == len(self.profile):
             return self.profile[-1][1]
-        (time0, fraction0), (time1, fraction1) = self.profile[right - 1], self.profile[right]
+        (time0, fraction0), (time1, fraction1) = self.profile[right - 1 : right + 1]
         return fraction0 + (fraction1 - fraction0) * (self.value - time0) / (time1 - time0)
 
 

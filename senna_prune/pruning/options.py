@@ -16,9 +16,10 @@ LARGEST = 1e6
 """Largest size of a number: a weight times a score must stay finite in float32, and no option needs more."""
 
 
-def option(default: T, text: str) -> T:
-    """An option of a method: a dataclass field with a default and a sentence for `senna-prune eval --methods`."""
-    return field(default=default, metadata={"text": text})
+def option(default: T, text: str, least: int | None = None) -> T:
+    """An option of a method: a dataclass field with a default, a sentence for `senna-prune eval --methods`, and the
+    least number it takes."""
+    return field(default=default, metadata={"text": text, "least": least})
 
 
 @dataclass(frozen=True)

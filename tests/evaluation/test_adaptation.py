@@ -146,6 +146,13 @@ def test_clamped_slopes_are_warned_of(clamped: int, warns: bool) -> None:
         assert "(median 25) makes the slope 0.4 - 0.2 I negative" in warnings(scored)[0]
 
 
+@pytest.mark.parametrize(("narrow", "warns"), [((0.056, 0.082), True), ((0.0, 0.25), False)])
+def test_slopes_that_hardly_differ_are_warned_of(narrow: tuple[float, float], warns: bool) -> None:
+    """As under `variant: paper`, whose mutual information is a mean over heads in nats."""
+    (found,) = warnings(group(lines(narrow * 6))) or [""]
+    assert ("slope hardly differs between samples, 0.384 to 0.389" in found) == warns
+
+
 def test_other_slopes_and_other_methods() -> None:
     (auto,) = [c for c in expand(CONTROLLED) if c.label == "autoprune"]
     traces = [trace(value, 24, 6, 6, 4) for value in (0.0, 3.0)]

@@ -1,25 +1,40 @@
-"""Methods by name, their options, and the recipe for a new one."""
+"""Methods by name, their options, the recipe for a new one, and methods that live outside the package."""
 
 from __future__ import annotations
 
 import ast
 import re
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 
 import senna_prune.pruning
+from senna_prune.config import EvaluationConfig
 from senna_prune.errors import PruningError
-from senna_prune.pruning import Budget, describe, make_pruner, method_names, method_options, methods, registry
+from senna_prune.evaluation.run.run_key import run_key
+from senna_prune.pruning import (
+    Budget,
+    Method,
+    describe,
+    make_pruner,
+    method_names,
+    method_options,
+    register_method,
+    registry,
+)
+from senna_prune.pruning import methods as folder
+from senna_prune.pruning.methods.fastervlm import FasterVLM
 from senna_prune.pruning.options import Option
+from senna_prune.pruning.registry import outside_code
 from tests.docs.pages import DOCS, blocks
 from tests.pruning.scenes import scene
 
-HOST = {"num_layers": 32, "num_heads": 32, "num_visual": 768}
+HOST: dict[str, Any] = {"num_layers": 32, "num_heads": 32, "num_visual": 768}
+HALF = Budget.retention(0.5)
 PACKAGE = Path(senna_prune.pruning.__file__).parent
 
 RECIPE, _, RECIPE_TEST = (block.code for block in blocks(DOCS / "tutorials" / "new-method.md"))
@@ -33,55 +48,115 @@ def forget() -> None:
 
 
 @pytest.fixture
-def new_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A file dropped into `methods/`, without touching another."""
-    (tmp_path / "hidden_norm.py").write_text(RECIPE)
-    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of installed packages, which may be dropped into `methods/`; forgotten afterwards."""
+    modules = set(sys.modules)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "_registered", {})
+    (tmp_path / "stranger_norm.py").write_text(RECIPE)
     forget()
-    yield
+    yield tmp_path
     forget()
-    sys.modules.pop(f"{methods.__name__}.hidden_norm", None)
+    for name in set(sys.modules) - modules:
+        if "stranger" in name:
+            del sys.modules[name]
 
 
-@pytest.mark.usefixtures("new_method")
-def test_a_new_method_is_one_file() -> None:
-    assert "hidden_norm" in method_names()
-    assert method_options("hidden_norm")["order"] == 2.0
-    found = describe("hidden_norm")
+def install(site: Path, points: str) -> None:
+    (site / "stranger-1.0.dist-info").mkdir()
+    (site / "stranger-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: stranger\nVersion: 1.0\n")
+    (site / "stranger-1.0.dist-info" / "entry_points.txt").write_text(f"[senna_prune.methods]\n{points}\n")
+    forget()
+
+
+@pytest.mark.parametrize("value", [None, "stranger_norm", "stranger_norm:HiddenNorm"])
+def test_a_new_method_is_one_file(site: Path, value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In `methods/`, or listed by an installed package."""
+    if value is None:
+        monkeypatch.setattr(folder, "__path__", [*folder.__path__, str(site)])
+        forget()
+    else:
+        install(site, f"stranger_norm = {value}")
+    assert "stranger_norm" in method_names()
+    assert not [name for name in sys.modules if "stranger" in name], "listing names loads nothing"
+    assert method_options("stranger_norm")["order"] == 2.0
+    found = describe("stranger_norm")
     assert found.source == "Keeps the tokens with the largest hidden states."
     assert found.text == ("Tokens with the largest norm, from one layer on.",)
     assert found.stage == "inside, once"
     assert found.options[0] == Option("order", 2.0, "a number", "of the norm.")
-    policy = make_pruner("hidden_norm", Budget.retention(0.5), **HOST, layer=2, min_tokens_per_view=1)
-    plan = policy.plan(60, 32)
-    assert plan.tokens[1:3] == (60, 28)
+    policy = make_pruner("stranger_norm", HALF, **HOST, layer=2, min_tokens_per_view=1)
+    assert policy.plan(60, 32).tokens[1:3] == (60, 28)
     seen = scene([30, 30], layer=2)
-    kept = policy.select(seen, 28, 0).keep
-    strongest = seen.hidden.norm(dim=-1).topk(28).indices.sort().values
-    assert torch.equal(kept, strongest)
-
-
-@pytest.mark.usefixtures("new_method")
-def test_the_tutorials_example_passes_its_own_test() -> None:
+    assert policy.select(seen, 28, 0).keep.tolist() == sorted(seen.hidden.norm(dim=-1).topk(28).indices.tolist())
     names: dict[str, Any] = {"make_pruner": make_pruner, "Budget": Budget, "scene": scene}
-    exec(compile(RECIPE_TEST, "new-method.md", "exec"), names)
+    exec(compile(RECIPE_TEST.replace('"hidden_norm"', '"stranger_norm"'), "new-method.md", "exec"), names)
     names["test_hidden_norm_keeps_the_strongest"]()
 
 
-def module_of(text: str) -> ModuleType:
-    module = ModuleType("senna_prune.pruning.methods.unfinished")
-    exec(compile(text, "unfinished.py", "exec"), module.__dict__)
-    return module
+@pytest.mark.parametrize(
+    ("value", "change", "mention"),
+    [
+        ("stranger_absent", ("", ""), "entry point outside_norm = stranger_absent: cannot be loaded"),
+        ("stranger_norm:Absent", ("", ""), "cannot be loaded"),
+        ("stranger_norm:dataclass", ("", ""), "is no subclass of Method"),
+        ("stranger_norm", ("(Method)", ""), "0 subclasses of Method"),
+        ("stranger_norm", ("    stage =", "    stages ="), "does not say where it cuts"),
+        ("stranger_norm", ("def score", "def scores"), "does not define score"),
+    ],
+)
+def test_a_broken_file_is_named_and_disturbs_no_other(
+    site: Path, value: str, change: tuple[str, str], mention: str
+) -> None:
+    (site / "stranger_norm.py").write_text(RECIPE.replace(*change))
+    install(site, f"outside_norm = {value}")
+    assert make_pruner("fastv", HALF, **HOST).name == "fastv"
+    with pytest.raises(PruningError, match=mention):
+        make_pruner("outside_norm", HALF, **HOST)
 
 
-def test_a_method_file_must_define_one_method_that_says_where_it_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(PruningError, match="0 subclasses of Method"):
-        registry._complete(senna_prune.pruning.budget, "here")
-    monkeypatch.setitem(sys.modules, "senna_prune.pruning.methods.unfinished", ModuleType("unfinished"))
-    assert registry._complete(module_of(RECIPE), "here").stage == "inside, once"
-    for text, message in (("stage = ", "does not say where it cuts"), ("def score", "does not define score")):
-        with pytest.raises(PruningError, match=message):
-            registry._complete(module_of(RECIPE.replace(text, f"{text[:-4]}other{text[-4:]}")), "here")
+def test_an_installed_method_does_not_replace_another(site: Path) -> None:
+    install(site, "fastv = stranger_norm")
+    with pytest.raises(PruningError, match="entry point fastv = stranger_norm: an installed package has a method"):
+        method_names()
+
+
+def test_a_class_is_registered_by_hand(site: Path) -> None:
+    @register_method("mine")
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(FasterVLM):
+        """Like FasterVLM."""
+
+    assert "mine" in method_names()
+    assert make_pruner("mine", HALF, **HOST).plan(768, 32).tokens[0] == 384
+    assert register_method("mine")(Mine) is Mine, "a module may be loaded again"
+    refusals: list[tuple[Any, Any, str]] = [
+        ("mine", FasterVLM, "there is a method 'mine' already"),
+        ("fastv", Mine, "there is a method 'fastv' already"),
+        ("other", dict, "no subclass of Method"),
+        ("other", Method, "does not say where it cuts"),
+        *((name, Mine, "cannot name a method") for name in ("a@b", "", None, "two words")),
+    ]
+    for name, kind, mention in refusals:
+        with pytest.raises(PruningError, match=mention):
+            register_method(name)(kind)
+
+
+def test_code_outside_the_package_is_part_of_the_run_key(site: Path) -> None:
+    install(site, "outside_norm = stranger_norm")
+    first = outside_code("outside_norm")
+    assert first is not None
+    assert outside_code("fastv") is None
+    config = EvaluationConfig()
+    config.pruning.methods = ["fastv"]
+    assert not [name for name in run_key(config, "digest") if name.startswith("method ")]
+    config.pruning.methods = ["fastv", "late"]
+    config.pruning.options = {"late": {"method": "outside_norm", "layer": 20}}
+    assert run_key(config, "digest")["method outside_norm"] == first
+    del sys.modules["stranger_norm"]
+    (site / "stranger_norm.py").write_text(RECIPE + "\n# changed\n")
+    forget()
+    assert outside_code("outside_norm") not in (None, first)
 
 
 @pytest.mark.parametrize(
@@ -90,11 +165,12 @@ def test_a_method_file_must_define_one_method_that_says_where_it_cuts(monkeypatc
         ("pyramid_drop", {}, "did you mean 'pyramiddrop'"),
         ("fastv", {"layers": 3}, "did you mean 'layer'"),
         ("fastv", {"layer": "2"}, "'2' is not a whole number or null"),
-        ("fastv", {"layer": True}, "True is not a whole number"),
         ("autoprune", {"variant": "printed"}, "one of released, paper"),
         ("autoprune", {"k0": None}, "None is not a number"),
+        ("autoprune", {"quantiles": (1, 0)}, "option quantiles"),
         ("random", {"view_weights": [1, "x"]}, "view_weights"),
         ("random", {"view_weights": [1, -1]}, "option view_weights"),
+        ("random", {"seed": -1}, "option seed: -1 is out of range"),
         ("uniform", {"min_tokens_per_view": -1}, "option min_tokens_per_view"),
         ("fastv", {"layer": 0}, "a layer from 1 on"),
         ("fastv", {"layer": 32}, "a layer below 32"),
@@ -105,28 +181,37 @@ def test_a_method_file_must_define_one_method_that_says_where_it_cuts(monkeypatc
         ("cdpruner", {"relevance": "clip"}, "one of question, uniform"),
         ("visionzip", {"contextual": 1.0}, "option contextual"),
         ("pyramiddrop", {"stages": (4, 2, 8)}, "option stages"),
+        ("pyramiddrop", {"stages": []}, "option stages: () is out of range"),
+        ("pyramiddrop", {"stages": [1, "x", 3]}, "(1, 'x', 3) is not a list, each a whole number"),
         ("pyramiddrop", {"ratios": (0.5, 0.25)}, "one ratio per stage"),
+        ("pyramiddrop", {"ratios": []}, "one ratio per stage"),
+        ("pyramiddrop", {"ratios": [0.2, 0.5, 0.1]}, "falling ratios"),
         ("sparsevlm", {"layers": (2, 6)}, "three layers"),
+        ("sparsevlm", {"layers": []}, "three layers"),
         ("sparsevlm", {"counts": (9, 0, 0)}, "option counts"),
+        ("sparsevlm", {"counts": []}, "three counts"),
+        ("sparsevlm", {"counts": [1.5, 2, 3]}, "(1.5, 2, 3) is not a list"),
         ("sparsevlm_v2", {"heads": 0}, "option heads"),
+        ("sparsevlm_v2", {"heads": "half"}, "'half' is not a whole number"),
     ],
 )
 def test_mistakes_are_named(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(PruningError) as caught:
-        make_pruner(name, Budget.retention(0.5), **HOST, **options)
+        make_pruner(name, HALF, **HOST, **options)
     assert message.lower() in str(caught.value).lower()
 
 
 @pytest.mark.parametrize("name", [name for name in method_names() if describe(name).stage == "inside, once"])
 def test_a_cut_inside_needs_a_layer_to_cut_before(name: str) -> None:
     with pytest.raises(PruningError, match=f"method {name}: a decoder of one layer"):
-        make_pruner(name, Budget.retention(0.5), num_layers=1, num_heads=4, num_visual=768)
+        make_pruner(name, HALF, num_layers=1, num_heads=4, num_visual=768)
 
 
 def test_pyramiddrop_takes_any_number_of_stages() -> None:
-    plan = make_pruner("pyramiddrop", Budget.retention(0.5), **HOST, stages=(2, 6)).plan(768, 32)
+    plan = make_pruner("pyramiddrop", HALF, **HOST, stages=(2, 6)).plan(768, 32)
     assert plan.tokens[1] > plan.tokens[2] > plan.tokens[6] == plan.tokens[31]
     assert plan.entering == pytest.approx(384, rel=0.005)
+    assert min(make_pruner("pyramiddrop", HALF, **HOST, ratios=(1e-6, 1e-6, 1e-6)).plan(768, 32).tokens) == 1
 
 
 def test_a_budget_above_all_tokens_is_a_mistake() -> None:
@@ -134,24 +219,20 @@ def test_a_budget_above_all_tokens_is_a_mistake() -> None:
         make_pruner("random", Budget.tokens(900), **HOST)
 
 
-def test_weights_for_other_views_are_refused() -> None:
-    policy = make_pruner("random", Budget.retention(0.5), **HOST, view_weights=[1, 2])
+def test_lists_of_weights_are_taken_but_not_for_other_views() -> None:
+    policy = make_pruner("random", HALF, **HOST, view_weights=[1, 2.5])
+    assert policy.view_weights == (1, 2.5)
     with pytest.raises(PruningError, match="2 weights for 3 views"):
         policy.select(scene([5, 5, 5]), 6, 0)
 
 
-def test_lists_from_yaml_are_taken() -> None:
-    policy = make_pruner("random", Budget.retention(0.5), **HOST, view_weights=[1, 2.5])
-    assert policy.view_weights == (1, 2.5)
-
-
 @pytest.mark.parametrize("name", method_names())
 def test_defaults_make_a_pruner(name: str) -> None:
-    policy = make_pruner(name, Budget.retention(0.5), **HOST, **method_options(name))
+    policy = make_pruner(name, HALF, **HOST, **method_options(name))
     assert policy.name == name
     assert policy.positions in ("original", "repacked")
     for positions in ("original", "repacked"):
-        assert make_pruner(name, Budget.retention(0.5), **HOST, positions=positions).positions == positions
+        assert make_pruner(name, HALF, **HOST, positions=positions).positions == positions
     assert describe(name).source
 
 
@@ -161,30 +242,22 @@ def test_policies_import_neither_model_nor_engine() -> None:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
-                top = name.split(".")[0]
+                top, own = name.split(".")[0], ("senna_prune.pruning", "senna_prune.errors", "senna_prune.cost")
                 assert top in sys.stdlib_module_names | {"torch", "senna_prune"}, f"{path.name} imports {name}"
-                assert top != "senna_prune" or name.startswith(
-                    ("senna_prune.pruning", "senna_prune.errors", "senna_prune.cost")
-                ), name
+                assert top != "senna_prune" or name.startswith(own), name
 
 
-def test_method_files_are_short() -> None:
-    lengths = {path.stem: len(path.read_text().splitlines()) for path in (PACKAGE / "methods").glob("*.py")}
-    del lengths["__init__"]
-    assert sum(lengths.values()) / len(lengths) < 120
-    assert lengths.pop("autoprune") < 300
-    assert max(lengths.values()) < 150
-    assert len(RECIPE.splitlines()) < 50
-
-
-def test_shared_parts_are_used_by_two_methods() -> None:
-    """What only one method uses belongs in its file."""
+def test_files_are_short_and_shared_parts_are_shared() -> None:
     files = {path.stem: path.read_text() for path in (PACKAGE / "methods").glob("*.py")}
-    for room in ("ordering", "clusters"):
-        tree = ast.parse((PACKAGE / f"{room}.py").read_text())
-        public = [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    lengths = {name: len(text.splitlines()) for name, text in files.items() if name != "__init__"}
+    assert all(lengths[name] <= 40 for name in ("fastv", "fastervlm", "divprune", "prune2drive", "uniform", "random"))
+    assert lengths.pop("autoprune") < 300
+    assert max(lengths.values()) < 130
+    assert len(RECIPE.splitlines()) < 30
+    assert len((PACKAGE / "base.py").read_text().splitlines()) <= 300
+    for room in ("ordering", "clusters"):  # what only one method uses belongs in its file
         inside = (PACKAGE / f"{room}.py").read_text()
+        public = [n.name for n in ast.parse(inside).body if isinstance(n, ast.ClassDef | ast.FunctionDef)]
         for name in public:
             users = [file for file, text in files.items() if re.search(rf"\b{name}\b", text)]
-            used_here = len(re.findall(rf"\b{name}\b", inside)) > 1
-            assert len(users) >= 2 or used_here, f"{room}.{name} is used by {users}"
+            assert len(users) >= 2 or len(re.findall(rf"\b{name}\b", inside)) > 1, f"{room}.{name}: {users}"

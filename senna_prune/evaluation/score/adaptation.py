@@ -14,6 +14,8 @@ from senna_prune.pruning.curve_shapes import Slope, dynamic_slope
 MEASURES = {"mutual_information": "mutual information", "mean_attention": "mean attention", "cosine": "cosine"}
 MOST_CLAMPED = 0.2
 """Share of clamped samples above which a warning stands beside the table."""
+LEAST_SLOPES = 0.1
+"""Range of the samples' slopes, as a share of k0, below which there is one too."""
 
 
 def adaptation(condition: Condition, traces: Sequence[Trace]) -> dict[str, Any] | None:
@@ -51,6 +53,12 @@ def adaptation(condition: Condition, traces: Sequence[Trace]) -> dict[str, Any] 
                 f"{100 * found['clamped']:.0f} % of the samples have the same flat curve, because their "
                 f"{found['measure']} (median {found['complexity'][2]:.3g}) makes the slope {k0:g} - {gamma:g} I "
                 "negative, and it is clamped to 0"
+            )
+        elif len(slopes) > 1 and max(slopes) - min(slopes) < LEAST_SLOPES * abs(k0):
+            low, high = found["complexity"][0], found["complexity"][-1]
+            found["warning"] = (
+                f"the slope hardly differs between samples, {min(slopes):.3f} to {max(slopes):.3f}, because their "
+                f"{found['measure']} lies between {low:.3g} and {high:.3g}: this is nearly a static method"
             )
     return found
 

@@ -1,7 +1,5 @@
 """No visual tokens."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from senna_prune.pruning.base import LayerCounts, Positions

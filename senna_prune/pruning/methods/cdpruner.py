@@ -1,7 +1,5 @@
 """CDPruner, "Beyond Attention or Similarity: Maximizing Conditional Diversity for Token Pruning in MLLMs" (2025)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Set
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """DART, "Stop Looking for Important Tokens in Multimodal Language Models: Duplication Matters More" (EMNLP 2025)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,13 +30,8 @@ class Dart(Ordered):
     stage = "inside, once"
     published_layer = 2
     needs = frozenset({KEYS, NORMED})
-    image_pivots: int = option(4, "how many of the image; published 4.")
-    text_pivots: int = option(4, "how many of the text; published 4.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(self.image_pivots >= 1, "image_pivots", "1 or more")
-        self.require(self.text_pivots >= 0, "text_pivots", "0 or more")
+    image_pivots: int = option(4, "how many of the image; published 4.", least=1)
+    text_pivots: int = option(4, "how many of the text; published 4.", least=0)
 
     def order(self, seen: Observation, count: int) -> Tensor:
         assert seen.sequence_keys is not None and seen.normed is not None

@@ -1,7 +1,5 @@
 """DivPrune, "Diversity-based Visual Token Pruning for Large Multimodal Models" (CVPR 2025)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from senna_prune.pruning.base import Positions

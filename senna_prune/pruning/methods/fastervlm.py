@@ -1,7 +1,5 @@
 """FasterVLM, "[CLS] Attention is All You Need for Training-Free Visual Token Pruning" (2024)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """FastV, "An Image is Worth 1/2 Tokens After Layer 2" (ECCV 2024)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -21,11 +19,7 @@ class FastV(Method):
     stage = "inside, once"
     published_layer = 2
     needs = frozenset({LAST_ATTENTION})
-    count: int | None = option(None, "fixed number of tokens kept (R of the paper), in place of the budget.")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(self.count is None or self.count >= 1, "count", "1 or more")
+    count: int | None = option(None, "fixed number of tokens kept (R of the paper), in place of the budget.", 1)
 
     @property
     def fixed(self) -> str:

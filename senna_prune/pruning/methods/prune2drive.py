@@ -1,7 +1,5 @@
 """Prune2Drive, "A Plug-and-Play Framework for Accelerating Vision-Language Models in Autonomous Driving" (2025)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from senna_prune.pruning.base import Scope

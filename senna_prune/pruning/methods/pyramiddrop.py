@@ -1,7 +1,5 @@
 """PyramidDrop, "Accelerating Your Large Vision-Language Models via Pyramid Visual Redundancy Reduction" (CVPR 2025)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Tokens at random."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -19,12 +17,8 @@ class RandomTokens(Method):
     """
 
     stage = "before the decoder, once"
-    seed: int = option(0, "number of the draw, 0 or more.")
+    seed: int = option(0, "number of the draw, 0 or more.", least=0)
     positions: Positions = "repacked"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(self.seed >= 0, "seed", "0 or more")
 
     def score(self, seen: Observation) -> Tensor:
         # A hash of seed and token alone: no generator, no state, the same in any batch.

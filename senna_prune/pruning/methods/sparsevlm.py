@@ -1,7 +1,5 @@
 """SparseVLM, "Visual Token Sparsification for Efficient Vision-Language Model Inference" (ICML 2025)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """SparseVLM version 2, as in the released code under `USE_VERSION=2_0`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -22,14 +20,10 @@ class SparseVLM2(SparseVLM):
     """
 
     needs = frozenset({TEXT_ATTENTION, EMBEDDINGS, ROPE_PRODUCT})
-    heads: int | None = option(None, "heads that vote; by default half of them, as released.")
+    heads: int | None = option(None, "heads that vote; by default half of them, as released.", least=1)
     positions: Positions = "original"
     merges: ClassVar[bool] = False
     published: ClassVar[Mapping[int, Counts]] = {64: (66, 34, 20), 128: (238, 108, 60), 192: (300, 200, 118)}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require(self.heads is None or self.heads >= 1, "heads", "1 or more")
 
     def by_rater(self, seen: Observation, rater: Tensor) -> Tensor:
         assert seen.rope_product is not None

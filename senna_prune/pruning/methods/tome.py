@@ -1,7 +1,5 @@
 """ToMe, "Token Merging: Your ViT But Faster" (ICLR 2023)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

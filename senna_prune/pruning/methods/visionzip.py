@@ -1,7 +1,5 @@
 """VisionZip, "Longer is Better but Not Necessary in Vision Language Models" (CVPR 2025)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
