@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Callable
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,10 @@ from senna_prune.model import checkpoint
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.importing import import_checkpoint
 from tests.fakes import tiny_senna, tiny_tokenizer
-from tests.model.reference import reference_tensors, write_reference, write_weights
+from tests.model.damage import CONFIG, INDEX, OURS, RELEASED, TOKENS, WEIGHTS, Change, pristine, replaced
+from tests.model.reference import reference_tensors, write_weights
 
-Break = Callable[[Path], Any]
+__all__ = ["pristine"]
 
 
 class Code:
@@ -30,61 +30,42 @@ class Code:
         return os.system, ("touch ran_code",)
 
 
-def cut(path: Path, share: float = 0.5) -> None:
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
+def config(**fields: Any) -> Change:
+    return replaced(CONFIG, fields)
 
 
-def rewrite(folder: Path, change: Callable[[dict[str, Any]], Any], suffix: Any = ".safetensors") -> None:
-    """Rewrite the weights after `change` to their dictionary."""
-    tensors = reference_tensors(tiny_senna()[0])
-    change(tensors)
-    for path in folder.glob("*.safetensors"):
-        path.unlink()
-    write_weights(folder, tensors, suffix)
+def weights(change: Any) -> Change:
+    return replaced(WEIGHTS, change)
 
 
-def bin_of(content: Any, **options: Any) -> Break:
-    def write(folder: Path) -> None:
-        (folder / "model.safetensors").unlink()
-        torch.save(content, folder / "pytorch_model.bin", **options)
-
-    return write
+def without(part: str) -> Change:
+    return weights(lambda w: {name: tensor for name, tensor in w.items() if part not in name})
 
 
-def config_with(**changes: Any) -> Break:
-    def write(folder: Path) -> None:
-        raw = json.loads((folder / "config.json").read_text()) | changes
-        raw = {key: value for key, value in raw.items() if value is not None}
-        (folder / "config.json").write_text(json.dumps(raw))
-
-    return write
-
-
-def sharded(damage: Break) -> Break:
-    def write(folder: Path) -> None:
-        (folder / "model.safetensors").unlink()
+def sharded(damage: Change) -> Change:
+    def change(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
         write_weights(folder, reference_tensors(tiny_senna()[0]), ".safetensors", "sharded")
         damage(folder)
 
-    return write
+    return change
 
 
-def index_text(text: str) -> Break:
-    return sharded(lambda folder: (folder / "model.safetensors.index.json").write_text(text))
+def in_bin(share: float | None = None, legacy: bool = False, content: Any = None) -> Change:
+    """A `.bin` file in place of the weights: of the weights or of `content`, whole or cut."""
 
+    def change(folder: Path) -> None:
+        (folder / WEIGHTS).unlink()
+        held = reference_tensors(tiny_senna()[0]) if content is None else content
+        torch.save(held, folder / BIN, _use_new_zipfile_serialization=not legacy)
+        if share is not None:
+            replaced(BIN, share)(folder)
 
-def truncated_bin(legacy: bool) -> Break:
-    def write(folder: Path) -> None:
-        tensors = reference_tensors(tiny_senna()[0])
-        bin_of(tensors, _use_new_zipfile_serialization=not legacy)(folder)
-        cut(folder / "pytorch_model.bin")
-
-    return write
+    return change
 
 
 def no_tower(folder: Path) -> None:
-    rewrite(folder, lambda tensors: [tensors.pop(name) for name in list(tensors) if "vision_tower" in name])
+    without("vision_tower")(folder)
     shutil.rmtree(folder / "tower")
 
 
@@ -94,90 +75,103 @@ def big_tokenizer(folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def grown(name: str) -> Callable[[dict[str, Any]], Any]:
-    return lambda tensors: tensors.update({name: torch.zeros(7, 7)})
+BIN, DAMAGED, KEY, NAN = "pytorch_model.bin", "truncated or damaged", "model.norm.weight", float("nan")
+SECOND, DEEP = "model-00002-of-00002.safetensors", b"[" * 10_000
+HUGE = b'{"a":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4000000000000]}}'
+LFS = "version https://git-lfs.github.com/spec/v1\n"
+ODD_TOKENIZER = {"auto_map": {"AutoTokenizer": ["x.Y", None]}, "tokenizer_class": "Y"}
 
-
-def drop_layer(tensors: dict[str, Any]) -> None:
-    for name in [name for name in tensors if name.startswith(("model.layers.1.", "model.layers.2."))]:
-        del tensors[name]
-
-
-SAFE_OPEN = "truncated or damaged"
-
-CHECKPOINTS: dict[str, tuple[Break, tuple[str, ...]]] = {
-    "truncated safetensors": (lambda f: cut(f / "model.safetensors"), ("model.safetensors", SAFE_OPEN)),
-    "safetensors cut in its header": (lambda f: cut(f / "model.safetensors", 0.001), (SAFE_OPEN,)),
-    "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), (SAFE_OPEN,)),
-    "truncated shard": (sharded(lambda f: cut(f / "model-00002-of-00002.safetensors")), ("model-00002", SAFE_OPEN)),
-    "truncated bin": (truncated_bin(legacy=False), ("pytorch_model.bin", SAFE_OPEN)),
-    "truncated legacy bin": (truncated_bin(legacy=True), ("pytorch_model.bin", SAFE_OPEN)),
-    "pickle with code": (bin_of({"lm_head.weight": Code()}), ("pytorch_model.bin", "run code", "safetensors")),
-    "legacy pickle with code": (bin_of(Code(), _use_new_zipfile_serialization=False), ("run code",)),
-    "bin with other things": (bin_of({"epoch": 3}), ("entry 'epoch' is a int",)),
-    "bin of a list": (bin_of([torch.zeros(2)]), ("holds a list",)),
-    "git lfs pointer": (
-        lambda f: (f / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n"),
-        ("Git LFS pointer", "git lfs pull"),
-    ),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), ("no weight files",)),
-    "missing shard": (
-        sharded(lambda f: (f / "model-00001-of-00002.safetensors").unlink()),
-        ("1 of 2 shards are absent (model-00001-of-00002.safetensors)",),
-    ),
-    "index is not json": (index_text("{"), ("model.safetensors.index.json", "not JSON")),
-    "index without a map": (index_text('{"weight_map": 3}'), ("no weight_map",)),
-    "index points outside": (index_text('{"weight_map": {"a": "../x.safetensors"}}'), ("points outside",)),
+RELEASED_CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
+    "truncated safetensors": (replaced(WEIGHTS, 0.5), (WEIGHTS, DAMAGED)),
+    "safetensors cut in its header": (replaced(WEIGHTS, 0.001), (DAMAGED,)),
+    "truncated shard": (sharded(replaced(SECOND, 0.5)), ("model-00002", DAMAGED)),
+    "truncated bin": (in_bin(0.5), (BIN, DAMAGED)),
+    "truncated legacy bin": (in_bin(0.5, legacy=True), (BIN, DAMAGED)),
+    "pickle with code": (in_bin(content={"lm_head.weight": Code()}), (BIN, "run code", "safetensors")),
+    "legacy pickle with code": (in_bin(content=Code(), legacy=True), ("run code",)),
+    "bin with other things": (in_bin(content={"epoch": 3}), ("entry 'epoch' is a int",)),
+    "bin of a list": (in_bin(content=[torch.zeros(2)]), ("holds a list",)),
+    "sparse": (in_bin(content={"a": torch.eye(2).to_sparse()}), ("entry 'a' is a Tensor, not a dense tensor",)),
+    "number as name": (in_bin(content={3: torch.eye(2)}), ("the name 3 is no text",)),
+    "git lfs pointer": (replaced(WEIGHTS, LFS), ("Git LFS pointer", "git lfs pull")),
+    "no weights": (replaced(WEIGHTS, None), ("no weight files",)),
+    "missing shard": (sharded(replaced(SECOND, None)), (f"1 of 2 shards are absent ({SECOND})",)),
+    "index is not json": (sharded(replaced(INDEX, "{")), (INDEX, "not JSON")),
+    "index without a map": (sharded(replaced(INDEX, '{"weight_map": 3}')), ("no weight_map",)),
+    "index points outside": (replaced(INDEX, '{"weight_map": {"a": "../x.safetensors"}}'), ("points outside",)),
     "wrong shape": (
-        lambda f: rewrite(f, grown("lm_head.weight")),
+        weights(lambda w: w | {"lm_head.weight": torch.zeros(7, 7)}),
         ("1 tensors have the wrong shape", "lm_head.weight is (7, 7), expected (512, 64)"),
     ),
-    "missing tensor": (
-        lambda f: rewrite(f, lambda tensors: tensors.pop("model.norm.weight")),
-        ("1 tensors are missing (model.language_model.norm.weight)",),
-    ),
-    "many missing tensors": (lambda f: rewrite(f, drop_layer), ("18 tensors are missing", "and 8 more")),
+    "missing tensor": (without(KEY), ("1 tensors are missing (model.language_model.norm.weight)",)),
+    "many missing tensors": (without("layers.1."), ("25 tensors are missing", "and 15 more")),
     "extra tensor": (
-        lambda f: rewrite(f, grown("model.layers.9.self_attn.q_proj.weight")),
+        weights(lambda w: w | {"model.layers.9.self_attn.q_proj.weight": torch.zeros(2)}),
         ("1 tensors are not part of the model (model.language_model.layers.9",),
     ),
-    "no adapter": (
-        lambda f: rewrite(f, lambda tensors: [tensors.pop(n) for n in list(tensors) if "img_adapter" in n]),
-        ("image adapter is missing", "LLaVA"),
-    ),
-    "no config": (lambda f: (f / "config.json").unlink(), ("config.json: cannot be read (No such file",)),
-    "config is not json": (lambda f: (f / "config.json").write_text("{,"), ("not JSON",)),
-    "config is a list": (lambda f: (f / "config.json").write_text("[]"), ("not a JSON object",)),
-    "another model": (config_with(model_type="gpt2"), ("model_type 'gpt2' is not Senna",)),
-    "no model type": (config_with(model_type=None), ("model_type None is not Senna",)),
-    "another projector": (config_with(mm_projector_type="linear"), ("mm_projector_type is 'linear'",)),
-    "features with class token": (config_with(mm_vision_select_feature="cls_patch"), ("mm_vision_select_feature",)),
-    "a layer the tower lacks": (config_with(mm_vision_select_layer=-9), ("vision_feature_layer -9",)),
-    "unsupported images": (config_with(image_aspect_ratio="anyres"), ("image_aspect_ratio 'anyres'",)),
-    "config without sizes": (config_with(hidden_size=None), ("hidden_size is missing",)),
-    "heads that do not divide": (
-        config_with(num_attention_heads=3),
-        ("num_attention_heads 3 is no",),
-    ),
-    "unknown activation": (config_with(hidden_act="magic"), ("config.json: cannot be used", "magic")),
-    "unknown dtype": (config_with(torch_dtype="float17"), ("config.json", "float17")),
-    "dtype of another type": (config_with(torch_dtype=3), ("config.json", "dtype 3")),
-    "layer in words": (config_with(mm_vision_select_layer="last"), ("vision_feature_layer is 'last'",)),
-    "config of another vocabulary": (config_with(vocab_size=600), ("wrong shape", "expected (600, 64)")),
+    "whole numbers": (weights(lambda w: w | {KEY: w[KEY].long()}), ("norm.weight is torch.int64)",)),
+    "truth values": (weights(lambda w: w | {KEY: w[KEY].bool()}), ("1 tensors are no floating-point weights",)),
+    "no adapter": (without("img_adapter"), ("image adapter is missing", "LLaVA")),
+    "no config": (replaced(CONFIG, None), ("config.json: cannot be read (No such file",)),
+    "config is a list": (replaced(CONFIG, "[]"), ("not a JSON object",)),
+    "another model": (config(model_type="gpt2"), ("model_type 'gpt2' is not Senna",)),
+    "no model type": (config(model_type=...), ("model_type None is not Senna",)),
+    "another projector": (config(mm_projector_type="linear"), ("mm_projector_type is 'linear'",)),
+    "features with class token": (config(mm_vision_select_feature="cls_patch"), ("mm_vision_select_feature",)),
+    "a layer the tower lacks": (config(mm_vision_select_layer=-9), ("vision_feature_layer -9",)),
+    "unsupported images": (config(image_aspect_ratio="anyres"), ("image_aspect_ratio 'anyres'",)),
+    "config without sizes": (config(hidden_size=...), ("hidden_size is missing",)),
+    "heads that do not divide": (config(num_attention_heads=3), ("num_attention_heads 3 is no",)),
+    "unknown activation": (config(hidden_act="magic"), ("config.json: cannot be used", "magic")),
+    "unknown dtype": (config(torch_dtype="float17"), (CONFIG, "float17")),
+    "dtype of another type": (config(torch_dtype=3), (CONFIG, "dtype 3")),
+    "layer in words": (config(mm_vision_select_layer="last"), ("vision_feature_layer is 'last'",)),
+    "config of another vocabulary": (config(vocab_size=600), ("wrong shape", "expected (600, 64)")),
+    "tower name too long": (config(mm_vision_tower="x" * 300), ("File name too long",)),
     "no tower": (no_tower, ("no vision tower", "--vision-tower")),
-    "tower of unknown shape": (lambda f: shutil.rmtree(f / "tower"), ("shape of the vision tower 'tower' is unknown",)),
+    "tower of unknown shape": (replaced("tower", None), ("shape of the vision tower 'tower' is unknown",)),
     "tower of another kind": (
-        lambda f: (f / "tower" / "config.json").write_text('{"model_type": "siglip"}'),
+        replaced("tower/config.json", '{"model_type": "siglip"}'),
         ("model_type 'siglip' is not a CLIP model",),
     ),
+    "tokens in a list": (replaced("special_tokens_map.json", "[]"), ("tokenizer.json: cannot be used",)),
     "tokenizer too large": (big_tokenizer, ("the tokenizer has 513 pieces, the model embeds 512",)),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), ("no tokenizer",)),
-    "broken tokenizer": (lambda f: (f / "tokenizer.json").write_text("{}"), ("tokenizer.json: cannot be used",)),
+    "no tokenizer": (replaced("tokenizer.json", None), ("no tokenizer",)),
+    "broken tokenizer": (replaced("tokenizer.json", "{}"), ("tokenizer.json: cannot be used",)),
     "broken sentencepiece": (
-        lambda f: (f / "tokenizer.json").rename(f / "tokenizer.model"),
+        lambda folder: (folder / "tokenizer.json").rename(folder / "tokenizer.model"),
         ("tokenizer.model: cannot be used",),
     ),
 }
+OUR_CASES: dict[str, tuple[Change, tuple[str, ...]]] = {
+    "truncated": (replaced(WEIGHTS, 0.5), (WEIGHTS, DAMAGED)),
+    "deep header": (replaced(WEIGHTS, struct.pack("<Q", len(DEEP)) + DEEP), (WEIGHTS, DAMAGED)),
+    "terabytes": (replaced(WEIGHTS, struct.pack("<Q", len(HUGE)) + HUGE), (WEIGHTS, DAMAGED)),
+    "shard name too long": (replaced(INDEX, f'{{"weight_map": {{"a": "{"x" * 300}"}}}}'), ("File name too long",)),
+    "shard name is no text": (replaced(INDEX, '{"weight_map": {"a": "\\ud800"}}'), ("1 of 1 shards are absent",)),
+    "no processor": (replaced("processor_config.json", None), ("processor_config.json: cannot be read (No such file",)),
+    "no tokenizer": (replaced("tokenizer.json", None), ("no tokenizer.json",)),
+    "bad processor": (replaced("processor_config.json", {"image_aspect_ratio": "any"}), ("image_aspect_ratio 'any'",)),
+    "processor of another model": (
+        replaced("processor_config.json", {"num_view_tokens": 7}),
+        ("num_view_tokens is 7, the model has 8",),
+    ),
+    "no BOS": (replaced(TOKENS, {"bos_token": None}), (f"{TOKENS}: the tokenizer lacks a BOS",)),
+    "no tokenizer configuration": (replaced(TOKENS, None), (f"{TOKENS}: the tokenizer lacks a BOS",)),
+    "length in words": (replaced(TOKENS, {"model_max_length": "long"}), ("model_max_length is 'long'",)),
+    "code in the tokenizer": (replaced(TOKENS, ODD_TOKENIZER), ("tokenizer.json: cannot be used",)),
+    "another decoder": (config(text_config={"model_type": "gpt2"}), ("text_config is not", "'llama'")),
+    "no tower's shape": (config(vision_config=3), ("vision_config is not", "'clip_vision_model'")),
+    "base deep inside": (config(text_config={"rope_parameters": {"rope_theta": NAN}}), ("rope_theta of text_config",)),
+    "patch beyond the image": (config(vision_config={"patch_size": 57}), ("patch_size 57 is larger than image_size",)),
+    "whole numbers as type": (config(dtype="int8"), ("is no floating-point type",)),
+    "views in words": (config(num_views="six"), ("num_views is 'six', not a whole number",)),
+    "no views": (config(num_views=0), ("num_views of the model is 0, not in 1..64",)),
+    "placeholder is a word": (config(image_token_id=5), ("image_token_id 5 is a word",)),
+    "bad feature layer": (config(vision_feature_layer=7), ("vision_feature_layer 7",)),
+    "other number of view tokens": (config(num_view_tokens=9), ("wrong shape", "img_adapter.adapter.0.weight")),
+}
+CASES = [(RELEASED, name) for name in RELEASED_CASES] + [(OURS, name) for name in OUR_CASES]
 
 
 def assert_one_line(error: BaseException, fragments: tuple[str, ...]) -> None:
@@ -188,86 +182,47 @@ def assert_one_line(error: BaseException, fragments: tuple[str, ...]) -> None:
         assert fragment in text
 
 
-@pytest.mark.parametrize("case", CHECKPOINTS)
-def test_broken_checkpoint(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("kind", "case"), CASES)
+def test_broken_checkpoint(kind: str, case: str, pristine: Any, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    damage, fragments = CHECKPOINTS[case]
-    folder = write_reference(tmp_path / "released", *tiny_senna())
+    damage, fragments = (RELEASED_CASES if kind == RELEASED else OUR_CASES)[case]
+    folder = shutil.copytree(pristine[kind], tmp_path / "model")
     damage(folder)
-    for attempt in (lambda: load_senna(folder), lambda: import_checkpoint(folder, tmp_path / "ours")):
-        with pytest.raises(CheckpointError) as caught:
+    for attempt in (lambda: load_senna(folder), lambda: import_checkpoint(folder, tmp_path / "copy")):
+        with pytest.raises(SennaPruneError) as caught:
             attempt()
+        assert isinstance(caught.value, CheckpointError) or case == "bad processor"
         assert_one_line(caught.value, fragments)
-    assert not (tmp_path / "ours").exists()
+    assert not (tmp_path / "copy").exists()
     assert not (tmp_path / "ran_code").exists(), "the pickle was executed"
-
-
-OWN: dict[str, tuple[Break, tuple[str, ...]]] = {
-    "truncated": (lambda f: cut(f / "model.safetensors"), ("model.safetensors", SAFE_OPEN)),
-    "no processor": (
-        lambda f: (f / "processor_config.json").unlink(),
-        ("processor_config.json: cannot be read (No such file",),
-    ),
-    "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), ("no tokenizer.json",)),
-    "bad processor": (
-        lambda f: (f / "processor_config.json").write_text('{"image_aspect_ratio": "anyres"}'),
-        ("image_aspect_ratio 'anyres'",),
-    ),
-    "processor is not json": (lambda f: (f / "processor_config.json").write_text("{"), ("not JSON",)),
-    "processor of another model": (
-        lambda f: (f / "processor_config.json").write_text('{"image_size": 56, "num_view_tokens": 7}'),
-        ("num_view_tokens is 7, the model has 8",),
-    ),
-    "another decoder": (config_with(text_config={"model_type": "gpt2"}), ("text_config is not", "'llama'")),
-    "no tower's shape": (config_with(vision_config=3), ("vision_config is not", "'clip_vision_model'")),
-    "views in words": (config_with(num_views="six"), ("num_views is 'six', not a whole number",)),
-    "no views": (config_with(num_views=0), ("num_views of the model is 0, not in 1..64",)),
-    "placeholder is a word": (config_with(image_token_id=5), ("image_token_id 5 is a word",)),
-    "bad feature layer": (config_with(vision_feature_layer=7), ("vision_feature_layer 7",)),
-    "other number of view tokens": (config_with(num_view_tokens=9), ("wrong shape", "img_adapter.adapter.0.weight")),
-}
-
-
-@pytest.mark.parametrize("case", OWN)
-def test_broken_imported_checkpoint(case: str, tmp_path: Path) -> None:
-    damage, fragments = OWN[case]
-    import_checkpoint(write_reference(tmp_path / "released", *tiny_senna()), tmp_path / "ours")
-    damage(tmp_path / "ours")
-    with pytest.raises(SennaPruneError) as caught:
-        load_senna(tmp_path / "ours")
-    assert_one_line(caught.value, fragments)
 
 
 OPTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "unknown dtype": ({"dtype": "float17"}, "unknown dtype 'float17'"),
     "no dtype": ({"dtype": "nn"}, "unknown dtype 'nn'"),
+    "whole numbers": ({"dtype": "int8"}, "unknown dtype 'int8'"),
+    "dtype of another type": ({"dtype": 3}, "unknown dtype 3"),
     "unknown attention": ({"attn_implementation": "psychic"}, "psychic"),
     "unknown device": ({"device": "warp:0"}, "cannot load with these options"),
+    "no device": ({"device": "meta"}, "meta device computes nothing"),
+    "no device in a map": ({"device": {"": "meta"}}, "meta device computes nothing"),
 }
 
 
 @pytest.mark.parametrize("case", OPTIONS)
-def test_bad_options(case: str, tmp_path: Path) -> None:
-    folder = write_reference(tmp_path, *tiny_senna())
+def test_bad_options(case: str, pristine: dict[str, Path]) -> None:
     options, fragment = OPTIONS[case]
     with pytest.raises(InputError) as caught:
-        load_senna(folder, **options)
+        load_senna(pristine[RELEASED], **options)
     assert_one_line(caught.value, (fragment,))
 
 
-def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_names_that_are_no_checkpoint(pristine: dict[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
     with pytest.raises(CheckpointError, match="no such checkpoint folder"):
         load_senna(tmp_path / "nothing")
-
-
-def test_a_tower_for_an_imported_checkpoint(tmp_path: Path) -> None:
-    source = write_reference(tmp_path / "released", *tiny_senna())
-    import_checkpoint(source, tmp_path / "ours")
     with pytest.raises(CheckpointError, match="holds its tower"):
-        load_senna(tmp_path / "ours", vision_tower=source / "tower")
+        load_senna(pristine[OURS], vision_tower=pristine[RELEASED] / "tower")
 
-
-def test_a_hub_id_without_network_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: Any, **__: Any) -> str:
         raise LocalEntryNotFoundError("Cannot reach the hub\nand a second line")
 

@@ -14,7 +14,8 @@ from PIL import Image
 from senna_prune.errors import ImageError, InputError, SennaPruneError
 from senna_prune.model import SennaProcessor
 from tests.fakes import tiny_config, tiny_tokenizer, tiny_views
-from tests.model.test_broken_inputs import assert_one_line, cut
+from tests.model.damage import replaced
+from tests.model.test_broken_inputs import assert_one_line
 
 
 def saved(name: str, picture: Image.Image) -> Callable[[Path], Path]:
@@ -35,7 +36,7 @@ def file_of(name: str, content: bytes) -> Callable[[Path], Path]:
 
 def cut_jpeg(folder: Path) -> Path:
     Image.fromarray(tiny_views()[0]).save(folder / "cut.jpg")
-    cut(folder / "cut.jpg")
+    replaced("cut.jpg", 0.5)(folder)
     return folder / "cut.jpg"
 
 
