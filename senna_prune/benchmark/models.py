@@ -208,7 +208,7 @@ def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = Fa
             features = model.get_image_features(pixels[None], output_vision_scores=True)
     else:
         features = _random_features(model.config, device, dtype)
-    return TimedModel(model, ids.to(device), pixels, features, trie.to(device), pictures)
+    return TimedModel(model, ids.to(device), pixels, features, trie, pictures)
 
 
 def _decoder_settings(host: TimedModelConfig) -> dict[str, Any]:
@@ -273,7 +273,7 @@ def _random_host(host: TimedModelConfig, device: torch.device, dtype: torch.dtyp
     random = torch.randint(IMAGE + 1, host.vocabulary - 1, (host.text_tokens,), generator=generator)
     before, behind = random.tensor_split([host.text_tokens // 2])
     ids = torch.cat([before, torch.full((host.view_tokens,), IMAGE), behind]).to(device)
-    return TimedHost(model, ids, None, features, _random_trie(host.vocabulary).to(device), [])
+    return TimedHost(model, ids, None, features, _random_trie(host.vocabulary), [])
 
 
 def _made_on(device: torch.device, dtype: torch.dtype, make: Callable[[], Any]) -> Any:

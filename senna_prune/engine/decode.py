@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from senna_prune.engine.decoder import Decoder, moved
+from senna_prune.devices import constant, copied_once, moved
+from senna_prune.engine.decoder import Decoder
 from senna_prune.engine.masks import attention_mask
 from senna_prune.errors import PruningError
 
@@ -103,8 +104,8 @@ class DecodeStep:
         lengths = shape.lengths if shape.cut and self.prompt.repacked else None
         known = (lengths, step, device)
         if known not in self.tables:
-            first = self.prompt.next_positions if lengths is None else torch.tensor(lengths)
-            depths = torch.arange(queries, device=device) if tree is None else moved(tree.depths, device)
+            first = self.prompt.next_positions if lengths is None else constant(lengths, torch.long, device)
+            depths = torch.arange(queries, device=device) if tree is None else copied_once(tree.depths, device)
             self.tables[known] = self.decoder.rotary(hidden, (moved(first, device) + step)[:, None] + depths)
         return {
             "attention_mask": attention_mask(
@@ -115,7 +116,7 @@ class DecodeStep:
                 implementation=self.decoder.attention,
                 dtype=hidden.dtype,
                 device=device,
-                among_queries=None if tree is None else moved(tree.visible, device),
+                among_queries=None if tree is None else copied_once(tree.visible, device),
             ),
             "position_embeddings": self.tables[known],
             "position_ids": torch.arange(seen, keys, device=device)[None],

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from senna_prune.devices import moved
 from senna_prune.errors import PruningError
 
 SUPPORTED_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
@@ -104,11 +105,6 @@ def find_decoder(model: nn.Module) -> Decoder:
             hint="load the model with attn_implementation " + ", ".join(SUPPORTED_ATTENTION),
         )
     return decoder
-
-
-def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` on `device`; itself, without an operation, where it is there. From the host it does not wait."""
-    return tensor if tensor.device == device else tensor.to(device, non_blocking=tensor.device.type == "cpu")
 
 
 def joined(tables: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

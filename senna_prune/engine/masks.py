@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from senna_prune.devices import constant
 from senna_prune.errors import PruningError
 
 
@@ -52,8 +53,7 @@ def attention_mask(
     built_in = implementation.startswith("flash") or queries == 1 or (queries == keys and implementation == "sdpa")
     if built_in and among_queries is None and not padded:
         return None
-    # A blocking copy to the device would wait for everything queued on it.
-    bounds = torch.tensor(spans).to(device, non_blocking=True)
+    bounds = constant(tuple(spans), torch.long, device)
     column = torch.arange(keys, device=device)
     real = ((column >= bounds[:, :1]) & (column < bounds[:, 1:])) | (column >= width)
     if implementation.startswith("flash"):

@@ -12,13 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from senna_prune.devices import read_together
 from senna_prune.engine.captured import CapturedDecoder, require_compilable
 from senna_prune.engine.decode import DecodeStep, PromptCache
 from senna_prune.engine.decoder import Decoder, find_decoder
@@ -45,6 +46,7 @@ def prune(
     layouts: Sequence[TokenLayout] | None = None,
     vision: Sequence[VisionScores] | None = None,
     compiled: bool | CapturedDecoder = False,
+    padding_side: Literal["left", "right"] | None = None,
 ) -> Iterator[PruneTrace]:
     """Prune every prefill that `model` runs inside the context: any number of prompts, of any length.
 
@@ -61,6 +63,8 @@ def prune(
         compiled: run single prompts, and the pass over an answer trie, as graphs that are compiled when a length or a
             schedule is first seen. A complexity then acts as one of a few (`pruning.quantised.Quantised`). A
             `CapturedDecoder` keeps its graphs for later contexts of the same model; True makes one for this context.
+        padding_side: where shorter prompts of a batch are padded, if `layouts` tell their lengths; None: the host reads
+            it off the attention mask, for which it waits.
 
     Yields:
         The trace, filled anew by each prefill.
@@ -80,7 +84,7 @@ def prune(
     if captured is not None and not captured.graphs:  # with graphs it was found so before
         require_compilable(model)
     pruner = pruner if captured is None else captured.pruner(pruner)
-    context = _Context(decoder, pruner, host, layouts, vision)
+    context = _Context(decoder, pruner, host, layouts, vision, padding_side)
     with ExitStack() as stack:
         for handle in context.hooks(model):
             stack.callback(handle.remove)
@@ -169,9 +173,10 @@ class _Context:
         host: Host | None,
         layouts: Sequence[TokenLayout] | None,
         vision: Sequence[VisionScores] | None,
+        padding_side: Literal["left", "right"] | None,
     ) -> None:
         self.decoder, self.pruner, self.host = decoder, pruner, host
-        self.given_layouts, self.given_vision = layouts, vision
+        self.given_layouts, self.given_vision, self.padding_side = layouts, vision, padding_side
         self.trace = PruneTrace()
         self.inputs: dict[str, Any] = {}
         self.pictures: Any = None
@@ -219,9 +224,7 @@ class _Context:
         self.left, embeds = None, kwargs.get("inputs_embeds")
         if embeds is None:
             embeds = module.get_input_embeddings()(kwargs["input_ids"] if "input_ids" in kwargs else args[0])
-        lengths, starts = spans_of(embeds, kwargs.get("attention_mask"))
-        ids = inputs.get("input_ids") if self.given_layouts is None else None  # reading them waits for the device
-        rows = [] if ids is None else [r[s : s + n] for r, s, n in zip(ids.cpu(), starts, lengths, strict=True)]
+        lengths, starts, rows = self._prompts(embeds, kwargs.get("attention_mask"), inputs.get("input_ids"))
         layouts = self._layouts(rows, lengths, pictures)
         self.running = PromptPass(
             self.decoder,
@@ -235,6 +238,18 @@ class _Context:
         )
         self.trace.samples = [sample.trace for sample in self.running.samples]
         return args, kwargs
+
+    def _prompts(
+        self, embeds: Tensor, mask: Tensor | None, ids: Tensor | None
+    ) -> tuple[list[int], list[int], list[Tensor]]:
+        """Length and first column of each prompt, and its ids where they tell the layout: at most one read."""
+        (batch, width), given = embeds.shape[:2], self.given_layouts
+        if given is not None and self.padding_side is not None:
+            lengths = [layout.length for layout in one_per_prompt(given, batch, "layouts")]
+            return lengths, [width - n if self.padding_side == "left" else 0 for n in lengths], []
+        read = iter(read_together([one for one in (mask, ids if given is None else None) if one is not None]))
+        lengths, starts = spans_of(embeds, None if mask is None else next(read))
+        return lengths, starts, [r[s : s + n] for r, s, n in zip(next(read, ()), starts, lengths, strict=False)]
 
     def _layouts(self, rows: Sequence[Tensor], lengths: Sequence[int], pictures: Any) -> list[TokenLayout]:
         """One layout per prompt: those given, or what the host reads off ids and images."""

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from senna_prune.engine.decoder import Decoder, moved, rotate, split_heads
+from senna_prune.devices import moved
+from senna_prune.engine.decoder import Decoder, rotate, split_heads
 
 
 def attention_rows(queries: Tensor, keys: Tensor, bias: Tensor, scaling: float) -> Tensor:

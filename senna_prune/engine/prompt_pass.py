@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from senna_prune.devices import constant, moved
 from senna_prune.engine.decode import CacheShape, PromptCache
-from senna_prune.engine.decoder import Decoder, joined, moved
+from senna_prune.engine.decoder import Decoder, joined
 from senna_prune.engine.finite import not_finite
 from senna_prune.engine.masks import attention_mask, pad_left
 from senna_prune.engine.probe import Capture, next_rows, take
@@ -82,7 +83,7 @@ class PromptPass:
             if EMBEDDINGS in self.needs:
                 own = row[sample.span]
                 sample.embeddings = (take(own, self._queries(sample.state)), own[sample.state.visual_slots])
-        ends = torch.tensor([sample.span.stop for sample in self.samples]).to(self.device, non_blocking=True)
+        ends = constant(tuple(sample.span.stop for sample in self.samples), torch.long, self.device)
         if position_ids is not None:
             # A prompt ends in text, whose positions under M-RoPE are the same on all three axes.
             flat = position_ids if position_ids.ndim == 2 else position_ids[-1]
@@ -132,8 +133,7 @@ class PromptPass:
             self.settle(self.measure(hidden).tolist(), hidden)
         hidden = self._cut(layer, hidden)
         for sample in self.samples:
-            sample.trace.origins.append(sample.state.origin)
-            sample.trace.views.append(sample.state.views)
+            sample.record()
         kwargs = kwargs | self.overrides
         self.cache = kwargs.get("past_key_values")
         spans = tuple((sample.span.start, sample.span.stop) for sample in self.samples)

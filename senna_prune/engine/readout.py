@@ -6,15 +6,17 @@ and itself; their logits hold every conditional that any answer needs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from senna_prune.devices import copied_once, device_of, moved
 from senna_prune.engine.decode import TokenTree
-from senna_prune.engine.decoder import find_decoder
+from senna_prune.engine.decoder import Decoder, find_decoder
 from senna_prune.engine.prefill import is_pruned
 from senna_prune.errors import InputError
 
@@ -63,15 +65,6 @@ class AnswerTrie:
                 [[number[row[:t]] if t < len(row) else -1 for t in range(longest)] for row in rows]
             ),
             step_tokens=torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows]),
-        )
-
-    def to(self, device: torch.device) -> AnswerTrie:
-        return AnswerTrie(
-            self.answers,
-            self.nodes.to(device),
-            TokenTree(self.tree.visible.to(device), self.tree.depths.to(device)),
-            self.step_nodes.to(device),
-            self.step_tokens.to(device),
         )
 
 
@@ -125,19 +118,34 @@ def score_answers(model: nn.Module, cache: Any, prompt_logits: Tensor, trie: Ans
         model: the model that was prefilled.
         cache: its KV cache; left as it was found.
         prompt_logits: logits at the last prompt token, (batch, vocabulary).
-        trie: the answers, on the model's device.
+        trie: the answers, on any device; copies on the model's are kept.
     """
-    if not is_pruned(find_decoder(model).module):
+    decoder = find_decoder(model)
+    if not is_pruned(decoder.module):
         raise InputError("score_answers needs the prune context that made the cache", hint="call it inside prune()")
     host: Any = model
     batch, count, known = prompt_logits.shape[0], trie.nodes.shape[0], cache.get_seq_length()
-    logits = prompt_logits[:, None]
+    logits, device = prompt_logits[:, None], prompt_logits.device
     if count:
-        ids = trie.nodes.expand(batch, count)
-        nodes = host(input_ids=ids, past_key_values=cache, use_cache=True, token_tree=trie.tree).logits
+        ids = copied_once(trie.nodes, device_of(host.get_input_embeddings(), device)).expand(batch, count)
+        with _tree_masks(decoder):
+            nodes = host(input_ids=ids, past_key_values=cache, use_cache=True, token_tree=trie.tree).logits
         if cache.get_seq_length() > known:  # a captured pass leaves it alone
             cache.crop(-count)
-        logits = torch.cat([logits, nodes], dim=1)
-    conditionals = logits.float().log_softmax(dim=-1)
-    steps = conditionals[:, trie.step_nodes.clamp(min=0), trie.step_tokens]
-    return AnswerScores(trie, steps.masked_fill(trie.step_nodes < 0, 0.0), logits.isfinite().all())
+        logits = torch.cat([logits, moved(nodes, device)], dim=1)
+    conditionals, step_nodes = logits.float().log_softmax(dim=-1), copied_once(trie.step_nodes, device)
+    steps = conditionals[:, step_nodes.clamp(min=0), copied_once(trie.step_tokens, device)]
+    return AnswerScores(trie, steps.masked_fill(step_nodes < 0, 0.0), logits.isfinite().all())
+
+
+@contextmanager
+def _tree_masks(decoder: Decoder) -> Iterator[None]:
+    """Inside, the decoder attends by SDPA where its own implementation takes no mask among new tokens (flash)."""
+    config: Any = decoder.module.config
+    before = config._attn_implementation
+    try:
+        if decoder.attention.startswith("flash"):
+            config._attn_implementation = "sdpa"
+        yield
+    finally:
+        config._attn_implementation = before

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from senna_prune.engine.decoder import moved
+from senna_prune.devices import moved
 from senna_prune.engine.sequence import TokenState
 from senna_prune.engine.trace import SampleTrace
 from senna_prune.pruning.base import VisionScores
@@ -32,6 +32,7 @@ class Sample:
     vision: VisionScores | None
     embeddings: tuple[Tensor, Tensor] | None = None
     rows: Tensor | None = None
+    _recorded: TokenState | None = None
 
     @property
     def span(self) -> slice:
@@ -42,6 +43,12 @@ class Sample:
         """Whether tokens leave or are merged at `boundary`."""
         counts = self.trace.counts
         return counts.tokens[boundary] != self.state.num_visual or bool(counts.merged[boundary])
+
+    def record(self) -> None:
+        """Note in the trace what enters the next layer; layers without a cut between them share their record."""
+        new, self._recorded = self._recorded is not self.state, self.state
+        for known, entering in (self.trace.origins, self.state.origin), (self.trace.views, self.state.views):
+            known.append(entering if new else known[-1])
 
     def move(self, device: torch.device) -> None:
         """Follow the hidden states to the device of the next layers."""

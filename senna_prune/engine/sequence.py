@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._guards import detect_fake_mode
 
+from senna_prune.devices import moved
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import Selection
 
@@ -46,19 +49,8 @@ class TokenState:
     @classmethod
     def start(cls, layout: TokenLayout, column: int, device: torch.device) -> TokenState:
         """The unpruned sequence of `layout`, which begins at `column` of its batch."""
-        places, origin = layout.visual, torch.arange(layout.num_visual)
-        ends = torch.tensor([span.stop - 1 for span in layout.views.values()], dtype=torch.long)
-        views = layout.view_of_visual
-        visual = torch.stack([places, places * _STRIDE, places + column, origin, views, ends[views] * _STRIDE])
-        text = layout.text.to(device, non_blocking=True)
-        return cls(
-            text_slots=text,
-            text_keys=text * _STRIDE,
-            text_columns=text + column if column else text,
-            visual=visual.to(device, non_blocking=True),
-            num_views=len(layout.views),
-            num_question=len(layout.question),
-        )
+        start = _started.__wrapped__ if detect_fake_mode() else _started
+        return start(layout.length, tuple(layout.views.values()), column, device)
 
     def to(self, device: torch.device) -> TokenState:
         """The same on another device; itself where it is there already."""
@@ -131,3 +123,16 @@ class TokenState:
             new_hidden.index_copy_(0, slots[num_text + num_kept :], selection.merged.to(hidden.dtype))
             visual = visual.index_select(1, visual[_SLOT].argsort())
         return replace(self, text_slots=slots[:num_text], visual=visual), new_hidden
+
+
+@lru_cache(maxsize=64)
+def _started(length: int, spans: tuple[range, ...], column: int, device: torch.device) -> TokenState:
+    """See `TokenState.start`: prompts of the same layout share what is copied to the device, and write none of it."""
+    layout = TokenLayout(length, {str(number): span for number, span in enumerate(spans)})
+    places, origin, views = layout.visual, torch.arange(layout.num_visual), layout.view_of_visual
+    ends = torch.tensor([span.stop - 1 for span in spans], dtype=torch.long)
+    with torch.inference_mode(False):
+        visual = torch.stack([places, places * _STRIDE, places + column, origin, views, ends[views] * _STRIDE])
+        text = torch.stack([layout.text, layout.text * _STRIDE, layout.text + column])
+        slots, keys, columns = moved(text, device)
+        return TokenState(slots, keys, columns, moved(visual, device), len(spans), len(layout.question))

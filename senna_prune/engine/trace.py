@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from senna_prune.devices import read_together
 from senna_prune.pruning.base import LayerCounts
 
 
@@ -61,3 +63,13 @@ class PruneTrace:
 
     samples: list[SampleTrace] = field(default_factory=list)
     cache_lengths: list[list[int]] = field(default_factory=list)
+
+    def to_host(self, others: Sequence[Tensor] = ()) -> list[Tensor]:
+        """Bring the samples to the host, and `others`, which are returned, in the same copy."""
+        kept = {id(one): one for sample in self.samples for one in (*sample.origins, *sample.views)}
+        found = read_together([*others, *kept.values()])
+        on_host = dict(zip(kept, found[len(others) :], strict=True))
+        for sample in self.samples:
+            for layers in (sample.origins, sample.views):
+                layers[:] = [on_host[id(one)] for one in layers]
+        return found[: len(others)]

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
+from senna_prune.devices import device_of
 from senna_prune.engine import prune
 from senna_prune.errors import InputError, as_error, foreign_errors
 from senna_prune.harness.arguments import cut, generation_arguments
 from senna_prune.hosts.llava_next import pack_spatial
-from senna_prune.planner.inputs import device_of
 from senna_prune.pruning import Pruner
 
 Conversation = list[dict[str, Any]]

@@ -164,7 +164,9 @@ class SennaModel(SennaPreTrainedModel):
             raise InputError(problem, hint="pass what get_image_features returned, or tokens of it")
         if image_features.shape[0] != input_ids.shape[0]:
             raise InputError(f"{image_features.shape[0]} frames were given for {input_ids.shape[0]} rows of input_ids")
-        return embeddings.masked_scatter(is_image[..., None], image_features.to(embeddings))
+        # The decoder may be on another device than ids and tower.
+        places = is_image[..., None].to(embeddings.device)
+        return embeddings.masked_scatter(places, image_features.to(embeddings))
 
     @can_return_tuple
     def forward(

@@ -1,4 +1,4 @@
-"""Everything before the decoder: pictures and a question become visual tokens and the ids of a prompt."""
+"""Everything before the decoder: images and a question become visual tokens and the ids of a prompt."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from senna_prune.devices import device_of
 from senna_prune.engine.captured import CapturedDecoder, require_compilable
 from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
-from senna_prune.model.vision import SennaImageFeatures
 from senna_prune.pictures import Picture
-from senna_prune.planner.evidence import Evidence
-from senna_prune.planner.inputs import device_of, require, require_dtype
-from senna_prune.planner.plan import EncodedFrame, LoadedFrame
+from senna_prune.planner.inputs import require, require_dtype
+from senna_prune.planner.plan import EncodedFrame, PreprocessedFrame, TowerPass
 from senna_prune.planner.timing import Stopwatch
 from senna_prune.task.prompts import System, planning_prompt
 
@@ -31,8 +30,9 @@ class FrameEncoder:
     """The part of a `Planner` that needs no pruner.
 
     Attributes:
-        model, processor, system, preprocess: see `Planner`.
-        device: where the inputs go.
+        model, processor, system: see `Planner`.
+        device: where the vision tower takes images. text_device: where the decoder takes ids.
+        resize_on: where images are resized; None is the host, exactly as the released model does.
         captured: compiled passes of single frames, or None.
         model_in_use: held while a batch runs through the model.
     """
@@ -49,9 +49,10 @@ class FrameEncoder:
             require_compilable(model)
         self.model = model
         self.device = device_of(model)
+        self.text_device = device_of(model.get_input_embeddings(), self.device)
         self.processor = processor
         self.system = system
-        self.preprocess = preprocess
+        self.resize_on = self.device if preprocess == "device" else None
         self.captured = CapturedDecoder() if compiled else None
         self.model_in_use = threading.Lock()
 
@@ -64,16 +65,18 @@ class FrameEncoder:
         """Everything before the decoder.
 
         Args:
-            views: pictures in the order of the prompt's labels.
+            views: images in the order of the prompt's labels.
             question: user turn with one `<image>` marker per view.
-            names: what an error calls each picture that has no path.
+            names: what an error calls each image that has no path.
 
         Raises:
             InputError, ImageError: as `SennaProcessor` does.
         """
-        return self.see([self.load(views, question, names)])[0]
+        return self.encode_images([self.preprocess(views, question, names)])[0]
 
-    def load(self, views: Sequence[Picture], question: str, names: Sequence[str] | None = None) -> LoadedFrame:
+    def preprocess(
+        self, views: Sequence[Picture], question: str, names: Sequence[str] | None = None
+    ) -> PreprocessedFrame:
         """The part of `encode` that needs no model: it may run in another thread while the model decides.
 
         Raises:
@@ -83,35 +86,33 @@ class FrameEncoder:
         began = time.perf_counter()
         ids = self.processor.encode_prompt(planning_prompt(question, self.system))
         # In the model's dtype already: what is converted on its way to the device leaves pinned memory first.
-        where = self.device if self.preprocess == "device" else None
-        pixels = self.processor.encode_views(views, names, where).to(self.model.dtype)
-        if self.device.type == "cuda" and where is None:
+        pixels = self.processor.encode_views(views, names, self.resize_on).to(self.model.dtype)
+        if self.device.type == "cuda" and self.resize_on is None:
             # In a new thread the current device is the first one, and pinning would occupy memory there.
             with torch.cuda.device(self.device):
                 pixels = pixels.pin_memory()
-        return LoadedFrame(ids, pixels, 1e3 * (time.perf_counter() - began))
+        return PreprocessedFrame(ids, pixels, 1e3 * (time.perf_counter() - began))
 
     @torch.inference_mode()
-    def see(self, frames: Sequence[LoadedFrame]) -> list[EncodedFrame]:
-        """The rest of `encode`: loaded frames through the vision tower and the adapter, in one pass."""
+    def encode_images(self, frames: Sequence[PreprocessedFrame]) -> list[EncodedFrame]:
+        """The rest of `encode`: frames through the vision tower and the adapter, in one pass."""
         if not frames:
             return []
         require_dtype(self.model.dtype, self.device)
         inner = self.model.model
         with self.model_in_use:
-            stopwatch = Stopwatch(self.device)
+            stopwatch = Stopwatch(self.device, len(frames))
             pixels = torch.cat([frame.pixel_values.to(self.device, non_blocking=True) for frame in frames])
             entering, hidden = self._run(inner.run_tower, pixels, len(frames), "the vision tower")
             stopwatch.lap("vision")
             adapted = self._run(inner.adapt, hidden[:, 1:], len(frames), "the adapter")
-            tokens = adapted.unflatten(0, (len(frames), 1, -1))
             stopwatch.lap("adapter")
-        evidence = Evidence(self.model, entering, len(frames), lambda: self.paths)
-        shared = {stage: spent / len(frames) for stage, spent in stopwatch.stages.items()}
-        features_of = [SennaImageFeatures(tokens=own) for own in tokens]
+        tower = TowerPass(self, stopwatch, entering)
         return [
-            EncodedFrame(frame.input_ids, features, {"preprocess": frame.milliseconds, **shared}, evidence, number)
-            for number, (frame, features) in enumerate(zip(frames, features_of, strict=True))
+            EncodedFrame(frame.input_ids, tokens, frame.milliseconds, tower, number)
+            for number, (frame, tokens) in enumerate(
+                zip(frames, adapted.unflatten(0, (len(frames), 1, -1)), strict=True)
+            )
         ]
 
     def _run(self, part: Callable[[Tensor], R], states: Tensor, frames: int, name: str) -> R:

@@ -8,7 +8,6 @@ from numbers import Real
 from typing import get_args
 
 import torch
-from torch import nn
 
 from senna_prune.errors import InputError, nearest_of
 from senna_prune.model.modeling import SennaForConditionalGeneration
@@ -56,21 +55,6 @@ def require_pruner(pruner: object) -> None:
     """
     acts = hasattr(pruner, "select") and hasattr(pruner, "needs")
     require(acts, "pruner", pruner, "a Pruner, which pruner_for builds")
-
-
-def device_of(model: nn.Module) -> torch.device:
-    """Where a model takes its inputs: the device of its first weight in memory, or on which accelerate runs the others.
-
-    Raises:
-        InputError: there is neither: the model was built on the meta device.
-    """
-    for weight in model.parameters():
-        if not weight.is_meta:
-            return weight.device
-    for module in model.modules():
-        if (device := getattr(getattr(module, "_hf_hook", None), "execution_device", None)) is not None:
-            return torch.device(device)
-    raise InputError("no weight is in memory, all are on the meta device", where="model", hint="use load_senna")
 
 
 def require_dtype(dtype: torch.dtype, device: torch.device) -> None:

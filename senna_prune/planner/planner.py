@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from senna_prune.engine import SampleTrace, prune
+from senna_prune.devices import constant, moved
+from senna_prune.engine import prune
 from senna_prune.engine.captured import CapturedDecoder
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.images import Preprocess
@@ -29,15 +30,14 @@ from senna_prune.planner.inputs import (
 )
 from senna_prune.planner.plan import EncodedFrame, Frame, Plan, Reply
 from senna_prune.planner.pruners import pruner_for
-from senna_prune.planner.readouts import Reading, TextReading, generate_texts, named_plan, plan_trie, score_plans
+from senna_prune.planner.readouts import Fields, generate_texts, plan_trie, score_plans
+from senna_prune.planner.readouts import Readout as Answers
 from senna_prune.planner.timing import Stopwatch, Timing
 from senna_prune.planner.visual_tokens import VisualTokens, cut_before_decoder
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.base import VISION
 from senna_prune.task.labels import CameraOrder, Command, Readout, view_label
 from senna_prune.task.prompts import System, image_prompt
-
-R = TypeVar("R")
 
 
 class Planner(FrameEncoder):
@@ -140,7 +140,7 @@ class Planner(FrameEncoder):
             (views_in_order(frame.images, self.cameras), checked_question(frame.speed, frame.command, self.labels))
             for frame in frames
         ]
-        return self.decide_batch(self.see([self.load(*frame, self.cameras) for frame in checked]))
+        return self.decide_batch(self.encode_images([self.preprocess(*frame, self.cameras) for frame in checked]))
 
     def ask(self, images: Mapping[str, Picture], question: str, max_new_tokens: int = 512) -> Reply:
         """Ask anything else about one frame; the answer is generated text.
@@ -178,17 +178,12 @@ class Planner(FrameEncoder):
             PruningError: the pruner does not fit the model.
         """
 
-        def read(inputs: Mapping[str, Tensor], stopwatch: Stopwatch) -> list[Reading]:
+        def read(inputs: Mapping[str, Any], stopwatch: Stopwatch) -> Answers:
             if self.readout == "generate":
-                texts = generate_texts(self.model, self.processor, inputs, self.max_new_tokens, stopwatch)
-                return [named_plan(text) for text in texts]
-            answers, greedy = self.answers.to(self.device), self.readout == "constrained"
-            return score_plans(self.model, answers, inputs, greedy, stopwatch)
+                return generate_texts(self.model, self.processor, inputs, self.max_new_tokens, stopwatch, plans=True)
+            return score_plans(self.model, self.answers, inputs, self.readout == "constrained", stopwatch)
 
-        return [
-            Plan(**vars(reading), trace=trace, timing=timing)
-            for reading, trace, timing in self._read(encoded, pruner, read, self.captured if compiled else None)
-        ]
+        return [Plan(**fields) for fields in self._read(encoded, pruner, read, self.captured if compiled else None)]
 
     def answer_batch(
         self, encoded: Sequence[EncodedFrame], pruner: Pruner | None = None, max_new_tokens: int = 512
@@ -201,24 +196,24 @@ class Planner(FrameEncoder):
             max_new_tokens: longest answer.
         """
 
-        def read(inputs: Mapping[str, Tensor], stopwatch: Stopwatch) -> list[TextReading]:
-            return generate_texts(self.model, self.processor, inputs, max_new_tokens, stopwatch)
+        def read(inputs: Mapping[str, Any], stopwatch: Stopwatch) -> Answers:
+            return generate_texts(self.model, self.processor, inputs, max_new_tokens, stopwatch, plans=False)
 
-        return [
-            Reply(**vars(reading), trace=trace, timing=timing)
-            # Never compiled: such questions are of many lengths.
-            for reading, trace, timing in self._read(encoded, pruner, read, None)
-        ]
+        # Never compiled: such questions are of many lengths.
+        return [Reply(**fields) for fields in self._read(encoded, pruner, read, None)]
 
     @torch.inference_mode()
     def _read(
         self,
         encoded: Sequence[EncodedFrame],
         pruner: Pruner | None,
-        read: Callable[[Mapping[str, Tensor], Stopwatch], list[R]],
+        read: Callable[[Mapping[str, Any], Stopwatch], Answers],
         captured: CapturedDecoder | None,
-    ) -> list[tuple[R, SampleTrace, Timing]]:
-        """Encoded frames through the decoder in one pass: what `read` makes of each, its trace and its times."""
+    ) -> list[Fields]:
+        """Encoded frames through the decoder in one pass: what `read` makes of each, its trace and its times.
+
+        The host waits for the device twice: for the complexity, if the pruner measures one, and for everything else.
+        """
         if not encoded:
             return []
         for frame in encoded:
@@ -227,28 +222,31 @@ class Planner(FrameEncoder):
         require_pruner(pruner)
         require_dtype(self.model.dtype, self.device)
         with self.model_in_use:
-            stages, vision = [dict(frame.stages) for frame in encoded], None
-            if VISION in pruner.needs:
-                computed = [frame.evidence.computed for frame in encoded]
-                vision = [found[frame.number] for frame, (found, _) in zip(encoded, computed, strict=True)]
-                for stage, (_, spent) in zip(stages, computed, strict=True):
-                    stage["vision"] += spent
-            stopwatch = Stopwatch(self.device)
-            input_ids, attention_mask = self.processor.pad([frame.input_ids for frame in encoded], "left")
-            inputs = {
-                "input_ids": input_ids.to(self.device),
-                "attention_mask": attention_mask.to(self.device),
-                "image_features": torch.cat([frame.features.tokens for frame in encoded]),
-            }
-            layouts = [self._layout(frame.input_ids) for frame in encoded]
-            features = inputs["image_features"]
+            scored = VISION in pruner.needs
+            vision = [frame.vision_scores for frame in encoded] if scored else None
+            stopwatch = Stopwatch(self.text_device, len(encoded))
+            rows = [frame.input_ids for frame in encoded]
+            layouts, width = [self._layout(row) for row in rows], max(map(len, rows))
+            features = torch.cat([frame.tokens for frame in encoded])
             require_placeholders([layout.num_visual for layout in layouts], features.shape[1] * features.shape[2])
-            with prune(self.model, pruner, layouts=layouts, vision=vision, compiled=captured or False) as trace:
-                readings = read(inputs, stopwatch)
-        shared = {stage: spent / len(encoded) for stage, spent in stopwatch.stages.items()}
+            spans = tuple((width - len(row), width) for row in rows)
+            bounds = constant(spans, torch.long, self.text_device)
+            inputs = {
+                "input_ids": moved(self.processor.pad(rows, "left")[0], self.text_device),
+                "attention_mask": (torch.arange(width, device=self.text_device) >= bounds[:, :1]).long(),
+                "spans": spans,
+                "image_features": moved(features, self.text_device),
+            }
+            compiled = captured or False
+            with prune(
+                self.model, pruner, layouts=layouts, vision=vision, compiled=compiled, padding_side="left"
+            ) as trace:
+                tensors, answers = read(inputs, stopwatch)
+            found = trace.to_host(tensors)
+            stopwatch.lap("readout")
         return [
-            (reading, sample, Timing(**own, **shared))
-            for reading, sample, own in zip(readings, trace.samples, stages, strict=True)
+            {**fields, "trace": sample, "timing": Timing(**frame.stages(scored), **stopwatch.stages)}
+            for fields, sample, frame in zip(answers(found), trace.samples, encoded, strict=True)
         ]
 
     def visual_tokens(self, images: Mapping[str, Picture], question: str) -> VisualTokens:
@@ -264,8 +262,8 @@ class Planner(FrameEncoder):
         """
         frame = self.encode(views_in_order(images, self.cameras), question, self.cameras)
         with self.model_in_use, torch.no_grad():
-            vision = frame.evidence.computed[0][frame.number] if VISION in self.pruner.needs else None
-            embeds = self.model.model.embed(frame.input_ids[None].to(self.device), frame.features.tokens)[0]
+            vision = frame.vision_scores if VISION in self.pruner.needs else None
+            embeds = self.model.model.embed(frame.input_ids[None].to(self.text_device), frame.tokens)[0]
             layout = self._layout(frame.input_ids)
             return cut_before_decoder(self.model, self.pruner, embeds, layout, vision, self.cameras)
 

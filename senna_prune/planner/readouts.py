@@ -1,64 +1,45 @@
-"""How the model is asked for its plan: generated freely, or chosen by the probabilities of the 20 plans."""
+"""How the model is asked for its plan: generated freely, or chosen by the probabilities of the 20 plans.
+
+Each function queues the work and returns tensors, with what makes answers of them: the host reads all of a decision,
+its trace included, in one copy.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from senna_prune.engine.decoder import find_decoder
 from senna_prune.engine.finite import not_finite
-from senna_prune.engine.readout import AnswerTrie, score_answers
+from senna_prune.engine.masks import attention_mask
+from senna_prune.engine.readout import AnswerScores, AnswerTrie, score_answers
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
-from senna_prune.planner.timing import FirstTokenStreamer, Stopwatch
+from senna_prune.planner.timing import Stopwatch
 from senna_prune.task.answers import parse_answer
-from senna_prune.task.labels import PLANS, Path, Speed, plan_text
+from senna_prune.task.labels import PLANS, plan_text
 from senna_prune.task.prompts import System, planning_prompt
 
-
-@dataclass(frozen=True)
-class Reading:
-    """What the model answers to one frame.
-
-    Attributes:
-        speed, path: the plan; None where a freely generated answer names no class or contradicts itself.
-        text: the answer in words.
-        distribution: probability of each of the 20 plans, normalised over them, in the order of `PLANS`; None with
-            readout "generate", which computes none.
-        readout_positions: tokens that ran through the decoder after the prompt.
-    """
-
-    speed: Speed | None
-    path: Path | None
-    text: str
-    distribution: Mapping[tuple[Speed, Path], float] | None
-    readout_positions: int
+Fields = dict[str, Any]
+"""Of a `Reply`, or of a `Plan`."""
+Readout = tuple[list[Tensor], Callable[[list[Tensor]], list[Fields]]]
+"""Tensors that the host is to read, and what makes the fields of each answer of them."""
 
 
-@dataclass(frozen=True)
-class TextReading:
-    """What the model answers to a question that does not ask for a plan.
+class _FirstLogits(LogitsProcessor):
+    """Ends the stage `prefill` at the first logits, and notes on the device whether all logits were finite."""
 
-    Attributes:
-        text: the answer.
-        readout_positions: tokens that ran through the decoder after the prompt.
-    """
-
-    text: str
-    readout_positions: int
-
-
-class _FiniteLogits(LogitsProcessor):
-    """Records on the device whether all logits were finite, so that the host waits for it once per answer only."""
-
-    def __init__(self) -> None:
+    def __init__(self, stopwatch: Stopwatch) -> None:
+        self.stopwatch = stopwatch
         self.all_finite: Tensor | None = None
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
         finite = scores.isfinite().all()
+        if self.all_finite is None:
+            self.stopwatch.lap("prefill")
         self.all_finite = finite if self.all_finite is None else self.all_finite & finite
         return scores
 
@@ -66,40 +47,46 @@ class _FiniteLogits(LogitsProcessor):
 def generate_texts(
     model: SennaForConditionalGeneration,
     processor: SennaProcessor,
-    inputs: Mapping[str, Tensor],
+    inputs: Mapping[str, Any],
     max_new_tokens: int,
     stopwatch: Stopwatch,
-) -> list[TextReading]:
-    """Greedy decoding.
+    plans: bool,
+) -> Readout:
+    """Greedy decoding; `plans`: the texts name plans.
 
     Raises:
-        InputError: the model's output is not finite.
+        InputError: the model's output is not finite (when the answers are made).
     """
     host: Any = model
-    width, finite = inputs["input_ids"].shape[1], _FiniteLogits()
+    first = _FirstLogits(stopwatch)
     ids = host.generate(
-        **inputs,
+        inputs_embeds=embedded(model, inputs),
+        attention_mask=inputs["attention_mask"],
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        logits_processor=LogitsProcessorList([finite]),
-        streamer=FirstTokenStreamer(stopwatch),
-    )[:, width:]
-    if finite.all_finite is not None and not finite.all_finite.item():
-        raise not_finite(model.lm_head.weight)
-    stopwatch.lap("readout")
-    readings = []
-    for row in ids.tolist():
-        own = until_end(row, model.generation_config.eos_token_id)
-        text = processor.tokenizer.decode(own, skip_special_tokens=True).strip()
-        # The last token is the model's output alone: it never runs through the decoder.
-        readings.append(TextReading(text, len(own) - 1))
-    return readings
+        logits_processor=LogitsProcessorList([first]),
+    )
+    assert first.all_finite is not None
+
+    def answers(read: list[Tensor]) -> list[Fields]:
+        if not read[1]:
+            raise not_finite(model.lm_head.weight)
+        found = []
+        for row in read[0].tolist():
+            own = until_end(row, model.generation_config.eos_token_id)
+            text = processor.tokenizer.decode(own, skip_special_tokens=True).strip()
+            named = parse_answer(text)
+            plan = {"speed": named.speed, "path": named.path, "distribution": None} if plans else {}
+            # The last token is the model's output alone: it never runs through the decoder.
+            found.append({"text": text, "readout_positions": len(own) - 1, **plan})
+        return found
+
+    return [ids, first.all_finite], answers
 
 
-def named_plan(given: TextReading) -> Reading:
-    """The plan that a generated answer names."""
-    answer = parse_answer(given.text)
-    return Reading(answer.speed, answer.path, given.text, None, given.readout_positions)
+def embedded(model: SennaForConditionalGeneration, inputs: Mapping[str, Any]) -> Tensor:
+    """Decoder inputs. The layouts of the prompts were read on the host: no placeholder needs to be counted again."""
+    return model.model.embed(inputs["input_ids"], inputs["image_features"], check_placeholders=False)
 
 
 def until_end(ids: list[int], ends: int | list[int] | None) -> list[int]:
@@ -110,39 +97,51 @@ def until_end(ids: list[int], ends: int | list[int] | None) -> list[int]:
 
 def score_plans(
     model: SennaForConditionalGeneration,
-    answers: AnswerTrie,
-    inputs: Mapping[str, Tensor],
+    trie: AnswerTrie,
+    inputs: Mapping[str, Any],
     greedy: bool,
     stopwatch: Stopwatch,
-) -> list[Reading]:
+) -> Readout:
     """One pass over all plans; the most probable one or, if `greedy`, the one that constrained decoding would spell.
 
     Args:
-        answers: `plan_trie`, on the model's device.
-        inputs: of the model, with an attention mask.
+        trie: `plan_trie`.
+        inputs: of the model, with an attention mask, and `spans`: first and last + 1 column of each prompt.
 
     Raises:
-        InputError: the model's output is not finite.
+        InputError: the model's output is not finite (when the answers are made).
     """
-    # The layouts of these prompts were read on the host: no placeholder needs to be counted again.
-    embeds = model.model.embed(inputs["input_ids"], inputs["image_features"], check_placeholders=False)
-    placed = {}
+    embeds, spans = embedded(model, inputs), inputs["spans"]
+    placed: dict[str, Any] = {}
     if len(embeds) > 1:
-        # Where nothing is padded there is no mask to look at, and the host need not wait for the device.
-        mask = inputs["attention_mask"]
-        placed = {"attention_mask": mask, "position_ids": (mask.cumsum(dim=1) - 1).clamp(min=0)}
+        # Of a mask of two dimensions transformers asks the device whether it masks anything.
+        decoder, width = find_decoder(model), embeds.shape[1]
+        form: dict[str, Any] = {"implementation": decoder.attention, "dtype": embeds.dtype, "device": embeds.device}
+        placed = {
+            "attention_mask": attention_mask(spans, width, width, **form),
+            "position_ids": (inputs["attention_mask"].cumsum(dim=1) - 1).clamp(min=0),
+        }
     output = model(inputs_embeds=embeds, **placed, use_cache=True, logits_to_keep=1)
     stopwatch.lap("prefill")
-    scores = score_answers(model, output.past_key_values, output.logits[:, -1], answers)
-    chosen = scores.greedy() if greedy else scores.most_probable()
-    rows = scores.distribution.tolist()
-    if not scores.finite.item():
-        raise not_finite(output.logits)
-    stopwatch.lap("readout")
-    return [
-        Reading(*PLANS[number], plan_text(*PLANS[number]), dict(zip(PLANS, row, strict=True)), len(answers.nodes))
-        for number, row in zip(chosen, rows, strict=True)
-    ]
+    scores = score_answers(model, output.past_key_values, output.logits[:, -1], trie)
+
+    def answers(read: list[Tensor]) -> list[Fields]:
+        known = AnswerScores(trie, *read)
+        if not known.finite:
+            raise not_finite(output.logits)
+        chosen = known.greedy() if greedy else known.most_probable()
+        return [
+            {
+                "speed": PLANS[number][0],
+                "path": PLANS[number][1],
+                "text": plan_text(*PLANS[number]),
+                "distribution": dict(zip(PLANS, row, strict=True)),
+                "readout_positions": len(trie.nodes),
+            }
+            for number, row in zip(chosen, known.distribution.tolist(), strict=True)
+        ]
+
+    return [scores.steps, scores.finite], answers
 
 
 def plan_trie(processor: SennaProcessor, system: System = "llava_v1") -> AnswerTrie:

@@ -1,13 +1,13 @@
-"""Wall-clock times of the stages of one decision."""
+"""Times of the stages of one decision."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
-from transformers.generation.streamers import BaseStreamer
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class Timing:
     """Milliseconds per stage; for a frame decided in a batch, its equal share of the batch (`preprocess` is its own).
 
     Attributes:
-        preprocess: prompt to ids and pictures to pixel values, wherever that was done.
-        vision: pixel values to the device, vision tower (and the evidence it gives pruning).
+        preprocess: prompt to ids and images to pixel values, wherever that was done.
+        vision: pixel values to the device, vision tower (and the vision scores it gives pruning).
         adapter: projector and adapter.
         prefill: the prompt through the decoder, pruning included, up to the first token of the answer.
         readout: the rest of the answer.
@@ -34,37 +34,38 @@ class Timing:
 
 
 class Stopwatch:
-    """Times consecutive stages on a device that may run behind the host."""
+    """Times consecutive stages; on an accelerator by its events, so that the host does not wait for them.
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.stages: dict[str, float] = {}
-        self.last = self._now()
+    Args:
+        device: where the stages run.
+        shares: frames that go through them together: each is given its equal share.
+    """
+
+    def __init__(self, device: torch.device, shares: int = 1) -> None:
+        self.device, self.shares = device, shares
+        self.names: list[str] = []
+        self.marks = [self._mark()]
 
     def lap(self, stage: str) -> None:
         """End a stage: the time since the last lap is its own."""
-        now = self._now()
-        self.stages[stage] = 1e3 * (now - self.last)
-        self.last = now
+        self.names.append(stage)
+        self.marks.append(self._mark())
 
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
+    @property
+    def stages(self) -> dict[str, float]:
+        """Milliseconds by stage; waits for the end of the last one."""
+        if self.device.type != "cpu":
+            self.marks[-1].synchronize()
+        times = [
+            1e3 * (end - begin) if self.device.type == "cpu" else begin.elapsed_time(end)
+            for begin, end in pairwise(self.marks)
+        ]
+        return {name: spent / self.shares for name, spent in zip(self.names, times, strict=True)}
 
-
-class FirstTokenStreamer(BaseStreamer):
-    """Ends the stage `prefill` of a stopwatch when `generate` hands out its first token."""
-
-    def __init__(self, stopwatch: Stopwatch) -> None:
-        self.stopwatch = stopwatch
-        self.calls = 0
-
-    def put(self, value: Any) -> None:
-        # The first call shows the prompt itself.
-        self.calls += 1
-        if self.calls == 2:
-            self.stopwatch.lap("prefill")
-
-    def end(self) -> None:
-        """Nothing is buffered."""
+    def _mark(self) -> Any:
+        if self.device.type == "cpu":
+            return time.perf_counter()
+        module: Any = torch.get_device_module(self.device)
+        event = module.Event(enable_timing=True)
+        event.record(module.current_stream(self.device))
+        return event

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from senna_prune.devices import constant
+
 PUBLISHED_MOST = 2.0
 """k0 / gamma of the published 0.4 and 0.2: over complexities 0 to 2 the slope of Eq. 8 runs from k0 down to 0. Above it
 is clamped, and the method does not adapt."""
@@ -46,7 +48,7 @@ def on_published_range(value: Tensor, quantiles: tuple[float, ...]) -> Tensor:
         value: measured, 0-d.
         quantiles: at evenly spaced shares from 0 to 1 of the calibration samples, ascending, two at least.
     """
-    points = torch.tensor(quantiles, dtype=torch.float32, device=value.device)
+    points = constant(quantiles, torch.float32, value.device)
     upper = torch.searchsorted(points, value.float()).clamp(1, len(quantiles) - 1)
     low, high = points[upper - 1], points[upper]
     within = ((value.float() - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from senna_prune.devices import constant
+
 
 def kept_first(
     score: Tensor,
@@ -38,8 +40,7 @@ def kept_first(
     raw, floor = score, min(minimum, keep // max(num_views, 1))
     factor: Tensor | float = 1.0
     if weights is not None:
-        # Non-blocking, because a blocking copy to the device waits for everything queued on it.
-        factor = torch.tensor(weights, dtype=score.dtype).to(score.device, non_blocking=True)[views]
+        factor = constant(weights, score.dtype, score.device)[views]
         if not per_view:
             # Scores are not shifted to be positive: one very low score would then make the factors outweigh all others.
             score = torch.where(score < 0, score / factor, score * factor).masked_fill(factor == 0, -torch.inf)

@@ -234,17 +234,17 @@ def test_compiled_keeps_what_eager_keeps_unless_scores_tie(method: str, options:
 def test_tower_and_adapter_are_graphs_for_single_frames() -> None:
     eager, captured, _ = planners("autoprune")
     assert captured.captured is not None
-    loaded = [eager.load(tiny_views(seed), QUESTIONS[0]) for seed in (0, 1)]
-    captured.see(loaded)
+    loaded = [eager.preprocess(tiny_views(seed), QUESTIONS[0]) for seed in (0, 1)]
+    captured.encode_images(loaded)
     assert not captured.captured.graphs
     for one in loaded:
-        (traced,), (plain,) = captured.see([one]), eager.see([one])
-        torch.testing.assert_close(traced.features.tokens, plain.features.tokens, rtol=0, atol=1e-5)
-        assert torch.equal(traced.evidence.computed[0][0].score, plain.evidence.computed[0][0].score)
+        (traced,), (plain,) = captured.encode_images([one]), eager.encode_images([one])
+        torch.testing.assert_close(traced.tokens, plain.tokens, rtol=0, atol=1e-5)
+        assert torch.equal(traced.vision_scores.score, plain.vision_scores.score)
     assert len(captured.captured.graphs) == 2
     captured.model.set_attn_implementation("eager")
     captured.captured.graphs.clear()
-    captured.see(loaded[:1])
+    captured.encode_images(loaded[:1])
     assert not captured.captured.graphs
 
 

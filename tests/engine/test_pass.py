@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import dispatch_model
-from accelerate.hooks import AlignDevicesHook, add_hook_to_module, attach_execution_device_hook
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import LlamaForCausalLM
 
 from senna_prune.engine import prefill, prune
@@ -21,10 +19,9 @@ from senna_prune.engine.decoder import find_decoder
 from senna_prune.engine.prompt_pass import PromptPass
 from senna_prune.errors import InputError, PruningError
 from senna_prune.hosts.senna import SennaHost
-from senna_prune.model.token_layout import TokenLayout
 from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning import Budget, DecoderCost, make_pruner
-from senna_prune.pruning.base import EMBEDDINGS, LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, Method
+from senna_prune.pruning.base import TEXT_ATTENTION, Method
 from senna_prune.task.prompts import image_prompt, planning_prompt, planning_question
 from tests.engine.policies import ScriptedPruner
 from tests.engine.test_prefill import EARLY, LATE, inputs_for
@@ -136,63 +133,6 @@ def test_layers_on_disk_prune_as_those_in_memory(tmp_path: Path) -> None:
     assert next(find_decoder(model).layers[3].parameters()).is_meta
     for one, other in zip(read(), expected, strict=True):
         assert torch.equal(one, other)
-
-
-class Placed(TokenLayout):
-    """A layout whose tensors a fake tensor mode can make: no sizes that depend on data."""
-
-    @property
-    def text(self) -> Tensor:
-        (span,) = self.views.values()
-        return torch.cat([torch.arange(span.start), torch.arange(span.stop, self.length)])
-
-    @property
-    def view_of_visual(self) -> Tensor:
-        return torch.zeros(self.num_visual, dtype=torch.long)
-
-
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("positions", ["original", "repacked"])
-@pytest.mark.parametrize("need", [TEXT_ATTENTION, LAST_ATTENTION, NEXT_ATTENTION, EMBEDDINGS])
-def test_state_follows_the_layers_over_two_devices(
-    need: str, positions: str, attention: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Fake tensors compute nothing and raise where two devices meet: here the CPU and the meta device."""
-    config = tiny_senna()[0].config.text_config
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        host = LlamaForCausalLM._from_config(config, attn_implementation=attention).eval()
-        for module, device in [
-            (host.model.embed_tokens, "cpu"),
-            (host.model.rotary_emb, "cpu"),
-            (host.model.norm, "meta"),
-        ]:
-            _place(module, device)
-        for index, layer in enumerate(host.model.layers):
-            _place(layer, "cpu" if index < 2 else "meta")
-        _place(host.lm_head, "meta")
-        layouts = [Placed(40, {"image": range(5, 29)}), Placed(36, {"image": range(5, 29)})]
-        monkeypatch.setattr(prefill, "spans_of", lambda *_: ([40, 36], [0, 4]))
-        policy = ScriptedPruner(
-            (1.0, 0.5, 0.25, 0.125),
-            needs=frozenset({need}),
-            positions=positions,
-            choose=lambda seen, count: seen.slots[:count] - 5,
-        )
-        ids = torch.zeros(2, 40, dtype=torch.long)
-        with torch.no_grad(), prune(host, policy, layouts=layouts) as trace:
-            cache = host(input_ids=ids, use_cache=True).past_key_values
-            step = host(input_ids=ids[:, :1], past_key_values=cache, use_cache=True)
-        assert {origin.device.type for origin in trace.samples[0].origins} == {"cpu", "meta"}
-        assert step.logits.device.type == "meta"
-
-
-def _place(module: torch.nn.Module, device: str) -> None:
-    for part in module.modules():
-        for name, weight in part.named_parameters(recurse=False):
-            setattr(part, name, torch.nn.Parameter(weight.detach().to(device)))
-    # As `dispatch_model` does for every block of a device map.
-    add_hook_to_module(module, AlignDevicesHook(execution_device=device, skip_keys="past_key_values"))
-    attach_execution_device_hook(module, device, skip_keys="past_key_values")
 
 
 def test_layers_that_the_host_protects_are_not_cut(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def demo() -> tuple[Planner, Planner, EncodedFrame]:
 
 def logits_of(planner: Planner, frame: EncodedFrame) -> Tensor:
     with torch.inference_mode():
-        return planner.model(input_ids=frame.input_ids[None], image_features=frame.features.tokens).logits
+        return planner.model(input_ids=frame.input_ids[None], image_features=frame.tokens).logits
 
 
 @needs_onednn

@@ -37,9 +37,9 @@ def test_one_call_equals_the_three_it_replaces(checkpoint: Path) -> None:
 def test_how_it_runs_is_handed_on(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", sys.executable)  # stands in for a compiler, which nothing here calls
     planner = Planner.from_pretrained(checkpoint, compiled=True, preprocess="device")
-    assert planner.captured is not None and planner.preprocess == "device"
+    assert planner.captured is not None and planner.resize_on is not None
     plain = Planner.from_pretrained(checkpoint)
-    assert plain.captured is None and plain.preprocess == "exact"
+    assert plain.captured is None and plain.resize_on is None
 
 
 def test_what_is_wrong_is_said_as_before(checkpoint: Path, tmp_path: Path) -> None:

@@ -175,7 +175,7 @@ def test_evidence_is_computed_and_timed_only_for_pruners_that_need_it(
     plans = [planner.decide(encoded, pruner(name)) for _ in range(2)]
     assert len(calls) == computed, "once for all decisions on a frame"
     for plan in plans:
-        assert (plan.timing.vision > encoded.stages["vision"]) == bool(computed), "every one that needs it pays"
+        assert (plan.timing.vision > encoded.stages()["vision"]) == bool(computed), "every one that needs it pays"
 
 
 def test_trie_spells_the_plans_as_the_tokenizer_does_in_context() -> None:
@@ -259,17 +259,17 @@ def test_loading_needs_no_model_and_may_run_in_another_thread() -> None:
     planner = Planner(*tiny_senna(), pruner("fastervlm"))
     given = [(list(images(seed).values()), planning_question(seed, "go straight")) for seed in range(3)]
     with ThreadPoolExecutor(2) as pool:
-        loaded = list(pool.map(lambda frame: planner.load(*frame), given))
-    for frame, again in zip(loaded, (planner.load(*frame) for frame in given), strict=True):
+        loaded = list(pool.map(lambda frame: planner.preprocess(*frame), given))
+    for frame, again in zip(loaded, (planner.preprocess(*frame) for frame in given), strict=True):
         assert torch.equal(frame.input_ids, again.input_ids)
         assert torch.equal(frame.pixel_values, again.pixel_values)
-    seen, encoded = planner.see(loaded), [planner.encode(*frame) for frame in given]
+    seen, encoded = planner.encode_images(loaded), [planner.encode(*frame) for frame in given]
     for one, other, frame in zip(seen, encoded, loaded, strict=True):
-        torch.testing.assert_close(one.features.tokens, other.features.tokens)
-        assert one.stages["preprocess"] == frame.milliseconds
-    assert planner.see([]) == []
+        torch.testing.assert_close(one.tokens, other.tokens)
+        assert one.preprocess == frame.milliseconds
+    assert planner.encode_images([]) == []
     with pytest.raises(ImageError, match="no such image file"):
-        planner.load(["/no/such.jpg"] * 6, given[0][1])
+        planner.preprocess(["/no/such.jpg"] * 6, given[0][1])
 
 
 def test_an_answer_that_ends_early_does_not_count_the_padding_of_its_batch() -> None:

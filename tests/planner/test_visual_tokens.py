@@ -39,9 +39,9 @@ def test_the_plain_model_reads_what_the_pruned_one_reads(name: str, positions: s
     planner = planner_with(name, positions=positions)
     kept = planner.visual_tokens(images(), QUESTION)
     frame = planner.encode(list(images().values()), QUESTION)
-    evidence = [frame.evidence.computed[0][0]]
+    evidence = [frame.vision_scores]
     with prune(planner.model, planner.pruner, vision=evidence) as trace:
-        pruned = planner.model(input_ids=frame.input_ids[None], image_features=frame.features.tokens).logits
+        pruned = planner.model(input_ids=frame.input_ids[None], image_features=frame.tokens).logits
     plain = planner.model(inputs_embeds=kept.prompt[None], position_ids=kept.prompt_positions[None]).logits
     torch.testing.assert_close(plain, pruned, atol=1e-4, rtol=1e-4)
 
@@ -61,7 +61,7 @@ def test_merged_tokens_are_among_the_embeddings() -> None:
     planner = planner_with("tome")
     kept = planner.visual_tokens(images(), QUESTION)
     frame = planner.encode(list(images().values()), QUESTION)
-    tokens = frame.features.tokens.flatten(0, 2)
+    tokens = frame.tokens.flatten(0, 2)
     time, into, _ = merge_rounds(tokens, torch.arange(6).repeat_interleave(8), 6)
     keep = time.argsort(descending=True, stable=True)[:24].sort().values
     expected = mean_of_merged(tokens, destinations(into, keep), keep)

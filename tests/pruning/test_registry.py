@@ -242,7 +242,10 @@ def test_policies_import_neither_model_nor_engine() -> None:
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
-                top, own = name.split(".")[0], ("senna_prune.pruning", "senna_prune.errors", "senna_prune.cost")
+                top, own = (
+                    name.split(".")[0],
+                    tuple(f"senna_prune.{one}" for one in ("pruning", "errors", "cost", "devices")),
+                )
                 assert top in sys.stdlib_module_names | {"torch", "senna_prune"}, f"{path.name} imports {name}"
                 assert top != "senna_prune" or name.startswith(own), name
 

@@ -25,7 +25,7 @@ from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.checkpoint import Checkpoint, checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.configuration import model_shape
 from senna_prune.model.images import Preprocess
-from senna_prune.planner.plan import EncodedFrame, LoadedFrame, Plan, Reply
+from senna_prune.planner.plan import EncodedFrame, Plan, PreprocessedFrame, Reply
 from senna_prune.planner.planner import Planner
 from senna_prune.pruning.base import Method
 from senna_prune.pruning.budget import Accounting, Budget
@@ -119,11 +119,11 @@ class SennaSystem:
     def borrow(self, complexities: Mapping[tuple[str, str], float]) -> None:
         self._borrowed = complexities
 
-    def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> tuple[PlanningSample, LoadedFrame]:
+    def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> tuple[PlanningSample, PreprocessedFrame]:
         names = [str(path) for path in picture_paths(sample, Path(self.config.data.image_root))]
         with naming(sample):
             self._require_cameras(sample)
-            return sample, self.planner.load(pictures, sample.question, names)
+            return sample, self.planner.preprocess(pictures, sample.question, names)
 
     def _require_cameras(self, sample: PlanningSample) -> None:
         """Refuse a sample of other cameras than the checkpoint's, or under other labels: a swap would go unnoticed."""
@@ -143,8 +143,8 @@ class SennaSystem:
                 hint="see docs/reference/files.md",
             )
 
-    def encode(self, prepared: Sequence[tuple[PlanningSample, LoadedFrame]]) -> list[Encoded]:
-        frames = self.planner.see([frame for _, frame in prepared])
+    def encode(self, prepared: Sequence[tuple[PlanningSample, PreprocessedFrame]]) -> list[Encoded]:
+        frames = self.planner.encode_images([frame for _, frame in prepared])
         return [(sample, frame) for (sample, _), frame in zip(prepared, frames, strict=True)]
 
     def decide(self, encoded: Sequence[Encoded], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
