@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _calibrate(options: argparse.Namespace) -> None:
     # Imported here, so that Ctrl-C while they load is one line too.
     from senna_prune.commands.evaluate import load_evaluation
-    from senna_prune.evaluation.report.text import printable
+    from senna_prune.evaluation.report.table import printable
     from senna_prune.evaluation.run.calibrate import calibrate
     from senna_prune.files import check_output
 

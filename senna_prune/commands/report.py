@@ -19,8 +19,8 @@ def _report(arguments: Sequence[str] | None) -> None:
     from rich.console import Console
 
     from senna_prune.config import PROTOCOLS
-    from senna_prune.evaluation.report.cameras import camera_table
-    from senna_prune.evaluation.report.text import printable
+    from senna_prune.evaluation.report.show import camera_table
+    from senna_prune.evaluation.report.table import printable, to_terminal
     from senna_prune.evaluation.report.write import write_report
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -37,5 +37,5 @@ def _report(arguments: Sequence[str] | None) -> None:
     parser.add_argument("--cameras", action="store_true", help="print visual tokens per camera and write nothing")
     options = parser.parse_args(arguments)
     if vars(options).pop("cameras"):
-        return Console(width=None if sys.stdout.isatty() else 160).print(camera_table(options.path))
+        return Console(width=None if sys.stdout.isatty() else 160).print(to_terminal(camera_table(options.path)))
     print(printable(str(write_report(**vars(options)))))

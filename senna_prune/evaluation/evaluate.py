@@ -14,7 +14,7 @@ from senna_prune.errors import RunError
 from senna_prune.evaluation.report.explain import explain, explain_power
 from senna_prune.evaluation.report.kept_tokens import write_kept_tokens
 from senna_prune.evaluation.report.show import show_results
-from senna_prune.evaluation.report.text import printable
+from senna_prune.evaluation.report.table import printable
 from senna_prune.evaluation.report.trackers import require_trackers, track
 from senna_prune.evaluation.run.borrowed import borrowed, stages, without_outdated
 from senna_prune.evaluation.run.picture_reader import PictureReader

@@ -10,15 +10,10 @@ import pytest
 
 from senna_prune.config import PruningConfig, ScoringConfig
 from senna_prune.errors import ConfigError, PruningError
-from senna_prune.evaluation.report.adaptation import (
-    adaptation_markdown,
-    adaptation_rows,
-    complexity_plots,
-    measured,
-    objects_near,
-    warnings,
-)
-from senna_prune.evaluation.report.table import table_rows
+from senna_prune.evaluation.report import plan_tables
+from senna_prune.evaluation.report.plan_tables import every_row, warnings
+from senna_prune.evaluation.report.run_plots import complexity_plots, measured, objects_near
+from senna_prune.evaluation.report.table import to_markdown
 from senna_prune.evaluation.report.write import write_report
 from senna_prune.evaluation.run.borrowed import borrowed, lender_of, stages
 from senna_prune.evaluation.run.records import Condition, Record, Trace
@@ -115,7 +110,7 @@ def test_gain_of_adapting_by_hand() -> None:
     assert (static["only_this"], static["only_other"]) == (2, 1)
     # Controls are compared with `none` and `random` as every method is, but not with each other.
     assert [c["kind"] for c in row(group(lines()), "shuffled@0.25")["comparisons"]] == ["none", "random"]
-    (cells,) = adaptation_rows(group(lines()))
+    (cells,) = plan_tables.adaptation(group(lines())).rows
     assert cells["measure"] == "mutual information"
     assert cells["complexity"] == "0 / 0.55, 1.1, 1.65 / 2.2"
     assert (cells["slope"], cells["clamped %"], cells["tokens apart"]) == ("0 to 0.4", "16.7", "0.3")
@@ -128,7 +123,7 @@ def test_a_clear_gain_is_marked_in_words() -> None:
         return replace(record, sample=f"{number}{record.sample}", scene=f"{number}{record.scene}")
 
     many = [of_scene(record, number) for number in range(20) for record in lines()]
-    cells = {cells["method"]: cells for cells in table_rows(group(many), {"rows": {}})}
+    cells = {cells["method"]: cells for cells in every_row(group(many), {"rows": {}}).rows}
     assert "better than with shuffled complexity" in cells["autoprune 25 %"]["supported"]
     assert "s+" in cells["autoprune 25 %"]["marks"]
 
@@ -139,8 +134,7 @@ def test_clamped_slopes_are_warned_of(clamped: int, warns: bool) -> None:
     scored = group(lines(MEASURED[: 12 - clamped] + (2.5,) * clamped if clamped < 12 else (25.0,) * 12))
     assert row(scored, "autoprune@0.25")["adaptation"]["clamped"] == pytest.approx(clamped / 12)
     assert bool(warnings(scored)) == warns
-    text = "\n".join(adaptation_markdown(scored))
-    assert ("AutoPrune does not adapt here" in text) == warns
+    assert "Does the retention curve follow the sample?" in to_markdown(plan_tables.adaptation(scored))
     if clamped == 12:
         assert "AutoPrune does not adapt here (autoprune@0.25): 100 % of the samples have" in warnings(scored)[0]
         assert "(median 25) makes the slope 0.4 - 0.2 I negative" in warnings(scored)[0]

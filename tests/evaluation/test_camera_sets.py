@@ -14,8 +14,8 @@ from senna_prune.commands import rerun_export
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import CheckpointError, InputError, SampleError, SennaPruneError
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.report.cameras import camera_table
 from senna_prune.evaluation.report.kept_tokens import write_kept_tokens
+from senna_prune.evaluation.report.show import camera_table
 from senna_prune.evaluation.report.write import write_report
 from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.run_folder import RunFolder
@@ -83,7 +83,7 @@ def test_a_set_of_the_checkpoints_cameras_is_evaluated_and_reported(
     assert "left mirror" in page
     assert page.count("data:image/jpeg") == 8
     assert write_kept_tokens(RunFolder(fleet / "run"), fleet) is not None
-    assert [str(column.header) for column in camera_table(fleet / "run").columns] == ["method", *LABELS]
+    assert camera_table(fleet / "run").columns == ("method", *LABELS)
     exported = rerun_export.export(fleet / "run", fleet)
     assert exported.is_file()
     assert [view.origin for view in Recording.blueprint.args[0].args[0].args] == [

@@ -11,8 +11,7 @@ import pytest
 from senna_prune.config import ScoringConfig
 from senna_prune.cost import decision_flops, kv_bytes
 from senna_prune.errors import RunError
-from senna_prune.evaluation.report.comparisons import comparison_rows
-from senna_prune.evaluation.report.table import table_rows
+from senna_prune.evaluation.report.plan_tables import every_comparison, every_row
 from senna_prune.evaluation.run.records import Condition, Record, Trace
 from senna_prune.evaluation.score.metrics import majority_answer
 from tests.evaluation.dummy import SHAPE, scores_of
@@ -113,7 +112,7 @@ def test_clear_difference_is_marked_and_a_small_one_is_not() -> None:
             "random@0.25#1": "1" * 10 + "0" * 30,
         }
     )
-    table = {row["method"]: row for row in table_rows(group(lines), {"rows": {}})}
+    table = {row["method"]: row for row in every_row(group(lines), {"rows": {}}).rows}
     assert (table["autoprune 25 %"]["marks"], table["autoprune 25 %"]["supported"]) == ("r+", "better than random")
     assert (table["random 25 %"]["marks"], table["random 25 %"]["supported"]) == ("n-", "worse than unpruned")
     assert (table["none"]["marks"], table["none"]["supported"]) == ("", "")
@@ -136,7 +135,7 @@ def test_a_method_is_compared_with_random_at_its_own_positions_alone() -> None:
     assert compared["mine@0.25"] == ["none", "random-original@0.25"]
     assert compared["autoprune@0.25"] == ["none", "random@0.25"]
     assert compared["random-original@0.25"] == ["none"]
-    table = {row["method"]: row for row in table_rows(scored, {"rows": {}})}
+    table = {row["method"]: row for row in every_row(scored, {"rows": {}}).rows}
     assert (table["mine 25 %"]["positions"], table["mine 25 %"]["marks"]) == ("original", "n-")
     assert (table["autoprune 25 %"]["positions"], table["autoprune 25 %"]["marks"]) == ("repacked", "r+")
     # Without its control, or where an older run does not say the positions, there is nothing to compare with.
@@ -153,7 +152,7 @@ def test_every_comparison_says_what_it_could_have_detected() -> None:
     # Ten samples, each a scene, with one 1 and two -1: variance (3 - 10 * 0.1^2) / 9, but never below six of ten.
     assert 2.8016 * (2.9 / 9 / 10) ** 0.5 < 0.6
     assert to_none["detectable"] == 0.6
-    (row, *_) = [r for r in comparison_rows(group(LINES)) if r["method"] == "autoprune@0.25"]
+    (row, *_) = [r for r in every_comparison(group(LINES)).rows if r["method"] == "autoprune@0.25"]
     assert (row["against"], row["could detect"], row["supported"]) == ("none", "60.0", "no")
     assert row["difference [95 %]"].startswith("-10.0 [")
 
@@ -236,7 +235,7 @@ def test_conventions_are_never_mixed() -> None:
 def test_no_right_answer_leaves_no_ratio() -> None:
     lines = [replace(r, answer=WRONG) if r.condition == "none" else r for r in LINES]
     assert rows(lines)["autoprune@0.25"]["ratio"] is None
-    assert table_rows(group(lines), {"rows": {}})[2]["ratio % [95 %]"] == "-"
+    assert every_row(group(lines), {"rows": {}}).rows[2]["ratio % [95 %]"] == "-"
 
 
 SENNA = replace(SHAPE, layers=32, views=6, view_tokens=128)

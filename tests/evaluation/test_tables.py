@@ -9,10 +9,9 @@ from dataclasses import replace
 import pytest
 
 from senna_prune.cost import ModelShape
-from senna_prune.evaluation.report.paper import TABLE3, table3_rows
-from senna_prune.evaluation.report.pivot import Cell, pivot, pivot_latex, pivot_markdown
-from senna_prune.evaluation.report.table import FULL, csv_text, markdown_table, table_rows, with_interval
-from senna_prune.evaluation.report.text import latex
+from senna_prune.evaluation.report.paper import TABLE3, beside_the_paper
+from senna_prune.evaluation.report.plan_tables import every_row, numbers, pivot
+from senna_prune.evaluation.report.table import latex, to_csv, to_latex, to_markdown, with_interval
 from senna_prune.evaluation.score.latency import pareto_front, summarise_run
 from senna_prune.evaluation.score.nuscenes_val import SCENES
 from tests.evaluation.dummy import scores_of
@@ -20,7 +19,7 @@ from tests.evaluation.test_scoring import CONDITIONS, LINES, NONE, SCORING, SENN
 
 
 def test_published_ratios_stand_beside_ours() -> None:
-    laid = table3_rows(group(LINES) | {"nuscenes_val": True}, SENNA)
+    laid = beside_the_paper(group(LINES) | {"nuscenes_val": True}, SENNA).rows
     assert [row["method"] for row in laid] == ["autoprune"]
     assert laid[0]["ratio % published"] == "111.23"
     assert laid[0]["ratio % here [95 %]"].startswith("87.5 [")
@@ -33,7 +32,7 @@ def test_published_ratios_stand_beside_ours() -> None:
 
 @pytest.mark.parametrize("shape", [replace(SENNA, layers=8), replace(SENNA, view_tokens=24), replace(SENNA, views=1)])
 def test_no_published_ratio_stands_beside_another_model(shape: ModelShape) -> None:
-    assert table3_rows(group(LINES) | {"nuscenes_val": True}, shape) == []
+    assert beside_the_paper(group(LINES) | {"nuscenes_val": True}, shape).rows == []
 
 
 def test_no_published_ratio_stands_beside_other_scenes() -> None:
@@ -41,27 +40,27 @@ def test_no_published_ratio_stands_beside_other_scenes() -> None:
 
     def of_scenes(*names: str) -> bool:
         lines = [replace(r, scene=names[int(r.sample[1:]) % len(names)]) for r in LINES]
-        return bool(table3_rows(group(lines), SENNA))
+        return bool(beside_the_paper(group(lines), SENNA).rows)
 
     assert of_scenes("scene-0003", "scene-0103")
     assert not of_scenes("scene-0003", "scene-0061")
-    assert not table3_rows(group(LINES), SENNA)
+    assert not beside_the_paper(group(LINES), SENNA).rows
     assert len(SCENES) == 150
 
 
 def test_pivot_by_hand() -> None:
     table = pivot(group(LINES))
     found = {row["row"]: with_interval(row["accuracy"], row["accuracy_interval"]) for row in group(LINES)["rows"]}
-    none, auto = found["none"], found["autoprune@0.25"]
-    assert table.columns == ("no retention", "25 %")
-    assert list(table.rows) == ["majority", "none", "autoprune", "random"]
-    assert table.positions == {"majority": "", "none": "", "autoprune": "repacked", "random": "repacked"}
-    assert table.rows["none"] == (Cell("80.0", none, False, "100.0", "", ""), None)
-    assert table.rows["autoprune"] == (None, Cell("70.0", auto, True, "87.5", "", ""))
-    assert "| autoprune<br>repacked |  | 70.0<br>87.5 |" in pivot_markdown(table)
-    assert "autoprune (repacked) &  & \\textbf{70.0} (87.5) \\\\" in pivot_latex(table, "a_b")
-    assert f"& \\textbf{{{auto}}} (87.5)" in pivot_latex(table, "", intervals=True)
-    assert "\\caption{a\\_b}" in pivot_latex(table, "a_b")
+    assert table.columns == ("method", "no retention", "25 %")
+    assert [row["method"] for row in table.rows] == ["majority", "none", "autoprune\nrepacked", "random\nrepacked"]
+    assert table.rows[1] == {"method": "none", "no retention": "80.0\n100.0"}
+    assert table.rows[2] == {"method": "autoprune\nrepacked", "25 %": "70.0\n87.5"}
+    assert table.best == {(2, "25 %")}
+    assert "| autoprune<br>repacked |  | 70.0<br>87.5 |" in to_markdown(table)
+    assert "autoprune (repacked) &  & \\textbf{70.0} (87.5) \\\\" in to_latex(table, "a_b")
+    bounded = pivot(group(LINES), "", intervals=True)
+    assert f"& \\textbf{{{found['autoprune@0.25']}}} (87.5)" in to_latex(bounded, "")
+    assert "\\caption{a\\_b}" in to_latex(table, "a_b")
 
 
 def test_latex_prints_what_it_would_obey() -> None:
@@ -81,7 +80,7 @@ def test_csv_and_markdown_hold_every_row() -> None:
     spent = {"milliseconds": {"vision": 2.0, "prefill": 8.0}, "peak_bytes": 7}
     timing = summarise_run({r.key: (r, spent) for r in LINES if r.sample == "s0"}, CONDITIONS)
     results = scores_of(LINES, CONDITIONS, SCORING, complete=False)
-    read = list(csv.DictReader(io.StringIO(csv_text(results, timing))))
+    read = list(csv.DictReader(io.StringIO(to_csv(numbers(results, timing)))))
     assert [row["label"] for row in read] == ["majority", "none", "autoprune", "random"]
     assert read[2]["accuracy"] == "0.7"
     assert read[2]["ms_p50_total"] == "10.0"
@@ -89,8 +88,8 @@ def test_csv_and_markdown_hold_every_row() -> None:
     assert (read[2]["status"], read[2]["protocol"], read[2]["failed"]) == ("partial", "parsed", "0")
     low, difference, high = (float(read[2][f"difference{end}_vs_none"]) for end in ("_low", "", "_high"))
     assert low < difference < high
-    text = markdown_table(table_rows(group(LINES), timing), FULL)
-    assert text.count("\n") == 2 + 4
+    text = to_markdown(every_row(group(LINES), timing))
+    assert text.count("\n| ") == 1 + 4
     assert "| autoprune 25 % | repacked | 70.0 [" in text
 
 

@@ -1,4 +1,4 @@
-"""Data of the report's sample browser: pictures, question, truth, every answer, and which tokens were kept."""
+"""Data of the report's sample browser: images, question, truth, every answer, kept tokens; and what pruning loses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from senna_prune.errors import FileError, ImageError
 from senna_prune.evaluation.report.kept_tokens import TokenMasks
 from senna_prune.evaluation.run.records import UNPRUNED, Condition, Record
 from senna_prune.evaluation.run.run_folder import Lines
-from senna_prune.evaluation.score.judge import is_right, say_the_same
+from senna_prune.evaluation.score.judge import KIND_ORDER, is_right, say_the_same
 from senna_prune.evaluation.score.metrics import read_plan
 from senna_prune.files import confined
 from senna_prune.pictures import open_picture
@@ -150,3 +150,77 @@ def _changed(records: Sequence[Record]) -> bool:
     unpruned = answers.get(UNPRUNED)
     kind = records[0].kind
     return unpruned is not None and any(not say_the_same(kind, answer, unpruned) for answer in answers.values())
+
+
+# Failures: right without pruning, wrong with it ----------------------------------------------------------------------
+
+MOST = 24
+"""Failures that are shown."""
+
+
+@dataclass(frozen=True)
+class Failures:
+    """What pruning loses.
+
+    Attributes:
+        counts: row of a method -> kind -> samples that only the unpruned model has right, and only the method.
+        shown: at most `MOST` failures as plain JSON values: sample key, condition, kind, scene, truth, both answers.
+    """
+
+    counts: dict[str, dict[str, tuple[int, int]]]
+    shown: list[dict[str, Any]]
+
+
+def failures(
+    samples: Sequence[PlanningSample], lines: Lines, conditions: Sequence[Condition], protocol: str
+) -> Failures:
+    """Failures of every method with a budget; of a method with several seeds, those of its first.
+
+    Methods and kinds take turns, and samples whose kept tokens were recorded come first, so that they can be drawn.
+    """
+    first = {c.row: c for c in reversed(conditions) if c.retention is not None}
+    rows = [row for row in dict.fromkeys(c.row for c in conditions) if row in first]
+    counts: dict[str, dict[str, tuple[int, int]]] = {row: {} for row in rows}
+    queues: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for sample in sorted(samples, key=lambda one: KIND_ORDER.index(one.kind)):
+        unpruned = _record(lines, sample, UNPRUNED)
+        before = _right(unpruned, protocol)
+        if unpruned is None or before is None:
+            continue
+        for row in rows:
+            record = _record(lines, sample, first[row].id)
+            after = _right(record, protocol)
+            if record is None or after is None:
+                continue
+            lost, gained = counts[row].get(sample.kind, (0, 0))
+            counts[row][sample.kind] = lost + (before and not after), gained + (after and not before)
+            if before and not after:
+                queues.setdefault((sample.kind, row), []).append(_failure(sample, unpruned, record))
+    for queue in queues.values():
+        queue.sort(key=lambda entry: not entry["drawn"])
+    shown: list[dict[str, Any]] = []
+    while len(shown) < MOST and any(queues.values()):
+        shown += [queue.pop(0) for queue in queues.values() if queue]
+    return Failures(counts, shown[:MOST])
+
+
+def _record(lines: Lines, sample: PlanningSample, condition: str) -> Record | None:
+    record, _ = lines.get((sample.key, condition), (None, None))
+    return record
+
+
+def _right(record: Record | None, protocol: str) -> bool | None:
+    return None if record is None else is_right(record.kind, record.truth, record.answer, protocol)
+
+
+def _failure(sample: PlanningSample, unpruned: Record, record: Record) -> dict[str, Any]:
+    return {
+        "sample": sample.key,
+        "condition": record.condition,
+        "kind": sample.kind,
+        "scene": sample.scene,
+        "truth": sample.answer.strip(),
+        "unpruned": unpruned.answer,
+        "answer": record.answer if record.answer is not None else "(unusable picture)",
+        "drawn": bool(record.trace and record.trace.depths),
+    }

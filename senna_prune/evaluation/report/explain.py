@@ -10,7 +10,7 @@ from rich.table import Table
 
 from senna_prune.cli import counted
 from senna_prune.cost import ModelShape, decoder_flops, kv_bytes
-from senna_prune.evaluation.report.text import printable, terminal
+from senna_prune.evaluation.report.table import printable, terminal
 from senna_prune.evaluation.run.records import UNPRUNED, Condition
 from senna_prune.evaluation.run.system import ResolvedSchedule
 from senna_prune.evaluation.score.statistics import ALPHA, POWER, detectable_of, samples_needed

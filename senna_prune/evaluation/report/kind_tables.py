@@ -1,16 +1,15 @@
-"""Tables of the scores by kind of question: one row per method with a column group per kind, and the mean ratio."""
+"""Tables by kind of question, by circumstances, and of what pruning loses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from senna_prune.cli import counted
-from senna_prune.evaluation.report.table import csv_of, hundredths, markdown_table, with_interval
+from senna_prune.evaluation.report.plan_tables import method_of
+from senna_prune.evaluation.report.table import Table, ends, hundredths, printable, with_interval
 from senna_prune.evaluation.score.judge import KIND_ORDER, SCORES
 from senna_prune.task.labels import PLAN
-
-Rows = list[dict[str, str]]
 
 TITLE = "Scene understanding and planning"
 MEAN = "mean ratio % [95 %]"
@@ -30,6 +29,14 @@ LISTS = (
 TOKENS = (
     "Tokens: visual tokens entering a layer, mean over layers, and those entering the middle and the last layer. "
     "Mutual information: median [quartiles], of methods that measure it. ms: median time of an answer."
+)
+BREAKDOWN_NOTE = (
+    "Score in % [95 % interval, bootstrap over the scenes of that column]; a column of one scene has no interval. "
+    "Small columns say little, and of many columns some differ by chance: no difference here is tested."
+)
+FAILURE_NOTE = (
+    "Samples that only the unpruned model has right (lost), and that only the method has right (gained); of methods "
+    "with several seeds, the first."
 )
 _MEASURES: dict[str, dict[str, str]] = {
     "plan": {
@@ -67,11 +74,11 @@ def kinds_of(group: Mapping[str, Any]) -> list[str]:
     return sorted(group["kinds"], key=KIND_ORDER.index)
 
 
-def overview(group: Mapping[str, Any], intervals: bool = True) -> Rows:
+def overview(group: Mapping[str, Any], intervals: bool = True) -> Table:
     """One row per method: score and ratio of every kind, and the mean ratio; scores with their intervals or without."""
     shown = []
     for row in group["rows"]:
-        cells = {"method": _method(row)}
+        cells = {"method": method_of(row)}
         for kind in kinds_of(group):
             entry = row["kinds"].get(kind)
             bounds = entry["score_interval"] if entry and intervals else None
@@ -79,10 +86,11 @@ def overview(group: Mapping[str, Any], intervals: bool = True) -> Rows:
             cells[head] = with_interval(entry["score"], bounds) if entry else "-"
             cells[f"{kind} ratio %"] = hundredths(entry["ratio"]) if entry else "-"
         shown.append({**cells, MEAN: with_interval(row["mean_ratio"], row["mean_ratio_interval"])})
-    return shown
+    free = any(SCORES[kind].startswith("chrF") for kind in group["kinds"])
+    return Table.of("By kind of question", shown, RULE, LISTS, TOKENS, *([WEAK] if free else []))
 
 
-def details(group: Mapping[str, Any], kind: str, timing: Mapping[str, Any]) -> Rows:
+def details(group: Mapping[str, Any], kind: str, timing: Mapping[str, Any]) -> Table:
     """One row per method: every measure of a kind, unparsed answers, tokens, mutual information and measured time."""
     times = timing["rows"] if kind == PLAN else timing["kinds"].get(kind, {})
     shown = []
@@ -90,33 +98,38 @@ def details(group: Mapping[str, Any], kind: str, timing: Mapping[str, Any]) -> R
         if (entry := row["kinds"].get(kind)) is None:
             continue
         cost = entry["cost"]
-        cells = {"method": _method(row), "score % [95 %]": with_interval(entry["score"], entry["score_interval"])}
+        cells = {"method": method_of(row), "score % [95 %]": with_interval(entry["score"], entry["score_interval"])}
         cells["ratio % [95 %]"] = with_interval(entry["ratio"], entry["ratio_interval"])
         cells |= {head: hundredths(entry["measures"][name]) for name, head in _MEASURES[kind].items()}
         cells["unparsed %"] = hundredths(entry["unparsed"])
-        for name in ("entering", "middle", "last"):
-            cells[f"tokens {'in' if name == 'entering' else name}"] = f"{cost[f'tokens_{name}']:.1f}" if cost else "-"
+        for name, head in (("entering", "tokens in"), ("middle", "tokens middle"), ("last", "tokens last")):
+            cells[head] = f"{cost[f'tokens_{name}']:.1f}" if cost else "-"
         quartiles = cost["complexity"] if cost else None
-        cells["mutual information"] = _quartiles(quartiles) if quartiles else "-"
+        cells["mutual information"] = (
+            f"{quartiles[2]:.3g} [{quartiles[1]:.3g}, {quartiles[3]:.3g}]" if quartiles else "-"
+        )
         cells["ms"] = f"{times[row['row']]['p50']['total']:.1f}" if row["row"] in times else "-"
         shown.append(cells)
-    return shown
+    return Table.of(f"{kind}: every measure, tokens and mutual information", shown, folded=True)
 
 
-def cameras(group: Mapping[str, Any]) -> Rows:
+def cameras(group: Mapping[str, Any]) -> Table:
     """One row per method: speed and path actions right, by the camera that a motion question is about."""
-    shown = []
-    for row in group["rows"]:
-        if entry := row["kinds"].get("motion"):
-            seen = entry["measures"]["cameras"]
-            cells = {
-                f"{camera} ({of['objects']})": " / ".join(hundredths(of[name], 0) for name in ("speed", "path", "both"))
-                for camera, of in seen.items()
-            }
-            # A row with several seeds has each object several times; the heads say how many there are.
-            shown.append({"method": _method(row), **cells})
-    heads = list(shown[0]) if shown else []
-    return [dict(zip(heads, row.values(), strict=True)) for row in shown]
+    of_row = {method_of(row): row["kinds"]["motion"] for row in group["rows"] if "motion" in row["kinds"]}
+    # A row with several seeds has each object several times; the heads say how many there are.
+    heads = [
+        f"{name} ({of['objects']})" for e in list(of_row.values())[:1] for name, of in e["measures"]["cameras"].items()
+    ]
+    shown = [
+        {"method": name}
+        | {
+            head: " / ".join(hundredths(of[part], 0) for part in ("speed", "path", "both"))
+            for head, of in zip(heads, entry["measures"]["cameras"].values(), strict=True)
+        }
+        for name, entry in of_row.items()
+    ]
+    note = "Speed / path / both right, in % of the objects (their number in parentheses)."
+    return Table.of("motion by camera", shown, note, folded=True)
 
 
 def counts(group: Mapping[str, Any]) -> str:
@@ -129,31 +142,8 @@ def counts(group: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def notes(group: Mapping[str, Any]) -> list[str]:
-    """What a reader of the tables must know."""
-    free = any(SCORES[kind].startswith("chrF") for kind in group["kinds"])
-    return [RULE, LISTS, TOKENS, *([WEAK] if free else [])]
-
-
-def kind_markdown(results: Mapping[str, Any], timing: Mapping[str, Any]) -> list[str]:
-    """The kinds' part of the report as Markdown; empty where only plans were asked for."""
-    parts = []
-    for group in results.get("kinds", []):
-        parts.append(f"## {TITLE}, convention {group['convention']}\n\n{counts(group)}.\n")
-        kinds = kinds_of(group)
-        tables = [overview(group), *(details(group, kind, timing) for kind in kinds)]
-        for title, rows in zip([None, *kinds], tables, strict=True):
-            parts += [f"### {title}\n"] if title else []
-            parts.append(markdown_table(rows, tuple(rows[0])))
-        if by_camera := cameras(group):
-            parts += ["### motion by camera: speed / path / both right, %\n"]
-            parts.append(markdown_table(by_camera, tuple(by_camera[0])))
-        parts += [f"{note}\n" for note in notes(group)]
-    return parts
-
-
-def kinds_csv(results: Mapping[str, Any]) -> str:
-    """Plain numbers: one line per convention, row and kind."""
+def kind_numbers(results: Mapping[str, Any]) -> Table:
+    """`kinds.csv`: plain numbers, one line per convention, row and kind."""
     records = []
     for group in results.get("kinds", []):
         for row in group["rows"]:
@@ -161,24 +151,52 @@ def kinds_csv(results: Mapping[str, Any]) -> str:
                 flat = {name: row[name] for name in ("row", "label", "method", "retention", "mean_ratio")}
                 flat |= {"convention": group["convention"], "kind": kind, **group["kinds"][kind]}
                 flat |= {name: entry[name] for name in ("score", "ratio", "unparsed")}
-                for name in ("score", "ratio"):
-                    low, high = entry[f"{name}_interval"] or (None, None)
-                    flat |= {f"{name}_low": low, f"{name}_high": high}
+                flat |= ends("score", entry["score_interval"]) | ends("ratio", entry["ratio_interval"])
                 flat |= {name: entry["measures"][name] for name in _MEASURES[kind]}
                 cost = entry["cost"] or {}
                 flat |= {name: value for name, value in cost.items() if name.startswith("tokens_")}
-                quartiles = cost.get("complexity") or []
-                flat |= {f"complexity_{n}": value for n, value in zip(_QUARTILES, quartiles, strict=False)}
+                quartiles = zip(("least", "q1", "median", "q3", "most"), cost.get("complexity") or [], strict=False)
+                flat |= {f"complexity_{name}": value for name, value in quartiles}
                 records.append(flat)
-    return csv_of(records)
+    return Table.of("", records)
 
 
-_QUARTILES = ("least", "q1", "median", "q3", "most")
+# By circumstances -----------------------------------------------------------------------------------------------------
 
 
-def _quartiles(values: Sequence[float]) -> str:
-    return f"{values[2]:.3g} [{values[1]:.3g}, {values[3]:.3g}]"
+def breakdowns(results: Mapping[str, Any]) -> list[Table]:
+    """One table per kind and facet: methods by values."""
+    several = len({entry["convention"] for entry in results["breakdowns"]}) > 1
+    tables: dict[str, dict[str, dict[str, str]]] = {}
+    for entry in results["breakdowns"]:
+        title = f"{entry['kind']} by {entry['facet']}" + (f", convention {entry['convention']}" if several else "")
+        size = f"{counted(entry['samples'], 'sample')}, {counted(entry['scenes'], 'scene')}"
+        for name, of_row in entry["rows"].items():
+            cells = tables.setdefault(title, {}).setdefault(name, {"method": name})
+            score = with_interval(of_row["score"], of_row["score_interval"])
+            cells[f"{printable(entry['value'])} ({size})"] = score
+    return [Table.of(title, list(rows.values()), folded=True) for title, rows in tables.items()]
 
 
-def _method(row: Mapping[str, Any]) -> str:
-    return str(row["label"]) if row["retention"] is None else f"{row['label']} {100 * row['retention']:g} %"
+def breakdown_numbers(results: Mapping[str, Any]) -> Table:
+    """`breakdowns.csv`: plain numbers, one line per convention, kind, facet, value and row."""
+    fields = ("convention", "kind", "facet", "value", "samples", "scenes")
+    return Table.of(
+        "",
+        [
+            {name: entry[name] for name in fields}
+            | {"row": name, "score": of_row["score"], **ends("score", of_row["score_interval"])}
+            for entry in results["breakdowns"]
+            for name, of_row in entry["rows"].items()
+        ],
+    )
+
+
+def failure_counts(counts: Mapping[str, Mapping[str, tuple[int, int]]]) -> Table:
+    """Method, and for every kind how many samples pruning lost and gained."""
+    kinds = dict.fromkeys(kind for of_row in counts.values() for kind in of_row)
+    rows = [
+        {"method": row, **{f"{kind}: lost / gained": " / ".join(map(str, of_row.get(kind, (0, 0)))) for kind in kinds}}
+        for row, of_row in counts.items()
+    ]
+    return Table.of("", rows, FAILURE_NOTE)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from senna_prune.cost import ModelShape
-from senna_prune.evaluation.report.table import hundredths, with_interval
+from senna_prune.evaluation.report.table import Table, hundredths, with_interval
 from senna_prune.evaluation.run.records import UNPRUNED
 from senna_prune.evaluation.score.statistics import POWER, detectable_of
 
@@ -17,13 +17,11 @@ TABLE3: dict[str, dict[float, float]] = {
     "autoprune": {0.2: 0.9663, 0.25: 1.1123, 0.3: 1.0675, 0.35: 1.0506, 0.4: 1.0451},
 }
 """AutoPrune paper, Table 3: planning accuracy relative to the unpruned model, by method and retention."""
-
 SAMPLES = 178
 """What Table 3 rests on: every published ratio is a multiple of 1/178."""
-
 SENNA = (32, 6, 128)
 """Decoder layers, views and visual tokens per view of the model in the paper."""
-CAPTION = (
+PAPER_NOTE = (
     "Ratio to unpruned in %, here and as published (AutoPrune paper, Table 3: the released Senna, no intervals). Each "
     f"published ratio is a multiple of 1/{SAMPLES}. Published could detect: the smallest difference from 100 % that "
     f"{SAMPLES} paired samples find in {100 * POWER:.0f} % of all runs, if as many of them change between right and "
@@ -31,27 +29,26 @@ CAPTION = (
 )
 
 
-def table3_rows(group: Mapping[str, Any], shape: ModelShape) -> list[dict[str, str]]:
-    """Rows of a results group that the paper also has, as text.
+def beside_the_paper(group: Mapping[str, Any], shape: ModelShape) -> Table:
+    """Rows of a results group that the paper also has.
 
     Empty if there are none, and for a model of another shape than Senna-7B's or samples outside nuScenes val: a
     published number beside them would mislead.
     """
-    laid: list[dict[str, str]] = []
-    if not group["nuscenes_val"] or (shape.layers, shape.views, shape.view_tokens) != SENNA:
-        return laid
-    for row in group["rows"]:
-        published = TABLE3.get(row["method"], {}).get(row["retention"] or 0.0)
-        if published is not None:
-            changed = next(c for c in row["comparisons"] if c["kind"] == UNPRUNED)
-            discordant = (changed["only_this"] + changed["only_other"]) / group["samples"]
-            laid.append(
-                {
-                    "method": row["label"],
-                    "retention %": f"{100 * row['retention']:g}",
-                    "ratio % here [95 %]": with_interval(row["ratio"], row["ratio_interval"]),
-                    "ratio % published": hundredths(published, 2),
-                    "published could detect": hundredths(detectable_of(SAMPLES, discordant)),
-                }
-            )
-    return laid
+    rows = []
+    if group["nuscenes_val"] and (shape.layers, shape.views, shape.view_tokens) == SENNA:
+        for row in group["rows"]:
+            published = TABLE3.get(row["method"], {}).get(row["retention"] or 0.0)
+            if published is not None:
+                changed = next(c for c in row["comparisons"] if c["kind"] == UNPRUNED)
+                discordant = (changed["only_this"] + changed["only_other"]) / group["samples"]
+                rows.append(
+                    {
+                        "method": row["label"],
+                        "retention %": f"{100 * row['retention']:g}",
+                        "ratio % here [95 %]": with_interval(row["ratio"], row["ratio_interval"]),
+                        "ratio % published": hundredths(published, 2),
+                        "published could detect": hundredths(detectable_of(SAMPLES, discordant)),
+                    }
+                )
+    return Table.of("Beside the paper", rows, PAPER_NOTE)

@@ -1,4 +1,4 @@
-"""Plots of a run: drawn once, as PNG for documents and as SVG whose text takes the colour of the page around it."""
+"""Plots of scores: drawn once, as PNG for documents and as SVG whose text takes the colour of the page around it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from senna_prune.evaluation.run.records import MAJORITY, RANDOM, UNPRUNED, Record
 from senna_prune.evaluation.score.latency import accuracy_and_time, pareto_front
@@ -26,7 +25,6 @@ MARKERS = "osD^vP*X"
 GREY = "#8a8a8a"
 INK = "#123457"
 """Placeholder: `to_svg` replaces it by `currentColor`, which matplotlib does not know."""
-MAX_CURVES = 300
 STYLE: Any = {
     "svg.fonttype": "none",
     # Labels are names, not formulas: `$x^$y` is one.
@@ -78,26 +76,36 @@ def new_figure(width: float, height: float, **grid: Any) -> tuple[Figure, Any]:
 
 
 @mpl.rc_context(STYLE)
-def accuracy_by_retention(rows: Rows, num_visual: int) -> Figure:
-    """Planning accuracy with its 95 % interval against the measured share of tokens entering a layer; rows of which no
-    decision left a trace stand at the share that was asked for."""
-    figure, axes = new_figure(7.5, 4.2)
-    for number, (label, points) in enumerate(_by_label(rows).items()):
-        shares = [r["cost"]["tokens_entering"] / num_visual if r["cost"] else r["retention"] for r in points]
-        x = 100 * np.array(shares)
-        y = np.array([100 * row["accuracy"] for row in points])
-        bounds = np.array([[100 * b for b in row["accuracy_interval"] or (row["accuracy"],) * 2] for row in points])
-        # A small offset keeps intervals at the same retention apart.
-        shift = 0.25 * (number - len(_by_label(rows)) / 2)
-        axes.errorbar(
-            x + shift, y, np.abs(bounds - y[:, None]).T, capsize=2, elinewidth=0.8, **line_style(number, label)
-        )
-    for row in rows:
-        if row["retention"] is None:
-            style = {UNPRUNED: "-", MAJORITY: ":"}.get(row["label"], "--")
-            axes.axhline(100 * row["accuracy"], linestyle=style, color=GREY, linewidth=1.2, label=row["label"])
-    axes.set(xlabel="visual tokens entering a layer, % (mean over layers)", ylabel="planning accuracy, %")
-    _legend(axes)
+def score_by_retention(groups: Mapping[str, Rows], num_visual: int, ylabel: str) -> Figure:
+    """A panel per kind of question: score with its 95 % interval against the measured share of tokens entering a layer;
+    rows of which no decision left a trace stand at the share that was asked for.
+
+    Args:
+        groups: title of the panel -> rows with `score`, `score_interval` and `cost`.
+        num_visual: visual tokens of a prompt.
+        ylabel: of the scores.
+    """
+    figure, grid = new_figure(3.6 * len(groups) + 3, 4.2, nrows=1, ncols=len(groups), squeeze=False)
+    for axes, (title, rows) in zip(grid[0], groups.items(), strict=True):
+        labels = _by_label(rows)
+        for number, (label, points) in enumerate(labels.items()):
+            shares = [
+                row["cost"]["tokens_entering"] / num_visual if row["cost"] else row["retention"] for row in points
+            ]
+            # A small offset keeps intervals at the same retention apart.
+            x = 100 * np.array(shares) + 0.25 * (number - len(labels) / 2)
+            y = np.array([100 * row["score"] for row in points])
+            bounds = np.array([row["score_interval"] or (row["score"],) * 2 for row in points])
+            errors = np.abs(100 * bounds - y[:, None]).T
+            axes.errorbar(x, y, errors, capsize=2, elinewidth=0.8, **line_style(number, label))
+        for row in rows:
+            if row["retention"] is None:
+                style = {UNPRUNED: "-", MAJORITY: ":"}.get(row["label"], "--")
+                axes.axhline(100 * row["score"], linestyle=style, color=GREY, linewidth=1.2, label=row["label"])
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("visual tokens entering a layer, %")
+    grid[0][0].set_ylabel(ylabel)
+    _legend(grid[0][-1])
     return figure
 
 
@@ -123,26 +131,6 @@ def accuracy_by_time(rows: Rows, timing: Mapping[str, Any]) -> Figure:
     axes.step(times, shares, where="post", **style)
     axes.set(xlabel="measured time per decision, ms (median; everything included)", ylabel="planning accuracy, %")
     _legend(axes)
-    return figure
-
-
-@mpl.rc_context(STYLE)
-def retention_curves(records: Sequence[Record], num_visual: int, measure: str) -> Figure:
-    """One curve per sample: share of tokens entering each layer, coloured by the complexity (the paper's Figure 2
-    on this data); `measure` names it."""
-    figure, axes = new_figure(7.5, 4.2)
-    step = -(-len(records) // MAX_CURVES)
-    shown = sorted(records[::step], key=lambda record: record.trace.complexity)  # type: ignore[union-attr, arg-type, return-value]
-    values = [record.trace.complexity for record in shown if record.trace]
-    scale = mpl.colors.Normalize(min(values), max(values))  # type: ignore[type-var]
-    colours = mpl.colormaps["plasma"]
-    for record, value in zip(shown, values, strict=True):
-        shares = [100 * count / num_visual for count in record.trace.entering]  # type: ignore[union-attr]
-        axes.plot(shares, color=colours(0.9 * scale(value)), linewidth=0.8, alpha=0.7)  # type: ignore[arg-type]
-    bar = figure.colorbar(mpl.cm.ScalarMappable(scale, _cut(colours)), ax=axes)
-    bar.set_label(measure)
-    axes.set(xlabel="decoder layer", ylabel="visual tokens entering it, %", ylim=(0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -211,9 +199,5 @@ def line_style(number: int, label: str) -> dict[str, Any]:
 
 
 def _legend(axes: Axes) -> None:
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
-
-
-def _cut(colours: Any) -> Any:
-    # The last tenth of the map is too pale on white.
-    return mpl.colors.ListedColormap(colours(np.linspace(0, 0.9, 256)))
+    lines = {label: line for line, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    axes.legend(lines.values(), lines.keys(), loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)

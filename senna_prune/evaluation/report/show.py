@@ -1,74 +1,78 @@
-"""Prints the results of a run in the terminal."""
+"""Prints a run in the terminal: its results, and its visual tokens by camera."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
-from senna_prune.cli import counted
-from senna_prune.evaluation.report import adaptation, comparisons
-from senna_prune.evaluation.report.kind_tables import TITLE, counts, notes, overview
-from senna_prune.evaluation.report.paper import CAPTION, table3_rows
-from senna_prune.evaluation.report.pivot import CAPTION as PIVOT_CAPTION
-from senna_prune.evaluation.report.pivot import pivot, pivot_terminal
-from senna_prune.evaluation.report.table import (
-    FRONT,
-    LEGEND,
-    NARROW,
-    NOTES,
-    WIDE,
-    WIDE_COLUMNS,
-    table_rows,
-    terminal_table,
-)
-from senna_prune.evaluation.report.text import printable
+from senna_prune.errors import RunError
+from senna_prune.evaluation.report import kind_tables, paper, plan_tables
+from senna_prune.evaluation.report.table import Table, printable, to_terminal
 from senna_prune.evaluation.run.run_folder import RunFolder
-from senna_prune.evaluation.score.latency import accuracy_and_time, pareto_front
+from senna_prune.evaluation.score.decisions import require_consistent
 
 
 def show_results(folder: RunFolder, console: Console) -> None:
     """For every convention: methods by retentions, the Pareto front of accuracy and time, and everything row by row;
     where the paper has the same rows, its ratios beside ours."""
     info, results, timing = folder.read_info(), folder.read_json("results.json"), folder.read_json("timing.json")
-    for group in results.get("kinds", []):
-        title = f"{info.name}: {TITLE}, convention {group['convention']}: {counts(group)}"
-        console.print(printable(title), highlight=False, markup=False)
-        rows = overview(group, intervals=False)
-        console.print(terminal_table("By kind of question", rows, tuple(rows[0])))
-        for note in notes(group):
-            console.print(note, highlight=False, markup=False)
-    for group in results["groups"]:
-        title = printable(f"{info.name}: {describe_group(group, results)}")
-        for line in (title, PIVOT_CAPTION, LEGEND):
+
+    def say(*lines: str) -> None:
+        for line in map(printable, lines):
             console.print(line, highlight=False, markup=False)
-        console.print(pivot_terminal(pivot(group)))
-        if adapting := adaptation.adaptation_rows(group):
-            console.print(terminal_table(adaptation.TITLE, adapting, adaptation.COLUMNS))
-            for line in (adaptation.CAPTION, *map(printable, adaptation.warnings(group))):
-                console.print(line, highlight=False, markup=False)
-        rows = table_rows(group, timing)
-        measured = accuracy_and_time(group["rows"], timing)
-        by_name = dict(zip((row["row"] for row in group["rows"]), rows, strict=True))
-        if front := [by_name[name] for name in pareto_front(measured)]:
-            console.print(terminal_table("Fastest for their accuracy (Pareto front)", front, FRONT))
-        columns = WIDE if console.width >= WIDE_COLUMNS else NARROW
-        console.print(terminal_table("Every row", rows, columns))
-        if compared := comparisons.comparison_rows(group):
-            console.print(terminal_table("Every comparison", compared, comparisons.NARROW))
-            console.print(comparisons.CAPTION, highlight=False, markup=False)
-        if laid := table3_rows(group, info.shape):
-            console.print(terminal_table("Beside the paper", laid, tuple(laid[0])))
-            console.print(CAPTION, highlight=False, markup=False)
-    for note in NOTES if results["groups"] else ():
-        console.print(note, highlight=False, markup=False)
+
+    def show(table: Table) -> None:
+        if table.rows:
+            console.print(to_terminal(table))
+            say(*table.notes)
+
+    for group in results.get("kinds", []):
+        title = f"{kind_tables.TITLE}, convention {group['convention']}"
+        say(f"{info.name}: {title}: {kind_tables.counts(group)}")
+        show(kind_tables.overview(group, intervals=False))
+    for group in results["groups"]:
+        say(f"{info.name}: {plan_tables.describe_group(group, results)}", plan_tables.LEGEND)
+        show(plan_tables.pivot(group, marks="letters"))
+        show(plan_tables.adaptation(group))
+        say(*plan_tables.warnings(group))
+        show(plan_tables.front(group, timing))
+        columns = plan_tables.WIDE if console.width >= plan_tables.WIDE_COLUMNS else plan_tables.NARROW
+        show(plan_tables.every_row(group, timing).only(*columns))
+        show(plan_tables.every_comparison(group).only(*plan_tables.COMPARED))
+        show(paper.beside_the_paper(group, info.shape))
     console.print(printable(f"Files: {folder.path}"), highlight=False, markup=False, soft_wrap=True)
 
 
-def describe_group(group: Mapping[str, Any], results: Mapping[str, Any]) -> str:
-    """One line above every table: how many samples, of what convention, scored how."""
-    failed = f", {group['failed']} with unusable pictures ({results['on_error']})" if group["failed"] else ""
-    partial = "PARTIAL, " if results["status"] == "partial" else ""
-    size = f"{counted(group['samples'], 'sample')} of {counted(group['scenes'], 'scene')}"
-    return f"{partial}{size}, convention {group['convention']}, protocol {results['protocol']}{failed}"
+def camera_table(path: Path) -> Table:
+    """Visual tokens per camera before and after pruning: one row per method and retention, means over the samples.
+
+    Args:
+        path: a run folder, finished or not.
+
+    Raises:
+        RunError: no run there, nothing decided yet, or its files contradict each other.
+    """
+    folder = RunFolder(path)
+    info = folder.read_info()
+    shape, row_of = info.shape, {condition.id: condition.row for condition in info.conditions}
+    records = [record for record, _ in folder.read_lines().values()]
+    require_consistent(records, info.conditions, shape)
+    counts: dict[str, list[np.ndarray]] = {}
+    for record in records:
+        if record.trace:
+            counts.setdefault(row_of[record.condition], []).append(np.array(record.trace.per_view))
+    if not counts:
+        raise RunError("nothing is decided yet", where=path, hint="let the evaluation go on")
+    labels = folder.read_samples()[0].labels  # a run's samples have the same cameras
+    if len(labels) != shape.views:
+        hint = "planning_set.jsonl or run.json is damaged: run the evaluation again"
+        raise RunError(f"{len(labels)} views are named, the model has {shape.views}", where=path, hint=hint)
+    means = {"before pruning": np.full((1, shape.views), shape.view_tokens)}
+    means |= {row: np.mean(traces, axis=0) for row, traces in counts.items()}
+    rows = [
+        {"method": row} | {n: f"{a:.1f} / {b:.1f}" for n, a, b in zip(labels, mean.mean(0), mean[-1], strict=True)}
+        for row, mean in means.items()
+    ]
+    return Table.of("Visual tokens per view: mean over layers / entering the last layer", rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +14,31 @@ from markupsafe import Markup
 
 from senna_prune.config import ScoringConfig
 from senna_prune.errors import ConfigError, RunError
-from senna_prune.evaluation.report import adaptation, comparisons, plots
-from senna_prune.evaluation.report.breakdown_tables import breakdown_markdown, breakdowns_csv
-from senna_prune.evaluation.report.browser import Pictures, browser_data, choose_samples
-from senna_prune.evaluation.report.gallery import Failures, failures
+from senna_prune.evaluation.report import kind_tables, plan_tables, plots
+from senna_prune.evaluation.report.browser import Pictures, browser_data, choose_samples, failures
 from senna_prune.evaluation.report.kept_tokens import TokenMasks
-from senna_prune.evaluation.report.kind_plots import kind_plots
-from senna_prune.evaluation.report.kind_tables import kind_markdown, kinds_csv
-from senna_prune.evaluation.report.paper import CAPTION, table3_rows
-from senna_prune.evaluation.report.pivot import CAPTION as PIVOT_CAPTION
-from senna_prune.evaluation.report.pivot import LATEX_CAPTION, pivot, pivot_latex, pivot_markdown
+from senna_prune.evaluation.report.paper import beside_the_paper
 from senna_prune.evaluation.report.plots import Plot
-from senna_prune.evaluation.report.scene_page import scene_page
-from senna_prune.evaluation.report.show import describe_group
-from senna_prune.evaluation.report.table import FULL, NOTES, csv_text, markdown_table, table_rows
-from senna_prune.evaluation.report.text import markdown, printable
-from senna_prune.evaluation.run.records import UNPRUNED, Record
+from senna_prune.evaluation.report.run_plots import draw_kind_plots, draw_plots
+from senna_prune.evaluation.report.table import Table, markdown, printable, to_csv, to_html, to_latex, to_markdown
+from senna_prune.evaluation.run.records import UNPRUNED
 from senna_prune.evaluation.run.run_folder import Lines, RunFolder, RunInfo
 from senna_prune.evaluation.score.latency import summarise_run
 from senna_prune.evaluation.score.results import all_scores
 from senna_prune.files import check_output, write_whole
-from senna_prune.task.labels import PLAN, VIEW_LABELS
-from senna_prune.task.sample import PlanningSample
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A part of the report besides tables and plots: a `heading`, a `note`, a `warning`, or `printed` as it is."""
+
+    kind: str
+    text: str
+
+
+Part = Text | Table | Plot
 
 
 def write_report(
@@ -86,177 +87,133 @@ def write_report(
     scoring = ScoringConfig(**info.settings["scoring"])
     if protocol:
         scoring = replace(scoring, protocol=protocol)
-    records = [record for record, _ in lines.values()]
-    samples_of_run = folder.read_samples()
-    results = all_scores(records, samples_of_run, info, scoring, complete=info.status == "complete")
+    asked = folder.read_samples()
+    complete = info.status == "complete"
+    results = all_scores([record for record, _ in lines.values()], asked, info, scoring, complete)
     timing = summarise_run(lines, info.conditions)
-    lost = failures(samples_of_run, lines, info.conditions, results["protocol"])
+    lost = failures(asked, lines, info.conditions, scoring.protocol)
     masks = TokenMasks.of_run(folder, info.shape)
+    shown = choose_samples(asked, lines, samples, {entry["sample"] for entry in lost.shown})
     browser = {
         "appearance": masks and {"side": masks.side},
         "layers": info.shape.layers,
         "conditions": [condition.id for condition in info.conditions],
         "preferred": _preferred(info, lines),
-        "samples": browser_data(
-            choose_samples(samples_of_run, lines, samples, {entry["sample"] for entry in lost.shown}),
-            lines,
-            info.conditions,
-            pictures,
-            results["protocol"],
-            masks,
-        ),
+        "samples": browser_data(shown, lines, info.conditions, pictures, scoring.protocol, masks),
         "failures": lost.shown,
     }
-    of_run = {sample.key: sample for sample in samples_of_run}
-    drawn = [draw_plots(group, timing, lines, info, of_run, results["protocol"]) for group in results["groups"]]
-    by_kind = [kind_plots(group, info.shape.num_visual) for group in results.get("kinds", [])]
-    for plot in (plot for group in (*drawn, *by_kind) for plot in group):
+    of_key = {sample.key: sample for sample in asked}
+    by_kind = [draw_kind_plots(group, info.shape.num_visual) for group in results.get("kinds", [])]
+    by_group = [draw_plots(group, timing, lines, info, of_key, scoring.protocol) for group in results["groups"]]
+    for plot in (plot for figures in (*by_kind, *by_group) for plot in figures):
         write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
-    write_whole(out / "results.csv", csv_text(results, timing))
+    tables: dict[str, list[Part]] = {
+        "results": [
+            *_parts_of_kinds(results, timing, by_kind),
+            *_parts_of_plans(results, timing, info, by_group),
+            *_titled("By circumstances", kind_tables.breakdowns(results), kind_tables.BREAKDOWN_NOTE),
+        ],
+        "plots": [plot for figures in by_group for plot in figures[1:]],
+    }
+    write_whole(out / "results.csv", to_csv(plan_tables.numbers(results, timing)))
     write_whole(out / "results.tex", latex_report(info, results, intervals))
     if by_kind:
-        write_whole(out / "kinds.csv", kinds_csv(results))
-    write_whole(out / "breakdowns.csv", breakdowns_csv(results))
-    write_whole(out / "report.md", markdown_report(info, results, timing, drawn, by_kind))
-    write_whole(out / "report.html", html_report(info, results, timing, drawn, browser, by_kind, lost))
+        write_whole(out / "kinds.csv", to_csv(kind_tables.kind_numbers(results)))
+    write_whole(out / "breakdowns.csv", to_csv(kind_tables.breakdown_numbers(results)))
+    parts = "\n".join(_as_markdown(part) for of_section in tables.values() for part in of_section)
+    write_whole(out / "report.md", f"# {markdown(info.name)}\n\n{parts}")
+    counts = kind_tables.failure_counts(lost.counts)
+    write_whole(out / "report.html", html_report(info, results, tables, counts, browser))
     return out / "report.html"
 
 
-def draw_plots(
-    group: Mapping[str, Any],
-    timing: Mapping[str, Any],
-    lines: Lines,
-    info: RunInfo,
-    samples: Mapping[str, PlanningSample],
-    protocol: str,
-) -> list[Plot]:
-    """The plots of one convention, the most important first; those without data are left out."""
-    rows, suffix = group["rows"], group["convention"].replace("=", "-").replace(",", "-")
-    by_row: dict[str, list[Record]] = {}
-    row_of = {condition.id: condition.row for condition in info.conditions}
-    for record, _ in lines.values():
-        if record.trace and record.kind == PLAN and record.convention == group["convention"]:
-            by_row.setdefault(row_of[record.condition], []).append(record)
-    drawn: list[Plot] = []
-    budgeted = [row for row in rows if row["retention"] is not None]
-    if timing["rows"]:
-        drawn.append(Plot("accuracy_by_time", "Accuracy against measured time", plots.accuracy_by_time(rows, timing)))
-    if budgeted:
-        figure = plots.accuracy_by_retention(rows, info.shape.num_visual)
-        drawn.append(Plot("accuracy_by_retention", "Accuracy against retention", figure))
-    adaptive = [row for row in budgeted if row["adaptation"]]
-    adaptive = [row for row in adaptive if "mutual" in row["adaptation"]["measure"]] or adaptive
-    if adaptive:
-        name = _middle(adaptive)["row"]
-        measure = _middle(adaptive)["adaptation"]["measure"]
-        records = adaptation.measured(lines, info.conditions, name, group["convention"])
-        curves = plots.retention_curves(records, info.shape.num_visual, measure)
-        drawn.append(Plot("retention_curves", f"Retention curves of {name}, one per sample", curves))
-        complexity = adaptation.complexity_plots(records, samples, protocol, measure)
-        drawn.append(
-            Plot("complexity", f"Complexity of the samples under {name}", complexity, wide=len(complexity.axes) > 1)
-        )
-    shown = [row["row"] for row in _one_retention(budgeted) if row["row"] in by_row]
-    if shown:
-        labels = next((sample.labels for sample in samples.values()), VIEW_LABELS)
-        cameras = plots.tokens_per_camera({name: by_row[name] for name in shown}, info.shape.view_tokens, labels)
-        drawn.append(Plot("tokens_per_camera", "Tokens per camera and layer", cameras, wide=True))
-    compared = [row for row in rows if row["row"] == UNPRUNED] + ([_middle(adaptive or budgeted)] if budgeted else [])
-    drawn.append(Plot("confusion", "Confusion matrices", plots.confusion_matrices(compared), wide=True))
-    return [replace(plot, name=f"{plot.name}_{suffix}") for plot in drawn]
+def _parts_of_kinds(
+    results: Mapping[str, Any], timing: Mapping[str, Any], drawn: Sequence[Sequence[Plot]]
+) -> list[Part]:
+    parts: list[Part] = []
+    for group, figures in zip(results.get("kinds", []), drawn, strict=True):
+        parts.append(Text("heading", f"{kind_tables.TITLE}, convention {group['convention']}"))
+        parts += [Text("note", f"{kind_tables.counts(group)}."), replace(kind_tables.overview(group), title="")]
+        parts += [kind_tables.details(group, kind, timing) for kind in kind_tables.kinds_of(group)]
+        parts += [kind_tables.cameras(group), *figures]
+    return _filled(parts)
 
 
-def _one_retention(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Rows of every method at the middle retention."""
-    return [row for row in rows if row["retention"] == _middle(rows)["retention"]] if rows else []
+def _parts_of_plans(
+    results: Mapping[str, Any], timing: Mapping[str, Any], info: RunInfo, drawn: Sequence[Sequence[Plot]]
+) -> list[Part]:
+    parts: list[Part] = []
+    for number, (group, figures) in enumerate(zip(results["groups"], drawn, strict=True), start=1):
+        parts.append(Text("heading", plan_tables.describe_group(group, results)))
+        if group["first_failure"]:
+            parts.append(Text("warning", f"First unusable picture: {group['first_failure']['message']}"))
+        parts += [plan_tables.pivot(group), *figures[:1], plan_tables.adaptation(group)]
+        parts += [Text("warning", f"{warning}.") for warning in plan_tables.warnings(group)]
+        parts += [
+            plan_tables.every_row(group, timing),
+            plan_tables.every_comparison(group),
+            replace(plan_tables.classes(group), anchor=f"classes-{number}"),
+            plan_tables.stages(group, timing),
+            beside_the_paper(group, info.shape),
+            Text("printed", next(row for row in group["rows"] if row["row"] == UNPRUNED)["reference"]["summary"]),
+        ]
+    return _filled(parts)
 
 
-def _middle(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return sorted(rows, key=lambda row: row["retention"])[(len(rows) - 1) // 2]
+def _titled(title: str, tables: Sequence[Table], note: str) -> list[Part]:
+    return [Text("heading", title), Text("note", note), *tables] if tables else []
 
 
-def markdown_report(
-    info: RunInfo,
-    results: Mapping[str, Any],
-    timing: Mapping[str, Any],
-    drawn: Sequence[Sequence[Plot]],
-    by_kind: Sequence[Sequence[Plot]] = (),
-) -> str:
-    """The report as Markdown."""
-    parts = [f"# {markdown(info.name)}\n", *kind_markdown(results, timing)]
-    parts += [_figure(plot) for figures in by_kind for plot in figures]
-    for group, figures in zip(results["groups"], drawn, strict=True):
-        parts.append(f"{describe_group(group, results)}.\n")
-        parts += [pivot_markdown(pivot(group)), f"{PIVOT_CAPTION}\n"]
-        for plot in figures[:1]:
-            parts.append(_figure(plot))
-        parts += adaptation.adaptation_markdown(group)
-        parts += ["## Every row\n", markdown_table(table_rows(group, timing), FULL)]
-        parts += [f"{note}\n" for note in NOTES]
-        parts += comparisons.comparison_markdown(group)
-        if laid := table3_rows(group, info.shape):
-            parts += ["## Beside the paper\n", f"{CAPTION}\n", markdown_table(laid, tuple(laid[0]))]
-        parts += [_figure(plot) for plot in figures[1:]]
-        parts += ["## As the released script prints it (unpruned)\n", f"```\n{_reference(group)}\n```\n"]
-    return "\n".join([*parts, *breakdown_markdown(results)])
+def _filled(parts: Sequence[Part]) -> list[Part]:
+    return [part for part in parts if not isinstance(part, Table) or part.rows]
+
+
+PRINTED = "As the released script prints it (unpruned)"
+
+
+def _as_markdown(part: Part) -> str:
+    if isinstance(part, Table):
+        return to_markdown(part)
+    if isinstance(part, Plot):
+        title = markdown(part.title)
+        return f"## {title}\n\n![{title}](plots/{part.name}.png)\n"
+    shown = {
+        "heading": f"# {markdown(part.text)}\n",
+        "note": f"{part.text}\n",
+        "warning": f"**{markdown(part.text)}**\n",
+        "printed": f"## {PRINTED}\n\n```\n{part.text}\n```\n",
+    }
+    return shown[part.kind]
 
 
 def latex_report(info: RunInfo, results: Mapping[str, Any], intervals: bool = False) -> str:
     """A table of methods by retentions for every convention."""
+    captions = [f"{info.name}: {plan_tables.describe_group(group, results)}" for group in results["groups"]]
     return "\n".join(
-        pivot_latex(pivot(group), f"{info.name}: {describe_group(group, results)}. {LATEX_CAPTION}", intervals)
-        for group in results["groups"]
+        to_latex(plan_tables.pivot(group, "", intervals), f"{caption}. {plan_tables.LATEX_CAPTION}")
+        for group, caption in zip(results["groups"], captions, strict=True)
     )
-
-
-def _figure(plot: Plot) -> str:
-    title = markdown(plot.title)
-    return f"## {title}\n\n![{title}](plots/{plot.name}.png)\n"
 
 
 def html_report(
     info: RunInfo,
     results: Mapping[str, Any],
-    timing: Mapping[str, Any],
-    drawn: Sequence[Sequence[Plot]],
+    sections: Mapping[str, Sequence[Part]],
+    lost: Table,
     browser: Mapping[str, Any],
-    by_kind: Sequence[Sequence[Plot]],
-    lost: Failures,
 ) -> str:
     """The report as one page that loads nothing; `browser` is the data of its sample browser."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters |= {"table": to_html, "svg": lambda plot: Markup(plots.to_svg(plot.figure, plot.title))}
+    environment.tests |= {"table": lambda part: isinstance(part, Table), "plot": lambda part: isinstance(part, Plot)}
     return environment.get_template("report.html.j2").render(
         info=info,
         results=results,
-        groups=[
-            {
-                "description": describe_group(group, results),
-                "failure": group["first_failure"],
-                "pivot": pivot(group),
-                "table": table_rows(group, timing),
-                "paper": table3_rows(group, info.shape),
-                "classes": [(row["row"], row["classes"]) for row in group["rows"]],
-                "adaptation": adaptation.adaptation_rows(group),
-                "warnings": adaptation.warnings(group),
-                "comparisons": comparisons.comparison_rows(group),
-                "plots": [(plot, Markup(plots.to_svg(plot.figure, plot.title))) for plot in figures],
-                "reference": _reference(group),
-                "stages": [
-                    (row["row"], timing["rows"][row["row"]]) for row in group["rows"] if row["row"] in timing["rows"]
-                ],
-            }
-            for group, figures in zip(results["groups"], drawn, strict=True)
-        ],
-        **scene_page(results, timing, by_kind, lost),
-        columns=FULL,
-        adaptation=adaptation,
-        comparison_columns=comparisons.FULL,
-        comparison_caption=comparisons.CAPTION,
-        notes=NOTES,
-        caption=CAPTION,
-        pivot_caption=PIVOT_CAPTION,
+        sections=sections,
+        lost=lost,
+        printed=PRINTED,
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         js=Markup((TEMPLATES / "report.js").read_text(encoding="utf-8")),
         # A closing tag inside a string would end the script element.
@@ -271,7 +228,3 @@ def _preferred(info: RunInfo, lines: Lines) -> str:
     }
     best = max(info.conditions, key=lambda condition: (condition.id in adapting, condition.retention is not None))
     return best.id
-
-
-def _reference(group: Mapping[str, Any]) -> str:
-    return str(next(row for row in group["rows"] if row["row"] == UNPRUNED)["reference"]["summary"])
