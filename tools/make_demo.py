@@ -1,8 +1,9 @@
 """Make the bundled demo: `world` (pictures, tables, planning set), `train` (the driver), or `all`.
 
-`complexity` says how the mutual information of a run on it follows the number of objects that decide a scene.
+`judge` says whether the driver in --out is a test bed for pruning.
+`complexity` says how the mutual information of a run on the bundle follows the number of objects that decide a scene.
 
-    python tools/make_demo.py all                     # with --compile under two hours on two cores
+    python tools/make_demo.py all --compile           # about an hour on two cores
     python tools/make_demo.py train --set num_scenes=2048 --work /elsewhere --out /somewhere/else
     python tools/make_demo.py complexity --run runs/demo-0123abcd
 
@@ -27,7 +28,7 @@ MAX_THREADS = 1024
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("world", "train", "all", "complexity"))
+    parser.add_argument("what", choices=("world", "train", "all", "judge", "complexity"))
     parser.add_argument("--run", type=Path, metavar="DIR", help="a finished run on the bundle, for `complexity`")
     parser.add_argument("--out", type=Path, default=Path("data/demo"), help="the bundle (default: data/demo)")
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="pictures, checkpoints, log.jsonl")

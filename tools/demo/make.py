@@ -9,13 +9,17 @@ import torch
 from senna_prune.devices import find_device
 from senna_prune.errors import RunError
 from senna_prune.files import check_output, read_json
+from senna_prune.model.checkpoint import load_senna
 from tools.demo.training.driver import RECORD, run_identity, save_driver, train_driver
+from tools.demo.training.judge import judge
 from tools.demo.training.loop import progress_bar
 from tools.demo.training.memory import keep_freed_memory
 from tools.demo.training.pictures import world_fingerprint
 from tools.demo.training.recipe import Recipe
 from tools.demo.world.bundle import make_bundle_world
 from tools.demo.world.decisive import describe_decisive_objects
+
+NUM_PROBED = 800
 
 
 def make_demo(options: argparse.Namespace) -> None:
@@ -30,6 +34,11 @@ def make_demo(options: argparse.Namespace) -> None:
             raise RunError("the bundle was drawn by other code, so what decides in it is unknown", where=options.out)
         return print("\n".join(describe_decisive_objects(options.run)))
     recipe = Recipe.with_overrides(options.set)
+    if options.what == "judge":
+        model, processor = load_senna(options.out / "model", "float32", "cpu", "eager", None, False)
+        for line in judge(model, processor, recipe.validation_scenes, NUM_PROBED):
+            print(line)
+        return
     device = find_device(options.device, "--device")
     if options.what in ("world", "all"):
         with progress_bar() as progress:

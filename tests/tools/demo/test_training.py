@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,12 +32,13 @@ from tools.demo.training.attributes import (
 )
 from tools.demo.training.checkpoints import save_checkpoint
 from tools.demo.training.driver import RECORD, new_driver, run_identity, save_driver, train_driver
+from tools.demo.training.judge import _auc, _effective, _probe, judge
 from tools.demo.training.loop import batch_numbers
 from tools.demo.training.optimizer import MasterOptimizer
-from tools.demo.training.packing import Packer, ViewHead, collate, packed_hidden, right_answers
+from tools.demo.training.packing import Packer, ViewHead, collate, packed_hidden, random_share, right_answers
 from tools.demo.training.pictures import TrainingScene, TrainingScenes, training_scenes
 from tools.demo.training.question_pool import PERCEPTION, Mix, Question, object_questions, sample_questions
-from tools.demo.training.validation import HeldOut, random_quarter
+from tools.demo.training.validation import HeldOut
 from tools.demo.world.rig import HEIGHT, WIDTH
 
 MODEL, PROCESSOR = new_driver(TINY, torch.float32)
@@ -93,7 +95,7 @@ def test_packed_questions_equal_single_ones(stretch: float) -> None:
 @torch.no_grad()
 def test_tokens_that_are_not_kept_change_nothing() -> None:
     packer, _, pack = packed(1, 1, 0, 0, 0)
-    batch, kept = collate([pack], 0, torch.float32), random_quarter(packer, 0)
+    batch, kept = collate([pack], 0, torch.float32), random_share(packer, 0.25, 0)
     assert packer.prefix is not None
     visual = packer.prefix == PROCESSOR.image_token_id
     assert int(visual[kept].sum()) == int(visual.sum()) // 4
@@ -111,17 +113,17 @@ def test_tokens_that_are_not_kept_change_nothing() -> None:
 def test_right_answers_are_those_that_greedy_decoding_writes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A question counts as right only when every token of its answer is."""
     packer, questions, pack = packed(1, 1, 1, 0, 0)
-    head = torch.zeros_like(MODEL.lm_head.weight)
-    monkeypatch.setattr(MODEL.lm_head, "weight", torch.nn.Parameter(head))
+    model = deepcopy(MODEL)
+    head = model.lm_head.weight.data.zero_()
     hidden = torch.zeros(1, len(collate([pack], 0, torch.float32).ids[0]), TINY.width)
     answers = ((pack.blocks == 2) & (pack.labels != IGNORED_LABEL)).nonzero().flatten().tolist()
     for place, position in enumerate(answers):
         head[int(pack.labels[position]), place] = hidden[0, position, place] = 1.0
     monkeypatch.setattr(packing, "packed_hidden", lambda *_, **__: (hidden, hidden))
     features = torch.zeros(6, 2, TINY.width)
-    assert right_answers(MODEL, packer, features, questions) == [False, True, False]
+    assert right_answers(model, packer, features, questions) == [False, True, False]
     hidden[0, answers[-1]] = 0.0
-    assert not right_answers(MODEL, packer, features, questions)[1]
+    assert not right_answers(model, packer, features, questions)[1]
 
 
 def test_only_tokens_that_do_not_know_their_camera_learn_it() -> None:
@@ -319,3 +321,18 @@ def test_cache_serves_again_and_refuses_what_it_did_not_write(tmp_path: Path) ->
         shard.write_text(content)
         with pytest.raises(FileError):
             TrainingScenes(tmp_path, 2, 5).prepare(1, lambda done, total: None)
+
+
+def test_a_driver_is_judged_by_what_it_sees_and_by_what_random_costs() -> None:
+    lines = list(judge(MODEL, PROCESSOR, num_scenes=2, num_probed=2))
+    assert lines[0] == "plan: 0.0% of 2 exact"
+    assert "plan, random 12.5%: 0.0% of 2 exact" in lines
+    torch.manual_seed(0)
+    there = torch.rand(400) < 0.3
+    features = torch.randn(400, 8)
+    assert _probe(features, there, 200) < 0.7
+    assert _probe(features + 6 * there[:, None], there, 200) > 0.95
+    here = torch.tensor([False, True, True, False])
+    assert _auc(torch.tensor([0.1, 0.4, 0.3, 0.2]), here) == 1.0
+    assert _auc(torch.tensor([0.1, 0.4, 0.1, 0.2]), here) == pytest.approx(0.625)
+    assert _effective(torch.tensor([0.5, 0.0, 0.5, 0.0])) == pytest.approx(2.0)

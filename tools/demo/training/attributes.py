@@ -24,6 +24,8 @@ ATTRIBUTES = (
     *("bystander left", "bystander right", "other car left", "other car right", "other braking left"),
     *("other braking right", "parked", "follower", "van"),
 )
+DECIDING = [number for number, name in enumerate(ATTRIBUTES[:17]) if name != "16 m"]
+"""Numbers of the attributes of what decides; somebody 16 m ahead may also stand beside the road."""
 SHOWN, HIDDEN = 0.15, 0.05
 """A token names what covers at least so much of its part, and must not name what covers at most so much of it."""
 BLOCK = 7

@@ -278,3 +278,11 @@ def right_answers(
     wrong = (model.lm_head(hidden).argmax(dim=-1) != batch.labels) & (batch.labels != IGNORED_LABEL)
     missed = set(batch.blocks[wrong].tolist())
     return [number not in missed for number in range(1, len(questions) + 1)]
+
+
+def random_share(packer: Packer, share: float, seed: int) -> Tensor:
+    """Places of the prefix's words and of a random share of its visual tokens."""
+    assert packer.prefix is not None
+    visual = packer.prefix == packer.processor.image_token_id
+    drawn = torch.rand(len(visual), generator=torch.Generator().manual_seed(seed))
+    return (~visual | (drawn <= drawn[visual].quantile(share))).nonzero().flatten()

@@ -59,7 +59,7 @@ class Recipe:
     clip: float = _number(1.0, 1e-9, 1e9)
     long_plans: int = _number(1, 1, 100)
     short_plans: int = _number(5, 0, 100)
-    perception: int = _number(len(PERCEPTION), 0, len(PERCEPTION))
+    perception: int = _number(len(PERCEPTION) - 1, 0, len(PERCEPTION))
     road_users: int = _number(1, 0, 100)
     motions: int = _number(1, 0, 100)
     stretched: float = _number(0.7, 0.0, 1.0)

@@ -9,12 +9,11 @@ from concurrent.futures import Executor
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.task.labels import plan_text
 from senna_prune.task.prompts import planning_question
-from tools.demo.training.packing import Packer, right_answers
+from tools.demo.training.packing import Packer, random_share, right_answers
 from tools.demo.training.pictures import TrainingScene
 from tools.demo.training.question_pool import Question, object_questions
 from tools.demo.world.scenes import make_scene, scene_rng
@@ -61,14 +60,5 @@ def _right(
     pixels = scene.pixel_values(model.config.vision_config.image_size).to(model.device, model.dtype)
     features = model.get_image_features(pixels[None]).tokens[0]
     rights = right_answers(model, packer, features, [question for _, question in asked])
-    (pruned,) = right_answers(model, packer, features, [asked[0][1]], random_quarter(packer, number))
+    (pruned,) = right_answers(model, packer, features, [asked[0][1]], random_share(packer, KEPT, number))
     return [(kind, right) for (kind, _), right in zip(asked, rights, strict=True)] + [("random_quarter", pruned)]
-
-
-def random_quarter(packer: Packer, seed: int) -> Tensor:
-    """Places of the prefix's words and of a random quarter of its visual tokens."""
-    assert packer.prefix is not None
-    drawn = torch.rand(len(packer.prefix), generator=torch.Generator().manual_seed(seed))
-    visual = packer.prefix == packer.processor.image_token_id
-    bound = drawn[visual].quantile(KEPT)
-    return (~visual | (drawn <= bound)).nonzero().flatten()
