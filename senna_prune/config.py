@@ -209,8 +209,17 @@ def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Se
         except _UNREADABLE as error:
             raise ConfigError(_reason(error), where=where) from error
         merged = _merge(merged, cast("dict[str, Any]", layer), keys, where)
+    return _checked_object(merged)
+
+
+def checked_config(schema: type[T], settings: Mapping[str, Any]) -> T:
+    """Settings that were written as JSON, checked as `load_config` checks a file; raises as it does."""
+    return _checked_object(_merge(OmegaConf.structured(schema), settings, dict(_keys(schema)), "settings"))
+
+
+def _checked_object(merged: Any) -> Any:
     try:
-        return cast(T, OmegaConf.to_object(merged))
+        return OmegaConf.to_object(merged)
     except ConfigError:
         raise
     except _UNREADABLE as error:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""A whole number that numpy holds."""
 
 
-@dataclass(frozen=True)
-class ModelShape:
+class ModelShape(Struct, frozen=True, forbid_unknown_fields=True):
     """The numbers of a Senna that decide its cost.
 
     Attributes:
@@ -23,20 +28,20 @@ class ModelShape:
         value_bytes: bytes of one cached number.
     """
 
-    views: int
-    patches: int
-    patch_values: int
-    vision_width: int
-    vision_mlp: int
-    vision_layers: int
-    view_tokens: int
-    width: int
-    mlp: int
-    layers: int
-    vocabulary: int
-    query_width: int
-    key_width: int
-    value_bytes: int
+    views: Count
+    patches: Count
+    patch_values: Count
+    vision_width: Count
+    vision_mlp: Count
+    vision_layers: Count
+    view_tokens: Count
+    width: Count
+    mlp: Count
+    layers: Count
+    vocabulary: Count
+    query_width: Count
+    key_width: Count
+    value_bytes: Count
 
     @property
     def num_visual(self) -> int:

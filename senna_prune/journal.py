@@ -61,16 +61,26 @@ class Journal:
         self.close()
 
 
+def raw_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """(place, content) of every whole line of a journal, as they are read; a torn last line is left out.
+
+    Raises:
+        FileError: the file cannot be read.
+    """
+    with open_regular(path) as stream, accessing(path, "read"):
+        for number, line in enumerate(stream, start=1):
+            if line.endswith(b"\n"):
+                yield f"{path}:{number}", line[:-1]
+
+
 def read_lines(path: Path, hint: str | None = "delete that line and run again") -> Iterator[tuple[str, dict[str, Any]]]:
-    """(place, record) of every whole line of a journal; a torn last line is left out.
+    """(place, record) of every whole line of a journal.
 
     Raises:
         FileError: a line before the last is not a JSON object, or the file cannot be read.
     """
-    with open_regular(path) as stream, accessing(path, "read"):
-        content = stream.read()
-    for number, line in enumerate(_whole_lines(content).split(b"\n")[:-1], start=1):
-        yield f"{path}:{number}", decode_json(line, f"{path}:{number}", hint=hint)
+    for where, line in raw_lines(path):
+        yield where, decode_json(line, where, hint=hint)
 
 
 def _whole_lines(content: bytes) -> bytes:

@@ -7,10 +7,10 @@ import json
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from senna_prune.errors import ConfigError, FileError
 from senna_prune.evaluation.run.records import Record

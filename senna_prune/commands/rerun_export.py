@@ -16,7 +16,7 @@ from senna_prune.cli import guarded
 from senna_prune.errors import ConfigError, RunError
 from senna_prune.evaluation.report.browser import around
 from senna_prune.evaluation.report.kept_tokens import TokenMasks
-from senna_prune.evaluation.run.records import Record
+from senna_prune.evaluation.run.records import Record, Timing
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.files import check_output, confined
 from senna_prune.task.labels import view_label
@@ -84,7 +84,7 @@ def _log(
     recording: Any,
     number: int,
     sample: PlanningSample,
-    line: tuple[Record, dict[str, Any]],
+    line: tuple[Record, Timing],
     root: Path,
     masks: TokenMasks,
 ) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
+from msgspec.structs import replace
 from rich.console import Console
 
 from senna_prune.config import EvaluationConfig, ScoringConfig
@@ -16,15 +17,15 @@ from senna_prune.evaluation.report.kept_tokens import write_kept_tokens
 from senna_prune.evaluation.report.show import show_results
 from senna_prune.evaluation.report.table import printable
 from senna_prune.evaluation.report.trackers import require_trackers, track
-from senna_prune.evaluation.run.borrowed import borrowed, stages, without_outdated
-from senna_prune.evaluation.run.picture_reader import PictureReader
+from senna_prune.evaluation.run.controls import taken_complexities, takes_measured
 from senna_prune.evaluation.run.planning_set import planning_set, require_images
 from senna_prune.evaluation.run.processes import Processes
 from senna_prune.evaluation.run.progress import Meter, announce
+from senna_prune.evaluation.run.reading import PictureReader
 from senna_prune.evaluation.run.records import Condition
-from senna_prune.evaluation.run.run_folder import RunFolder, RunInfo
+from senna_prune.evaluation.run.run_folder import Decided, RunFolder, RunInfo
 from senna_prune.evaluation.run.run_key import run_key, short_digest
-from senna_prune.evaluation.run.runner import left_in, plan_of_work, run_tasks
+from senna_prune.evaluation.run.runner import Chunk, left_in, plan_of_work, run_tasks
 from senna_prune.evaluation.run.sweep import expand
 from senna_prune.evaluation.run.system import EvaluatedSystem
 from senna_prune.evaluation.score.latency import summarise_run
@@ -82,7 +83,7 @@ def evaluate(
     info = RunInfo(config.name, "partial", key, settings, conditions, system.shape)
     if dry_run:
         folder.require_same(key)
-        chunks = plan_of_work(samples, conditions, folder.read_lines(), 0, config.batch_size)
+        chunks = _work(config, samples, conditions, info, folder.read())
         announce(console, chosen, conditions, chunks, 1, folder.path)
         return None
     try:
@@ -90,8 +91,7 @@ def evaluate(
             folder.claim(info, samples)
         processes.wait()
         decided = folder.read()
-        lines = without_outdated(decided.lines, borrowed(conditions, samples, decided.lines))
-        chunks = plan_of_work(samples, conditions, lines, config.kept_samples, config.batch_size)
+        chunks = _work(config, samples, conditions, info, decided)
         if processes.main:
             PictureReader(root, decided.pictures).require_unchanged(samples)
         # Nobody may write before everybody has read: the processes share out the work that they find left.
@@ -103,8 +103,14 @@ def evaluate(
             system.load()
             if processes.main:
                 folder.write_appearance(system.appearance())
-            for stage in stages(conditions):
-                _run(config, system, folder, info, stage, samples, processes, console)
+            # What measures comes first, then the controls that take what was measured, by whichever process.
+            for late in (False, True):
+                if some := [condition for condition in conditions if takes_measured(condition) == late]:
+                    decided = folder.read() if late else decided
+                    chunks = _work(config, samples, some, info, decided)
+                    processes.wait()
+                    pictures = PictureReader(root, decided.pictures)
+                    _run(config, system, folder, processes.share(chunks), pictures, processes, console)
         processes.wait()
         if processes.main:
             finish(folder, info, samples, config.scoring)
@@ -117,25 +123,27 @@ def evaluate(
         folder.release()
 
 
+def _work(
+    config: EvaluationConfig,
+    samples: Sequence[PlanningSample],
+    conditions: Sequence[Condition],
+    info: RunInfo,
+    decided: Decided,
+) -> list[Chunk]:
+    taken = taken_complexities(info.conditions, samples, decided.lines)
+    return plan_of_work(samples, conditions, decided.lines, config.kept_samples, config.batch_size, taken)
+
+
 def _run(
     config: EvaluationConfig,
     system: EvaluatedSystem,
     folder: RunFolder,
-    info: RunInfo,
-    stage: Sequence[Condition],
-    samples: Sequence[PlanningSample],
+    share: Sequence[Chunk],
+    pictures: PictureReader,
     processes: Processes,
     console: Console,
 ) -> None:
-    """Decide what is left of one stage, and wait until every process has."""
-    decided = folder.read()
-    taken = borrowed(info.conditions, samples, decided.lines)
-    system.borrow(taken)
-    lines = without_outdated(decided.lines, taken)
-    chunks = plan_of_work(samples, stage, lines, config.kept_samples, config.batch_size)
-    pictures = PictureReader(Path(config.data.image_root), decided.pictures)
-    processes.wait()
-    share = processes.share(chunks)
+    """Decide this process's share, and wait until every process has."""
     counts = [left_in(chunk) for chunk in share]
     with (
         folder.open_journal(processes.rank) as journal,

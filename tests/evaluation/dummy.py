@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from unittest.mock import patch
 from senna_prune.config import EvaluationConfig, ScoringConfig
 from senna_prune.cost import ModelShape
 from senna_prune.errors import ImageError
-from senna_prune.evaluation.run.borrowed import borrows
+from senna_prune.evaluation.run.controls import takes_measured
 from senna_prune.evaluation.run.records import Condition, Decision, Record, Trace
 from senna_prune.evaluation.run.run_folder import RunInfo
 from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
@@ -113,9 +113,6 @@ class DummySystem:
         paths = [[1 / 4 if patch // 4 == token else 0.0 for patch in range(16)] for token in range(4)]
         return Appearance(paths, padded=True)
 
-    def borrow(self, complexities: Mapping[tuple[str, str], float]) -> None:
-        self.borrowed = complexities
-
     def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> PlanningSample:
         self.prepared.append(sample.key)
         for path, picture in zip(sample.view_paths(), pictures, strict=True):
@@ -127,12 +124,21 @@ class DummySystem:
         self.encoded += [sample.key for sample in prepared]
         return list(prepared)
 
-    def decide(self, encoded: Sequence[PlanningSample], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
+    def decide(
+        self,
+        encoded: Sequence[PlanningSample],
+        condition: Condition,
+        depths: Sequence[bool],
+        taken: Sequence[float | None],
+    ) -> list[Decision]:
         assert self.loaded
         company = "" if condition.seed is not None or len(encoded) == 1 else "/".join(s.key for s in encoded)
-        return [self._decide(s, condition, wanted, company) for s, wanted in zip(encoded, depths, strict=True)]
+        given = zip(encoded, depths, taken, strict=True)
+        return [self._decide(sample, condition, *one, company) for sample, *one in given]
 
-    def _decide(self, sample: PlanningSample, condition: Condition, depths: bool, company: str) -> Decision:
+    def _decide(
+        self, sample: PlanningSample, condition: Condition, depths: bool, taken: float | None, company: str
+    ) -> Decision:
         time.sleep(self.delay)
         self.decided.append((sample.key, condition.id))
         entering = self._entering(condition)
@@ -148,7 +154,7 @@ class DummySystem:
                 after=(*entering[1:], entering[-1]),
                 text=11,
                 per_view=tuple(tuple(n // 6 + (view < n % 6) for view in range(6)) for n in entering),
-                complexity=self._complexity(sample, condition),
+                complexity=self._complexity(sample, condition, taken),
                 depths=tuple(sum(n > token for n in entering) for token in range(24)) if depths else None,
             ),
             readout_positions=5,
@@ -157,9 +163,9 @@ class DummySystem:
             milliseconds={"preprocess": 1.0, "vision": 2.0, "prefill": 4.0 * draw(time.time()), "readout": 1.0},
         )
 
-    def _complexity(self, sample: PlanningSample, condition: Condition) -> float | None:
-        if borrows(condition):
-            return self.borrowed[sample.key, condition.id]
+    def _complexity(self, sample: PlanningSample, condition: Condition, taken: float | None) -> float | None:
+        if takes_measured(condition):
+            return taken
         return round(draw(sample.key), 6) if condition.method == "autoprune" else None
 
     def _entering(self, condition: Condition) -> tuple[int, ...]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from senna_prune.config import PruningConfig, ScoringConfig
@@ -15,7 +17,7 @@ from senna_prune.evaluation.report.plan_tables import every_row, warnings
 from senna_prune.evaluation.report.run_plots import complexity_plots, measured, objects_near
 from senna_prune.evaluation.report.table import to_markdown
 from senna_prune.evaluation.report.write import write_report
-from senna_prune.evaluation.run.borrowed import borrowed, lender_of, stages
+from senna_prune.evaluation.run.controls import measured_row, taken_complexities, takes_measured
 from senna_prune.evaluation.run.records import Condition, Record, Trace
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.sweep import expand
@@ -120,7 +122,7 @@ def test_gain_of_adapting_by_hand() -> None:
 
 def test_a_clear_gain_is_marked_in_words() -> None:
     def of_scene(record: Record, number: int) -> Record:
-        return replace(record, sample=f"{number}{record.sample}", scene=f"{number}{record.scene}")
+        return msgspec.structs.replace(record, sample=f"{number}{record.sample}", scene=f"{number}{record.scene}")
 
     many = [of_scene(record, number) for number in range(20) for record in lines()]
     cells = {cells["method"]: cells for cells in every_row(group(many), {"rows": {}}).rows}
@@ -150,7 +152,7 @@ def test_slopes_that_hardly_differ_are_warned_of(narrow: tuple[float, float], wa
 def test_other_slopes_and_other_methods() -> None:
     (auto,) = [c for c in expand(CONTROLLED) if c.label == "autoprune"]
     traces = [trace(value, 24, 6, 6, 4) for value in (0.0, 3.0)]
-    logistic = adaptation(replace(auto, resolved={**auto.resolved, "slope": "logistic"}), traces)
+    logistic = adaptation(msgspec.structs.replace(auto, resolved={**auto.resolved, "slope": "logistic"}), traces)
     assert logistic is not None
     assert logistic["clamped"] == 0
     foreign = adaptation(Condition("mine", "mine", 0.25), traces)
@@ -171,7 +173,7 @@ def test_controls_take_from_the_row_that_differs_in_the_indicator_alone() -> Non
         controls=False,
     )
     conditions = expand(pruning)
-    lenders = {c.row: lender_of(c, conditions).row for c in stages(conditions)[1]}  # type: ignore[union-attr]
+    lenders = {c.row: measured_row(c, conditions).row for c in filter(takes_measured, conditions)}  # type: ignore[union-attr]
     assert lenders == {
         **{"shuffled@0.2": "autoprune@0.2", "shuffled@0.4": "autoprune@0.4"},
         **{"linear-shuffled@0.2": "linear@0.2", "linear-shuffled@0.4": "linear@0.4"},
@@ -179,7 +181,7 @@ def test_controls_take_from_the_row_that_differs_in_the_indicator_alone() -> Non
     with pytest.raises(ConfigError, match=r"linear-shuffled@0\.2 takes its complexity from a row that is not in the"):
         expand(replace(pruning, methods=["autoprune", "linear-shuffled"]))
     given = {"static": {"method": "autoprune", "indicator": "static", "assumed": 0.3}}
-    assert len(stages(expand(PruningConfig(methods=["static"], options=given)))) == 1
+    assert not any(map(takes_measured, expand(PruningConfig(methods=["static"], options=given))))
 
 
 def samples_of(count: int, convention: str = "corrected") -> list[PlanningSample]:
@@ -190,28 +192,36 @@ def samples_of(count: int, convention: str = "corrected") -> list[PlanningSample
     return [replace(s, convention=replace(s.convention, cameras=convention)) for s in made]  # type: ignore[arg-type]
 
 
-def test_what_is_borrowed_by_hand() -> None:
+def test_what_controls_take_by_hand() -> None:
     conditions = expand(CONTROLLED)
     decided = {record.key: (record, {}) for record in lines()}
     samples = samples_of(12)
-    taken = borrowed(conditions, samples, decided)
+
+    def shuffled_by(conditions: Sequence[Condition], samples: Sequence[PlanningSample]) -> dict[str, float]:
+        taken = taken_complexities(conditions, samples, decided)
+        return {key: value for (key, row), value in taken.items() if row == "shuffled@0.25"}
+
+    taken = taken_complexities(conditions, samples, decided)
     assert {taken[s.key, "static@0.25"] for s in samples} == {1.1}
     own = dict(zip([s.key for s in samples], MEASURED, strict=True))
     shuffled = {s.key: taken[s.key, "shuffled@0.25"] for s in samples}
     assert sorted(shuffled.values()) == sorted(MEASURED)
     assert all(shuffled[key] != own[key] for key in own)
-    assert shuffled == {key: borrowed(conditions, samples[::-1], decided)[key, "shuffled@0.25"] for key in own}
+    assert shuffled == {
+        key: taken_complexities(conditions, samples[::-1], decided)[key, "shuffled@0.25"] for key in own
+    }
     reseeded = [
-        replace(c, resolved={**c.resolved, "shuffle_seed": 1}) if c.label == "shuffled" else c for c in conditions
+        msgspec.structs.replace(c, resolved={**c.resolved, "shuffle_seed": 1}) if c.label == "shuffled" else c
+        for c in conditions
     ]
-    assert shuffled != {key: borrowed(reseeded, samples, decided)[key, "shuffled@0.25"] for key in own}
-    # A sample without a decision (an unusable picture) lends nothing, and takes as the others do.
+    assert shuffled != shuffled_by(reseeded, samples)
+    # A sample without a decision (an unusable picture) gives nothing, and takes as the others do.
     del decided[samples[4].key, "autoprune@0.25"]
-    taken = borrowed(conditions, samples, decided)
+    taken = taken_complexities(conditions, samples, decided)
     assert taken[samples[4].key, "static@0.25"] == round((sum(MEASURED) - 0.8) / 11, 5)
     assert 0.8 not in {taken[s.key, "shuffled@0.25"] for s in samples}
     # Conventions do not mix.
-    assert not borrowed(conditions, samples_of(12, "upstream"), decided)
+    assert not taken_complexities(conditions, samples_of(12, "upstream"), decided)
 
 
 def test_an_evaluation_decides_controls_with_what_others_measured(data: Path, tmp_path: Path) -> None:
@@ -219,7 +229,7 @@ def test_an_evaluation_decides_controls_with_what_others_measured(data: Path, tm
     overrides += [f"pruning.options.{name}.{k}={v}" for name, given in OPTIONS.items() for k, v in given.items()]
     system = run(data, tmp_path / "whole", *overrides)
     decided = [condition for _, condition in system.decided]
-    # Twelve samples: everything that measures comes before anything that borrows.
+    # Twelve samples: everything that measures comes before any control.
     assert decided.index("shuffled@0.25") == 12 * 4
     folder = RunFolder(tmp_path / "whole")
     by_key = {key: record.trace.complexity for key, (record, _) in folder.read_lines().items() if record.trace}
@@ -234,10 +244,10 @@ def test_an_evaluation_decides_controls_with_what_others_measured(data: Path, tm
 
 
 @pytest.mark.parametrize("moment", [1, 30, 48, 49, 50, 60, 72])
-def test_a_run_with_borrowed_complexities_survives(
+def test_a_run_with_taken_complexities_survives(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
-    """Cut off while it measures, between the two stages, and while it borrows."""
+    """Cut off while it measures, in between, and while controls are decided."""
     overrides = ["pruning.methods=[autoprune,shuffled,static]"]
     overrides += [f"pruning.options.{name}.{k}={v}" for name, given in OPTIONS.items() for k, v in given.items()]
     run(data, tmp_path / "whole", *overrides)
@@ -261,7 +271,7 @@ def test_complexity_is_plotted_by_answer_kind_and_objects() -> None:
     decided = {record.key: (record, {}) for record in lines()}
     for sample in motions:
         record, _ = decided[sample.key.replace("motion", "plan"), "autoprune@0.25"]
-        decided[sample.key, record.condition] = (replace(record, sample=sample.key), {})
+        decided[sample.key, record.condition] = (msgspec.structs.replace(record, sample=sample.key), {})
     records = measured(decided, expand(CONTROLLED), "autoprune@0.25", "corrected")
     assert len(records) == 18
     assert not measured(decided, expand(CONTROLLED), "autoprune@0.25", "upstream")

@@ -6,16 +6,18 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import ImageError, InputError, RunError
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.run.picture_reader import PictureReader
 from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.processes import Processes
-from senna_prune.evaluation.run.records import Condition, Decision
+from senna_prune.evaluation.run.reading import PictureReader
+from senna_prune.evaluation.run.records import Decision
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.runner import plan_of_work, run_tasks
 from senna_prune.evaluation.run.senna_system import SennaSystem
@@ -103,7 +105,7 @@ def test_a_bad_picture_leaves_its_batch(data: Path, tmp_path: Path) -> None:
     assert len(system.decided) == 50
     # Tried again, it fails again, and its batch is not decided for nothing.
     folder = RunFolder(tmp_path / "run")
-    folder.write_info(replace(folder.read_info(), status="partial"))
+    folder.write_info(msgspec.structs.replace(folder.read_info(), status="partial"))
     before = result_files(tmp_path / "run")
     again = run(data, tmp_path / "run", "scoring.on_error=count_wrong")
     assert not again.decided
@@ -144,9 +146,9 @@ def test_other_errors_of_the_loader_surface_too(data: Path, tmp_path: Path, monk
 class Clocked(DummySystem):
     """Takes the time that it says it takes, two samples at once."""
 
-    def decide(self, encoded: Sequence[PlanningSample], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
+    def decide(self, *given: Any) -> list[Decision]:
         stages = {"preprocess": 1e6, "vision": 20.0, "adapter": 10.0, "prefill": 2.0, "readout": 1.0}
-        return [replace(d, milliseconds=stages) for d in super().decide(encoded, condition, depths)]
+        return [replace(d, milliseconds=stages) for d in super().decide(*given)]
 
 
 def test_time_is_counted_once(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from senna_prune.config import ScoringConfig
@@ -68,7 +69,7 @@ def test_a_kind_that_the_unpruned_model_never_answers_rightly_stays_out_of_the_m
 @pytest.mark.parametrize(("policy", "samples", "score"), [("count_wrong", 2, 0.5), ("skip_reported", 1, 1.0)])
 def test_unusable_pictures_count_alike_in_every_row(policy: str, samples: int, score: float) -> None:
     broken = [
-        replace(record, answer=None, error={"type": "ImageError", "message": "no"})
+        msgspec.structs.replace(record, answer=None, error={"type": "ImageError", "message": "no"})
         for record in records("vru", "s1", 0, SEEN, "", "")
     ]
     every = [*records("vru", "s0", 0, SEEN, SEEN, SEEN), *broken]

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from senna_prune.errors import InputError, RunError, SennaPruneError
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.run.records import Condition, Decision
+from senna_prune.evaluation.run.records import Decision
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.system import Appearance
-from senna_prune.task.sample import PlanningSample
 from tests.evaluation.dummy import DummySystem
 from tests.evaluation.dummy_runs import run, settings
 
@@ -25,15 +25,15 @@ class Overflowing(DummySystem):
     spoilt = "distribution"
     value = math.nan
 
-    def decide(self, encoded: Sequence[PlanningSample], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
-        decisions = super().decide(encoded, condition, depths)
+    def decide(self, *given: Any) -> list[Decision]:
+        decisions = super().decide(*given)
         return list(map(self.overflow, decisions)) if len(self.decided) == 4 else decisions
 
     def overflow(self, decision: Decision) -> Decision:
         if self.spoilt == "distribution":
             return replace(decision, distribution=(*(0.05,) * 19, self.value))
         if self.spoilt == "complexity":
-            return replace(decision, trace=replace(decision.trace, complexity=self.value))
+            return replace(decision, trace=msgspec.structs.replace(decision.trace, complexity=self.value))
         raise InputError("the model's output is not finite", hint="set model.dtype")
 
 

@@ -8,7 +8,7 @@ import time
 import pytest
 import torch
 
-from senna_prune.evaluation.run.prefetch import prefetched
+from senna_prune.evaluation.run.reading import prefetched
 
 GROUPS = [[0, 1, 2], [3], [], [4, 5]]
 

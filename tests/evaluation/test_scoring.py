@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from senna_prune.config import ScoringConfig
 from senna_prune.cost import decision_flops, kv_bytes

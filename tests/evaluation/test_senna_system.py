@@ -15,8 +15,8 @@ from senna_prune.cost import decoder_flops, kv_bytes, projection_flops
 from senna_prune.engine import prune
 from senna_prune.errors import CheckpointError, PruningError
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.run.picture_reader import PictureReader
 from senna_prune.evaluation.run.planning_set import planning_set
+from senna_prune.evaluation.run.reading import PictureReader
 from senna_prune.evaluation.run.records import Condition, Decision
 from senna_prune.evaluation.run.senna_system import SennaSystem, sample_seed
 from senna_prune.journal import read_lines
@@ -49,7 +49,7 @@ def system(given: list[str]) -> SennaSystem:
 def decide(system: SennaSystem, samples: Sequence[PlanningSample], condition: Condition) -> list[Decision]:
     reader = PictureReader(Path(system.config.data.image_root), {})
     encoded = system.encode([system.prepare(sample, reader.read(sample)[0]) for sample in samples])
-    return system.decide(encoded, condition, [True] * len(samples))
+    return system.decide(encoded, condition, [True] * len(samples), [None] * len(samples))
 
 
 @pytest.mark.parametrize("readout", ["generate", "one_pass"])
@@ -87,7 +87,7 @@ def test_unpruned_decision_is_the_plain_models(system: SennaSystem) -> None:
     sample = planning_set(system.config.data).samples[0]
     root = Path(system.config.data.image_root)
     encoded = system.encode([system.prepare(sample, PictureReader(root, {}).read(sample)[0])])
-    (decision,) = system.decide(encoded, Condition("none", "none"), [False])
+    (decision,) = system.decide(encoded, Condition("none", "none"), [False], [None])
     inputs = system.planner.processor(planning_prompt(sample.question), [root / path for path in sample.view_paths()])
     ids = system.planner.model.generate(**inputs, max_new_tokens=4, do_sample=False)[:, inputs["input_ids"].shape[1] :]
     assert decision.answer == system.planner.processor.tokenizer.decode(ids[0], skip_special_tokens=True).strip()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from senna_prune.cost import ModelShape
 from senna_prune.evaluation.report.paper import TABLE3, beside_the_paper

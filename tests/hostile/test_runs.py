@@ -1,4 +1,4 @@
-"""Hostile planning sets, pictures and run folders: what `tools/eval_planning.py` answers."""
+"""Hostile planning sets, images and run folders: what `tools/eval_planning.py` answers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from senna_prune.errors import SennaPruneError
 from senna_prune.evaluation.run.run_folder import RunFolder
 from tests.evaluation.checkpoint import write_checkpoint, write_planning_set
 from tests.hostile import fifo, refused
 from tools import eval_planning
 
 Change = Callable[[dict[str, Any]], object]
+Capture, Patch = pytest.CaptureFixture[str], pytest.MonkeyPatch
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +34,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def work(pristine: Path, tmp_path: Path) -> Path:
-    shutil.copytree(pristine, tmp_path, dirs_exist_ok=True)
-    return tmp_path
+    return shutil.copytree(pristine, tmp_path, dirs_exist_ok=True)
 
 
 def arguments(work: Path, *more: str) -> list[str]:
@@ -47,32 +50,31 @@ def rewrite(path: Path, change: Change, number: int = 0) -> None:
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
-SAMPLES: dict[str, tuple[Change, str]] = {
-    "another kind": (lambda s: s.update(kind="PLAN"), "unknown kind 'PLAN'"),
-    "a kind misspelt": (lambda s: s.update(kind="plann"), "Did you mean 'plan'?"),
-    "no convention": (lambda s: s.pop("convention"), "field 'convention' is missing"),
-    "half a convention": (lambda s: s["convention"].pop("command"), "is not a convention of cameras and command"),
-    "an absolute path": (lambda s: s["images"].update(CAM_BACK="/etc/passwd"), "/etc/passwd: the path leads out"),
-    "a path upwards": (lambda s: s["images"].update(CAM_BACK="../../x.png"), "../../x.png: the path leads out"),
-    "a NUL in a path": (lambda s: s["images"].update(CAM_BACK="a\0b.png"), "leads out of its root"),
-    "a path of 300 bytes": (lambda s: s["images"].update(CAM_BACK="n" * 300), "no such image (1 of 18"),
-    "a surrogate in a path": (lambda s: s["images"].update(CAM_BACK="\ud800.png"), "not an image path by camera"),
-    "a surrogate in a token": (lambda s: s.update(token="\ud800"), "token is '\\ud800', not a text"),
-    "a surrogate in a question": (lambda s: s.update(question="\udfff" + s["question"]), "question is "),
-    "a question that is too long": (lambda s: s.update(question=s["question"] + " a" * 5000), "the limit is"),
-    "a huge number": (lambda s: s.update(speed=10**400), "speed is 1000"),
-}
+def image(path: str) -> Change:
+    return lambda s: s["images"].update(CAM_BACK=path)
+
+
+SAMPLES: list[tuple[Change, str]] = [
+    (lambda s: s.update(kind="PLAN"), "unknown kind 'PLAN'"),
+    (lambda s: s.update(kind="plann"), "Did you mean 'plan'?"),
+    (lambda s: s.pop("convention"), "field 'convention' is missing"),
+    (lambda s: s["convention"].pop("command"), "is not a convention of cameras and command"),
+    (image("/etc/passwd"), "/etc/passwd: the path leads out"),
+    (image("../../x.png"), "../../x.png: the path leads out"),
+    (image("a\0b.png"), "leads out of its root"),
+    (image("n" * 300), "no such image (1 of 18"),
+    (image("\ud800.png"), "not an image path by camera"),
+    (lambda s: s.update(token="\ud800"), "token is '\\ud800', not a text"),
+    (lambda s: s.update(question="\udfff" + s["question"]), "question is "),
+    (lambda s: s.update(question=s["question"] + " a" * 5000), "sample t0/plan/0/corrected: the prompt has"),
+    (lambda s: s.update(speed=10**400), "speed is 1000"),
+]
 
 
 @pytest.mark.parametrize("policy", ["fail", "count_wrong"])
-@pytest.mark.parametrize(("change", "message"), SAMPLES.values(), ids=SAMPLES)
+@pytest.mark.parametrize(("change", "message"), SAMPLES, ids=[message for _, message in SAMPLES])
 def test_planning_sets(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    work: Path,
-    policy: str,
-    change: Change,
-    message: str,
+    capsys: Capture, monkeypatch: Patch, work: Path, policy: str, change: Change, message: str
 ) -> None:
     rewrite(work / "data" / "set.jsonl", change)
     shutil.rmtree(work / "run")
@@ -84,35 +86,24 @@ def test_planning_sets(
     assert "set.jsonl:1" in line or "leads out" in line or "no such image" in line or "sample t0/" in line
 
 
-def test_a_line_nested_without_end(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, work: Path
-) -> None:
-    (work / "data" / "set.jsonl").write_text("[" * 10_000 + "]" * 10_000 + "\n", encoding="utf-8")
-    refused(capsys, monkeypatch, eval_planning.main, arguments(work), "set.jsonl:1: not JSON (nested too deeply)")
-
-
-def test_the_later_sample_with_a_long_question_is_named(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, work: Path
-) -> None:
-    rewrite(work / "data" / "set.jsonl", lambda s: s.update(question=s["question"] + " a" * 5000), 2)
+def test_lines_that_are_not_the_first(capsys: Capture, monkeypatch: Patch, work: Path) -> None:
+    """A later sample is named; other kinds are counted, not dropped silently; a line nested without end is refused."""
+    path = work / "data" / "set.jsonl"
+    rewrite(path, lambda s: s.update(question=s["question"] + " a" * 5000), 2)
     shutil.rmtree(work / "run")
     message = "sample t2/plan/0/corrected: the prompt has"
     refused(capsys, monkeypatch, eval_planning.main, arguments(work), message, "Shorten the question")
-
-
-def test_other_kinds_are_counted_not_dropped_silently(capsys: pytest.CaptureFixture[str], work: Path) -> None:
-    rewrite(work / "data" / "set.jsonl", lambda s: s.update(kind="vru"))
+    rewrite(path, lambda s: s.update(kind="vru"), 2)
     shutil.rmtree(work / "run")
-    capsys.readouterr()
     assert eval_planning.main(arguments(work)) == 0
     assert "left out: 1 sample of other kinds than plan (1 vru; see data.kinds)" in capsys.readouterr().out
+    path.write_text("[" * 10_000 + "]" * 10_000 + "\n", encoding="utf-8")
+    refused(capsys, monkeypatch, eval_planning.main, arguments(work), "set.jsonl:1: not JSON (nested too deeply)")
 
 
 @pytest.mark.parametrize("policy", ["fail", "count_wrong"])
-def test_a_picture_nobody_writes_to(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, work: Path, policy: str
-) -> None:
-    """A FIFO in place of a picture once blocked the run for ever."""
+def test_an_image_nobody_writes_to(capsys: Capture, monkeypatch: Patch, work: Path, policy: str) -> None:
+    """A FIFO in place of an image once blocked the run for ever."""
     shutil.rmtree(work / "run")
     (work / "data" / "1" / "CAM_BACK.png").unlink()
     fifo(work / "data" / "1" / "CAM_BACK.png")
@@ -125,7 +116,24 @@ def test_a_picture_nobody_writes_to(
     assert {record.sample for record in records if record.error} == {"t1/plan/0/corrected"}
 
 
-def _damaged_info(change: Change) -> Callable[[Path], object]:
+def in_place_of(name: str, put: Callable[[Path], object]) -> Callable[[Path], object]:
+    def replace(run: Path) -> None:
+        (run / name).unlink(missing_ok=True)
+        (run / name).parent.mkdir(exist_ok=True)
+        put(run / name)
+
+    return replace
+
+
+def holds(name: str, text: str) -> Callable[[Path], object]:
+    return in_place_of(name, lambda path: path.write_text(text + "\n"))
+
+
+def line(name: str, change: Change) -> Callable[[Path], object]:
+    return lambda run: rewrite(run / name, change)
+
+
+def info(change: Change) -> Callable[[Path], object]:
     def damage(run: Path) -> None:
         record = json.loads((run / "run.json").read_text())
         change(record)
@@ -134,115 +142,108 @@ def _damaged_info(change: Change) -> Callable[[Path], object]:
     return damage
 
 
-FOLDERS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "run.json: a number": (lambda run: (run / "run.json").write_text("3"), "run.json: not a JSON object"),
-    "run.json: null": (lambda run: (run / "run.json").write_text("null"), "run.json: not a JSON object"),
-    "run.json: deep": (lambda run: (run / "run.json").write_text("[" * 10_000), "run.json: not JSON"),
-    "run.json: no bytes": (lambda run: (run / "run.json").write_bytes(b""), "run.json: not JSON"),
-    "run.json: a folder": (lambda run: [(run / "run.json").unlink(), (run / "run.json").mkdir()], "run.json"),
-    "run.json: a FIFO": (lambda run: [(run / "run.json").unlink(), fifo(run / "run.json")], "run.json"),
-    "run.json: absent": (lambda run: (run / "run.json").unlink(), "restore run.json from a copy, or delete"),
-    "key: a list": (_damaged_info(lambda r: r.update(key=[])), "key is [], not an object"),
-    "shape: null": (_damaged_info(lambda r: r.update(shape=None)), "shape is None, not an object"),
-    "shape: a text": (_damaged_info(lambda r: r["shape"].update(layers="4")), "shape.layers is '4', not a whole"),
-    "shape: negative": (_damaged_info(lambda r: r["shape"].update(layers=-4)), "values no run has"),
-    "conditions: an object": (_damaged_info(lambda r: r.update(conditions={})), "conditions is {}, not a list"),
-    "conditions: numbers": (_damaged_info(lambda r: r.update(conditions=[1])), "conditions[0] is 1, not an object"),
-    "conditions: none": (_damaged_info(lambda r: r.update(conditions=[])), "values no run has"),
-    "name: a list": (_damaged_info(lambda r: r.update(name=["x"])), "name is ['x'], not a text"),
-    "name: a path": (_damaged_info(lambda r: r["settings"].update(name="../x")), "cannot name a run"),
-    "settings: null": (_damaged_info(lambda r: r.update(settings={"data": None})), "data is None, not an object"),
-    "settings: unknown": (_damaged_info(lambda r: r["settings"].update(x=1)), "'x' is no known field"),
-    "status: another": (_damaged_info(lambda r: r.update(status="done")), "values no run has"),
-    "schema: a list": (_damaged_info(lambda r: r.update(schema=[1])), "written by another version"),
-    "a lock that is a FIFO": (
-        lambda run: [(run / "journal").mkdir(), fifo(run / "journal" / "lock")],
-        "journal: cannot be written",
+DAMAGE: list[tuple[Callable[[Path], object], str]] = [
+    *(
+        (in_place_of("run.json", lambda path, t=text: path.write_text(t)), "run.json: not ")
+        for text in ["3", "null", "[", "{"]
+    ),  # type: ignore[misc]
+    (in_place_of("run.json", lambda path: path.write_bytes(b"\xff")), "run.json: not JSON"),
+    (in_place_of("run.json", Path.touch), "run.json: not JSON"),
+    (in_place_of("run.json", Path.mkdir), "run.json"),
+    (in_place_of("run.json", fifo), "run.json"),
+    (in_place_of("run.json", lambda path: None), "restore run.json from a copy, or delete"),
+    (in_place_of("journal/lock", fifo), "journal: cannot be written"),
+    (in_place_of("journal", Path.touch), "journal: cannot be written"),
+    (info(lambda r: r["shape"].update(layers=-4)), "shape.layers: "),
+    (info(lambda r: r.update(conditions=[])), "a run has at least one"),
+    (info(lambda r: r.update(status="done")), "status: "),
+    (info(lambda r: r.update(schema=2)), "schema: "),
+    (info(lambda r: r["settings"].update(name="../x")), "cannot name a run"),
+    (info(lambda r: r.update(settings={"data": None})), "'data' is a group of keys"),
+    (info(lambda r: r["settings"].update(x=1)), "unknown key 'x'"),
+    *(
+        (in_place_of("decisions.jsonl", lambda path, t=text: path.write_text(t + "\n")), "decisions.jsonl:1: ")
+        for text in ["3", "[]", "{}", "{"]
+    ),  # type: ignore[misc]
+    (line("decisions.jsonl", lambda r: r.update(condition="mine")), "the run has no condition 'mine'"),
+    (line("decisions.jsonl", lambda r: r.update(answer=None)), "either an answer or an error"),
+    (line("decisions.jsonl", lambda r: r["trace"]["after"].pop()), "differ in their numbers of layers"),
+    (line("decisions.jsonl", lambda r: r.update(truth="\ud800")), "decisions.jsonl:1: "),
+    (line("decisions.jsonl", lambda r: r.update(kind="PLAN")), "kind: "),
+    (line("decisions.jsonl", lambda r: r.update(distribution=[float("nan")] * 20)), "decisions.jsonl:1: "),
+    (line("timing.jsonl", lambda r: r.update(milliseconds=3)), "timing.jsonl:1: "),
+    (line("timing.jsonl", lambda r: r["milliseconds"].update(prefill="1")), "timing.jsonl:1: "),
+    (line("timing.jsonl", lambda r: r.update(peak_bytes="x")), "timing.jsonl:1: "),
+    (
+        in_place_of("journal/process-000.jsonl", lambda path: path.write_text('{"record": 3}\n')),
+        "process-000.jsonl:1: ",
     ),
-    "a journal that is a file": (lambda run: (run / "journal").write_text(""), "journal: cannot be written"),
-}
+    *(
+        (in_place_of("pictures.json", lambda path, t=text: path.write_text(t)), "pictures.json: ")
+        for text in ("[]", "3", '{"a": 3}', "{")
+    ),  # type: ignore[misc]
+]
 
 
-@pytest.mark.parametrize(("damage", "message"), FOLDERS.values(), ids=FOLDERS)
-def test_run_folders(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    work: Path,
-    damage: Callable[[Path], object],
-    message: str,
+@pytest.mark.parametrize(("damage", "message"), DAMAGE)
+def test_damaged_runs(
+    capsys: Capture, monkeypatch: Patch, work: Path, damage: Callable[[Path], object], message: str
 ) -> None:
-    damage(work / "run")
-    line = refused(capsys, monkeypatch, eval_planning.main, arguments(work), message)
-    assert "un it again" not in line, "running it again would end with the same line"
-
-
-LINES: dict[str, tuple[Any, str]] = {
-    "an array": ([], "not a JSON object"),
-    "a number": (3, "not a JSON object"),
-    "nothing in it": ({}, "schema version None"),
-    "one field": ({"schema": 1, "sample": "x"}, "condition is missing"),
-    "sample": ({"sample": 3}, "sample is 3, not a text"),
-    "condition": ({"condition": ["none"]}, "condition is ['none'], not a text"),
-    "another condition": ({"condition": "mine"}, "the run has no condition 'mine'"),
-    "answer": ({"answer": {}}, "answer is {}, not a text"),
-    "no answer": ({"answer": None}, "either an answer or an error"),
-    "error": ({"answer": None, "error": "bad"}, "error is 'bad', not an object"),
-    "trace": ({"trace": 1}, "trace is 1, not an object"),
-    "trace of texts": ({"trace": {"entering": "ab"}}, "trace.after is missing"),
-    "layers differ": (
-        {"trace": {"entering": [1], "after": [1, 2], "text": 1, "per_view": [[1]]}},
-        "differ in their numbers of layers",
-    ),
-    "tokens": (
-        {"trace": {"entering": [None], "after": [1], "text": 1, "per_view": [[1]]}},
-        "trace.entering[0] is None",
-    ),
-    "probabilities": ({"distribution": [float("nan")] * 20}, "distribution[0] is nan, not a finite number"),
-    "a flag for a count": ({"readout_positions": True}, "readout_positions is True, not a whole number"),
-    "a surrogate": ({"truth": "\ud800"}, "which no file can hold"),
-    "another field": ({"colour": "red"}, "'colour' is no known field"),
-}
-
-
-@pytest.mark.parametrize(("spoilt", "message"), LINES.values(), ids=LINES)
-def test_decision_lines(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, work: Path, spoilt: Any, message: str
-) -> None:
+    """One line says what is wrong; where it is one line of a file, deleting it helps."""
     path = work / "run" / "decisions.jsonl"
     before = path.read_bytes()
-    first, *rest = before.decode().splitlines()
-    whole = not isinstance(spoilt, dict) or spoilt in ({}, LINES["one field"][0])
-    line = spoilt if whole else {**json.loads(first), **spoilt}
-    path.write_text("\n".join([json.dumps(line), *rest]) + "\n")
-    refused(capsys, monkeypatch, eval_planning.main, arguments(work), "decisions.jsonl:1: ", message, "elete that line")
-    # The advice helps.
-    path.write_text("\n".join(rest) + "\n")
-    assert eval_planning.main(arguments(work)) == 0
-    assert path.read_bytes() == before
+    damage(work / "run")
+    said = refused(capsys, monkeypatch, eval_planning.main, arguments(work), message)
+    assert ("elete that line" in said) == (".jsonl:" in said)
+    assert ".jsonl:" in said or "un it again" not in said, "running it again would end with the same line"
+    if "decisions.jsonl:1" in said:
+        path.write_bytes(path.read_bytes().partition(b"\n")[2])
+        assert eval_planning.main(arguments(work)) == 0
+        assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "timing", [3, [], {"milliseconds": 3}, {"milliseconds": {"prefill": "1"}}, {"peak_bytes": "x"}]
-)
-def test_timing_lines(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, work: Path, timing: Any
-) -> None:
-    if isinstance(timing, dict):
-        rewrite(work / "run" / "timing.jsonl", lambda line: line.update(timing))
-        refused(capsys, monkeypatch, eval_planning.main, arguments(work), "timing.jsonl:1: ")
-        return
-    (work / "run" / "journal").mkdir()
-    record = json.loads((work / "run" / "decisions.jsonl").read_text().splitlines()[0])
-    (work / "run" / "journal" / "process-000.jsonl").write_text(json.dumps({"record": record, "timing": timing}) + "\n")
-    refused(capsys, monkeypatch, eval_planning.main, arguments(work), "process-000.jsonl:1: ")
+FOREIGN: dict[type, list[Any]] = {
+    str: [3, True, [], {}],
+    int: ["4", 1.5, True, None, [], {}, 10**30],
+    float: ["4", True, [], {}, 10**400],
+    list: ["ab", 3, {}, [{}], [None]],
+    dict: ["x", 3, []],
+}
+"""Values that no field of a type can hold; of a text that may be absent, None can be held."""
+FREE = ("key", "settings", "options", "resolved", "positions")
+"""Parts of `run.json` that hold anything."""
 
 
-@pytest.mark.parametrize("pictures", ["[]", "3", '{"0/CAM_BACK.png": 3}', "{"])
-def test_digests_of_pictures(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, work: Path, pictures: str
-) -> None:
-    (work / "run" / "pictures.json").write_text(pictures)
-    refused(capsys, monkeypatch, eval_planning.main, arguments(work), "pictures.json: ", "elete that file")
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) of a decoded JSON document whose value has a type, but the free ones."""
+    entries = list(
+        value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    )
+    here = [(value, key) for key, inner in entries if key not in FREE and inner is not None]
+    return here + [place for key, inner in entries if key not in FREE for place in places(inner)]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_values_of_another_type_are_refused(pristine: Path, data: st.DataObject) -> None:
+    folder = pristine / "run"
+    name = data.draw(st.sampled_from(["run.json", "decisions.jsonl", "timing.jsonl", "pictures.json"]))
+    whole = (folder / name).read_text()
+    first, rest = (whole, "") if name.endswith(".json") else whole.split("\n", 1)
+    record = json.loads(first)
+    container, key = data.draw(st.sampled_from(places(record)))
+    old = container[key]
+    if isinstance(container, dict) and data.draw(st.booleans()) and name != "timing.jsonl" and name != "pictures.json":
+        container["colour"] = "red"
+    else:
+        container[key] = data.draw(st.sampled_from(FOREIGN[type(old)]))
+    (folder / name).write_text(json.dumps(record) + "\n" + rest)
+    try:
+        with pytest.raises(SennaPruneError) as caught:
+            RunFolder(folder).read()
+        assert "\n" not in str(caught.value) and name in str(caught.value)
+    finally:
+        (folder / name).write_text(whole)
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("{")], ids=["absent", "damaged"])
@@ -254,9 +255,8 @@ def test_a_lost_appearance_is_written_again(work: Path, spoil: Callable[[Path], 
     assert path.read_bytes() == before
 
 
-def test_markup_in_a_label_is_text(capsys: pytest.CaptureFixture[str], work: Path) -> None:
+def test_markup_in_a_label_is_text(capsys: Capture, work: Path) -> None:
     shutil.rmtree(work / "run")
-    capsys.readouterr()
     given = arguments(work, 'pruning.methods=["[/x]"]', "pruning.options={'[/x]': {method: autoprune}}", "--dry-run")
     assert eval_planning.main(given) == 0
     assert "[/x]@0.25" in capsys.readouterr().out

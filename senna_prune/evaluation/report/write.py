@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import msgspec
 from markupsafe import Markup
 
 from senna_prune.config import ScoringConfig
@@ -74,7 +75,7 @@ def write_report(
         raise ConfigError("no such folder", where=image_root, hint="name the folder the pictures lie in")
     folder, out = RunFolder(path), out or path
     info = folder.read_info()
-    info = replace(info, name=printable(info.name))
+    info = msgspec.structs.replace(info, name=printable(info.name))
     if image_root is None:
         pictures = Pictures(Path(info.settings["data"]["image_root"]), within=Path(os.path.realpath(Path.cwd())))
     else:

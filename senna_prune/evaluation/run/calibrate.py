@@ -9,10 +9,10 @@ import numpy as np
 
 from senna_prune.config import EvaluationConfig
 from senna_prune.errors import ConfigError, SampleError
-from senna_prune.evaluation.run.borrowed import control_of
 from senna_prune.evaluation.run.calibration import Profile, measured_by
-from senna_prune.evaluation.run.picture_reader import PictureReader
+from senna_prune.evaluation.run.controls import control_of
 from senna_prune.evaluation.run.progress import Meter
+from senna_prune.evaluation.run.reading import PictureReader
 from senna_prune.evaluation.run.records import Condition, rounded
 from senna_prune.evaluation.run.senna_system import SennaSystem
 from senna_prune.evaluation.run.sweep import expand
@@ -49,7 +49,7 @@ def calibrate(config: EvaluationConfig, label: str, count: int) -> Profile:
         for sample in samples:
             encoded = system.encode([system.prepare(sample, reader.read(sample)[0])])
             for condition in conditions:
-                complexity = system.decide(encoded, condition, [False])[0].trace.complexity
+                complexity = system.decide(encoded, condition, [False], [None])[0].trace.complexity
                 assert complexity is not None
                 measured.setdefault(f"{condition.retention:g}", []).append(complexity)
             meter.advance(1)

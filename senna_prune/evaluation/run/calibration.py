@@ -7,14 +7,15 @@ at.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct, to_builtins
+
 from senna_prune.config import PruningConfig
 from senna_prune.errors import ConfigError, RunError
-from senna_prune.evaluation.run.typed_json import from_json
-from senna_prune.files import digest, read_json, write_json
+from senna_prune.evaluation.run.records import Real, decoded
+from senna_prune.files import digest, read_bytes, write_json
 
 SCHEMA_VERSION = 1
 OPTION = "calibration"
@@ -24,8 +25,7 @@ MEASURED_BY = ("indicator", "variant", "scaling", "text_scope", "scope", "min_to
 """Options that a sample's complexity depends on: what is measured, and which tokens are left by then."""
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(Struct, frozen=True, forbid_unknown_fields=True, tag_field="schema", tag=SCHEMA_VERSION):
     """Complexities of one host.
 
     Attributes:
@@ -39,11 +39,11 @@ class Profile:
     checkpoint: str
     measured_by: Mapping[str, Any]
     samples: int
-    quantiles: Mapping[str, tuple[float, ...]]
+    quantiles: Mapping[str, tuple[Real, ...]]
 
     def write(self, path: Path) -> None:
         """Write it as JSON; raises FileError."""
-        write_json(path, {"schema": SCHEMA_VERSION, **asdict(self)})
+        write_json(path, to_builtins(self))
 
 
 def read_profile(path: str) -> Profile:
@@ -52,10 +52,7 @@ def read_profile(path: str) -> Profile:
     Raises:
         RunError: it cannot be read, or is no profile.
     """
-    record: dict[str, Any] = read_json(Path(path), hint=HINT, error=RunError)
-    if record.pop("schema", None) != SCHEMA_VERSION:
-        raise RunError("it is no calibration of this version", where=path, hint=HINT)
-    return from_json(Profile, record, path, HINT)
+    return decoded(Profile, read_bytes(path, hint=HINT, error=RunError), path, HINT)
 
 
 def measured_by(resolved: Mapping[str, Any]) -> dict[str, Any]:

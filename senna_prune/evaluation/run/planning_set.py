@@ -9,7 +9,7 @@ from pathlib import Path
 
 from senna_prune.config import DataConfig
 from senna_prune.errors import ImageError, SampleError
-from senna_prune.evaluation.run.picture_reader import picture_paths
+from senna_prune.evaluation.run.reading import picture_paths
 from senna_prune.files import confined
 from senna_prune.task.labels import CAMERAS
 from senna_prune.task.sample import PlanningSample, read_samples

@@ -1,16 +1,27 @@
-"""What one decision leaves behind: plain numbers and text, one JSON line each, and nothing that needs torch to read."""
+"""What one decision leaves behind: plain numbers and text, one JSON line each, and nothing that needs torch to read.
+
+Every class but `Decision` is read from files that somebody may have damaged: msgspec checks each value's type.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast
 
+from msgspec import DecodeError, Meta, Struct, ValidationError, to_builtins
+from msgspec import field as default
+from msgspec.json import Decoder
+
+from senna_prune.cost import Count
 from senna_prune.errors import RunError
-from senna_prune.evaluation.run.typed_json import from_json
 from senna_prune.task.labels import KINDS, PLAN
 
+T = TypeVar("T")
 SCHEMA_VERSION = 1
+Real = Annotated[float, Meta(ge=-1e300, le=1e300)]
+"""Larger ones overflow in a sum. JSON has no NaN and no infinities."""
 
 LINE_HINT = "delete that line and run the same evaluation again: the decision is then made anew"
 """What helps when one line of a run is damaged."""
@@ -23,8 +34,7 @@ MAJORITY = "majority"
 """A row added by scoring: it always gives the most frequent answer of the samples that are scored."""
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(Struct, frozen=True, forbid_unknown_fields=True):
     """One way of pruning that every sample is decided under.
 
     Attributes:
@@ -40,8 +50,8 @@ class Condition:
     method: str
     retention: float | None = None
     seed: int | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
-    resolved: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = default(default_factory=dict)
+    resolved: Mapping[str, Any] = default(default_factory=dict)
 
     @property
     def positions(self) -> str | None:
@@ -65,8 +75,7 @@ class Condition:
         return self.row if self.seed is None else f"{self.row}#{self.seed}"
 
 
-@dataclass(frozen=True)
-class Trace:
+class Trace(Struct, frozen=True, forbid_unknown_fields=True):
     """Where the visual tokens went, for L layers.
 
     Attributes:
@@ -78,12 +87,16 @@ class Trace:
             where it was not asked for.
     """
 
-    entering: tuple[int, ...]
-    after: tuple[int, ...]
-    text: int
-    per_view: tuple[tuple[int, ...], ...]
-    complexity: float | None = None
-    depths: tuple[int, ...] | None = None
+    entering: tuple[Count, ...]
+    after: tuple[Count, ...]
+    text: Count
+    per_view: tuple[tuple[Count, ...], ...]
+    complexity: Real | None = None
+    depths: tuple[Count, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not len(self.entering) == len(self.after) == len(self.per_view) > 0:
+            raise ValueError("the trace's lists differ in their numbers of layers")
 
 
 @dataclass(frozen=True)
@@ -107,8 +120,7 @@ class Decision:
     peak_bytes: int | None = None
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="schema", tag=SCHEMA_VERSION):
     """One line of `decisions.jsonl`. Exactly one of `answer` and `error` is given.
 
     Attributes:
@@ -126,49 +138,72 @@ class Record:
     answer: str | None = None
     error: Mapping[str, str] | None = None
     trace: Trace | None = None
-    readout_positions: int = 0
-    distribution: tuple[float, ...] | None = None
-    kind: str = PLAN
+    readout_positions: Count = 0
+    distribution: tuple[Real, ...] | None = None
+    kind: Literal[KINDS] = PLAN  # type: ignore[valid-type]
 
     @property
     def key(self) -> tuple[str, str]:
         return self.sample, self.condition
 
     def to_dict(self) -> dict[str, Any]:
-        # Not `asdict`, which copies every one of a trace's numbers.
-        line = {"schema": SCHEMA_VERSION, **vars(self), "trace": vars(self.trace) if self.trace else None}
+        line: dict[str, Any] = to_builtins(self)
         if self.kind == PLAN:
             del line["kind"]
         return line
 
-    @classmethod
-    def from_dict(cls, record: Any, where: str) -> Record:
-        """A record from a decoded line; raises RunError for another schema, or fields that are no decision's."""
-        values = dict(record) if isinstance(record, dict) else record
-        if isinstance(values, dict) and (schema := values.pop("schema", None)) != SCHEMA_VERSION:
-            raise RunError(f"schema version {schema!r}, expected {SCHEMA_VERSION}", where=where, hint=LINE_HINT)
-        read = from_json(cls, values, where, LINE_HINT)
-        if read.kind not in KINDS:
-            raise RunError(f"unknown kind of question {read.kind[:40]!r}", where=where, hint=LINE_HINT)
-        if (read.answer is None) == (read.error is None):
-            raise RunError("a decision has either an answer or an error", where=where, hint=LINE_HINT)
-        trace = read.trace
-        if trace and not len(trace.entering) == len(trace.after) == len(trace.per_view) > 0:
-            raise RunError("the trace's lists differ in their numbers of layers", where=where, hint=LINE_HINT)
-        return read
+
+class Timing(TypedDict, total=False):
+    """Time and memory of one decision, as a line of `timing.jsonl` holds them: milliseconds by stage, and peak
+    accelerator memory, None where it is not measured. The line also names the decision."""
+
+    sample: str
+    condition: str
+    milliseconds: dict[str, Real]
+    peak_bytes: Count | None
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Time and memory of one decision, as a line of `timing.jsonl` holds them.
+class Entry(Struct, frozen=True):
+    """One line of a journal. `pictures`: digests of those that the decision saw, by their paths, where they are new."""
 
-    Attributes:
-        milliseconds: by stage.
-        peak_bytes: peak accelerator memory, None where it is not measured.
+    record: Record
+    timing: Timing = {}
+    pictures: dict[str, str] = {}
+
+
+@cache
+def _decoder(kind: Any) -> Decoder[Any]:
+    return Decoder(kind)
+
+
+def decoded(kind: type[T], content: bytes, where: object, hint: str) -> T:
+    """JSON that somebody may have damaged, as a type whose every value is checked.
+
+    Raises:
+        RunError: it is no JSON; a field is missing, unknown or of another type; or a number is out of range.
     """
+    try:
+        return cast(T, _decoder(cast(Any, kind)).decode(content))
+    except (DecodeError, UnicodeDecodeError) as error:
+        raise RunError(_in_words(error), where=where, hint=hint) from error
+    except RecursionError as error:
+        raise RunError("not JSON (nested too deeply)", where=where, hint=hint) from error
 
-    milliseconds: Mapping[str, float] = field(default_factory=dict)
-    peak_bytes: int | None = None
+
+def _in_words(error: Exception) -> str:
+    problem, _, path = str(error).partition(" - at `$")
+    path = path.strip(".`")
+    if not isinstance(error, ValidationError):
+        return f"not JSON ({problem})"
+    if not path and problem.startswith("Expected `object`"):
+        return "not a JSON object"
+    for words, said in (
+        ("Object missing required field", "is missing"),
+        ("Object contains unknown field", "is unknown"),
+    ):
+        if problem.startswith(words):
+            return f"field {'.'.join(filter(None, [path, problem.split('`')[1]]))} {said}"
+    return f"{path}: {problem}" if path else problem
 
 
 def rounded(value: float, digits: int = 6) -> float:

@@ -20,22 +20,23 @@ import shutil
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
-from senna_prune.config import EvaluationConfig
+from msgspec import Struct, to_builtins
+
+from senna_prune.config import EvaluationConfig, checked_config
 from senna_prune.cost import ModelShape
-from senna_prune.errors import RunError
-from senna_prune.evaluation.run.records import LINE_HINT, SCHEMA_VERSION, Condition, Measured, Record
+from senna_prune.errors import ConfigError, RunError
+from senna_prune.evaluation.run.records import LINE_HINT, SCHEMA_VERSION, Condition, Entry, Record, Timing, decoded
 from senna_prune.evaluation.run.run_key import require_same_run
 from senna_prune.evaluation.run.system import Appearance
-from senna_prune.evaluation.run.typed_json import from_json
-from senna_prune.files import accessing, read_json, write_json, write_whole
-from senna_prune.journal import Journal, read_lines, to_line
+from senna_prune.files import accessing, read_bytes, read_json, write_json, write_whole
+from senna_prune.journal import Journal, raw_lines, to_line
 from senna_prune.task.sample import PlanningSample, iter_samples
 
-Lines = dict[tuple[str, str], tuple[Record, dict[str, Any]]]
+Lines = dict[tuple[str, str], tuple[Record, Timing]]
 """Record and timing by (sample key, condition id)."""
 
 
@@ -52,8 +53,7 @@ class Decided:
     pictures: dict[str, str]
 
 
-@dataclass(frozen=True)
-class RunInfo:
+class RunInfo(Struct, frozen=True, forbid_unknown_fields=True, tag_field="schema", tag=SCHEMA_VERSION):
     """What `run.json` says.
 
     Attributes:
@@ -66,11 +66,15 @@ class RunInfo:
     """
 
     name: str
-    status: str
+    status: Literal["partial", "complete"]
     key: Mapping[str, Any]
     settings: Mapping[str, Any]
     conditions: tuple[Condition, ...]
     shape: ModelShape
+
+    def __post_init__(self) -> None:
+        if not self.conditions:
+            raise ValueError("conditions: a run has at least one")
 
 
 CONTINUE = "free space or permissions, then run the same command again: every finished decision is kept"
@@ -141,20 +145,17 @@ class RunFolder:
             self._lock = None
 
     def write_info(self, info: RunInfo) -> None:
-        record = {"schema": SCHEMA_VERSION, **asdict(info)}
-        write_json(self.info_path, record, CONTINUE)
+        write_json(self.info_path, to_builtins(info), CONTINUE)
 
     def read_info(self) -> RunInfo:
         """Raises RunError if the folder holds no run."""
         if not self._holds("run.json"):
             raise RunError("no run here (run.json is absent)", where=self.path, hint="name a folder that a run wrote")
-        record = read_json(self.info_path, hint=START_ANEW, error=RunError)
-        if record.pop("schema", None) != SCHEMA_VERSION:
-            raise RunError("written by another version", where=self.info_path, hint=START_ANEW)
-        info = from_json(RunInfo, record, self.info_path, START_ANEW)
-        from_json(EvaluationConfig, info.settings, self.info_path, START_ANEW)
-        if info.status not in ("partial", "complete") or not info.conditions or min(vars(info.shape).values()) < 0:
-            raise RunError("status, conditions or shape hold values no run has", where=self.info_path, hint=START_ANEW)
+        info = decoded(RunInfo, read_bytes(self.info_path, hint=START_ANEW, error=RunError), self.info_path, START_ANEW)
+        try:
+            checked_config(EvaluationConfig, info.settings)
+        except ConfigError as error:
+            raise RunError(f"settings: {error}", where=self.info_path, hint=START_ANEW) from error
         return info
 
     def read_json(self, name: str) -> Any:
@@ -208,12 +209,15 @@ class RunFolder:
         """
         known = {condition.id for condition in self.read_info().conditions} if self._holds("run.json") else None
         decided = Decided({}, self._read_pictures())
-        for where, record, timing, pictures in self._read_entries():
+        for where, entry in self._read_entries():
+            record = entry.record
+            if (record.answer is None) == (record.error is None):
+                raise RunError("a decision has either an answer or an error", where=where, hint=LINE_HINT)
             if known is not None and record.condition not in known:
                 raise RunError(f"the run has no condition {record.condition!r}", where=where, hint=LINE_HINT)
             if record.error is None or record.key not in decided.lines:
-                decided.lines[record.key] = (record, timing)
-            for path, digest in pictures.items():
+                decided.lines[record.key] = (record, entry.timing)
+            for path, digest in entry.pictures.items():
                 if decided.pictures.setdefault(path, digest) != digest:
                     raise RunError("the picture changed while the run was under way", where=path, hint=CHANGED)
         return decided
@@ -221,28 +225,23 @@ class RunFolder:
     def _read_pictures(self) -> dict[str, str]:
         if not self._holds("pictures.json"):
             return {}
-        hint = "delete that file; pictures that were changed before are then not noticed"
-        record = read_json(self.path / "pictures.json", hint=hint, error=RunError)
-        return from_json(dict[str, str], record, self.path / "pictures.json", hint)
+        path, hint = self.path / "pictures.json", "delete that file; pictures changed before are then not noticed"
+        return decoded(dict[str, str], read_bytes(path, hint=hint, error=RunError), path, hint)
 
-    def _read_entries(self) -> Iterator[tuple[str, Record, dict[str, Any], dict[str, str]]]:
-        """Place, record, timing and digests of pictures of every line, finished ones first."""
+    def _read_entries(self) -> Iterator[tuple[str, Entry]]:
+        """Place and content of every line, finished ones first."""
         times = {}
         if self._holds("timing.jsonl"):
-            for where, entry in read_lines(self.path / "timing.jsonl", LINE_HINT):
-                key = str(entry.pop("sample", None)), str(entry.pop("condition", None))
-                from_json(Measured, entry, where, LINE_HINT)
-                times[key] = entry
+            for where, line in raw_lines(self.path / "timing.jsonl"):
+                timing = decoded(Timing, line, where, LINE_HINT)
+                times[timing.pop("sample", None), timing.pop("condition", None)] = timing
         if self._holds("decisions.jsonl"):
-            for where, entry in read_lines(self.path / "decisions.jsonl", LINE_HINT):
-                record = Record.from_dict(entry, where)
-                yield where, record, times.get(record.key, {}), {}
+            for where, line in raw_lines(self.path / "decisions.jsonl"):
+                record = decoded(Record, line, where, LINE_HINT)
+                yield where, Entry(record, times.get(record.key, {}))
         for journal in sorted(self.journals.glob("*.jsonl")):
-            for where, entry in read_lines(journal, LINE_HINT):
-                timing = entry.get("timing", {})
-                from_json(Measured, timing, where, LINE_HINT)
-                pictures = from_json(dict[str, str], entry.get("pictures", {}), where, LINE_HINT)
-                yield where, Record.from_dict(entry.get("record"), where), timing, pictures
+            for where, line in raw_lines(journal):
+                yield where, decoded(Entry, line, where, LINE_HINT)
 
     def open_journal(self, rank: int) -> Journal:
         return Journal(self.journals / f"process-{rank:03d}.jsonl", CONTINUE)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from senna_prune.errors import ImageError, InputError, PruningError, RunError
-from senna_prune.evaluation.run.picture_reader import PictureReader
-from senna_prune.evaluation.run.prefetch import prefetched
+from senna_prune.evaluation.run.reading import PictureReader, prefetched
 from senna_prune.evaluation.run.records import Condition, Decision, Record
 from senna_prune.evaluation.run.run_folder import Lines
-from senna_prune.evaluation.run.spent import Spent
 from senna_prune.evaluation.run.system import EvaluatedSystem
 from senna_prune.journal import Journal
 from senna_prune.task.sample import PlanningSample
@@ -23,17 +21,59 @@ from senna_prune.task.sample import PlanningSample
 
 @dataclass(frozen=True)
 class Task:
-    """One sample and the conditions still to decide it under; `depths`: record which tokens were kept."""
+    """One sample and the conditions still to decide it under.
+
+    Attributes:
+        depths: record which tokens were kept.
+        taken: complexity by condition id, of the conditions that do not measure their own.
+    """
 
     sample: PlanningSample
     conditions: tuple[Condition, ...]
     depths: bool
+    taken: Mapping[str, float]
 
 
 Chunk = tuple[Task, ...]
 """Samples that are decided together. Which ones follows from the planning set and the batch size alone, never from what
 is left to do: the last digits of a sample's numbers depend on the other samples of its batch. A task without conditions
 is done; it is in the batch only so that the others get the same numbers as in an uninterrupted run."""
+
+
+BACKGROUND = "preprocess"
+"""Stage that runs in the background: the loop spends no time on it, except when it waits for its end."""
+SHARED = (BACKGROUND, "vision", "adapter")
+"""Stages that ran once for all conditions of a sample; the time of each is repeated in every one of its decisions."""
+
+
+@dataclass
+class Spent:
+    """Where the time of the deciding loop went, in seconds.
+
+    Attributes:
+        total: of the loop.
+        model: in the stages of the model, each as often as it ran.
+        waiting: for pictures that were not ready in time.
+    """
+
+    total: float = 0.0
+    model: float = 0.0
+    waiting: float = 0.0
+
+    def count(self, decisions: Sequence[Decision], *, encoding: bool) -> None:
+        """Add the model's time of decisions; `encoding`: they are the first after their samples were encoded."""
+        left_out = {BACKGROUND} if encoding else set(SHARED)
+        for decision in decisions:
+            self.model += 1e-3 * sum(time for stage, time in decision.milliseconds.items() if stage not in left_out)
+
+    @property
+    def overhead(self) -> float:
+        """What the evaluator itself took."""
+        return self.total - self.model - self.waiting
+
+    def __str__(self) -> str:
+        shares = [100 * part / self.total if self.total else 0.0 for part in (self.overhead, self.waiting)]
+        return f"evaluator overhead {shares[0]:.1f} % of {self.total:.1f} s, waiting for pictures {shares[1]:.1f} %"
 
 
 @dataclass(frozen=True)
@@ -51,8 +91,10 @@ def plan_of_work(
     done: Lines,
     kept_samples: int,
     batch_size: int = 1,
+    taken: Mapping[tuple[str, str], float] | None = None,
 ) -> list[Chunk]:
     """The chunks with something left to do. A sample that failed is tried again: its picture may have been repaired.
+    A line is also made anew where its condition now takes another complexity (`taken_complexities`).
 
     Kept tokens are recorded for `kept_samples` keyframes spread over the set, as neighbours look alike.
     """
@@ -60,12 +102,23 @@ def plan_of_work(
     tokens = list(dict.fromkeys(sample.token for sample in samples))
     count = min(kept_samples, len(tokens))
     recorded = {tokens[number * len(tokens) // count] for number in range(count)}
+    given: dict[str, dict[str, float]] = {}
+    for (key, name), complexity in (taken or {}).items():
+        given.setdefault(key, {})[name] = complexity
     tasks = []
     for sample in samples:
-        left = tuple(c for c in conditions if (line := done.get((sample.key, c.id))) is None or line[0].error)
-        tasks.append(Task(sample, left, sample.token in recorded))
+        own = given.get(sample.key, {})
+        left = tuple(c for c in conditions if not _is_done(done.get((sample.key, c.id)), own.get(c.id)))
+        tasks.append(Task(sample, left, sample.token in recorded, own))
     chunks: list[Chunk] = [(task,) for task in tasks] if batch_size == 1 else _batches(tasks, batch_size)
     return [chunk for chunk in chunks if left_in(chunk)]
+
+
+def _is_done(line: tuple[Record, Any] | None, taken: float | None) -> bool:
+    if line is None or line[0].error is not None:
+        return False
+    trace = line[0].trace
+    return taken is None or trace is None or trace.complexity == taken
 
 
 def _batches(tasks: list[Task], size: int) -> list[Chunk]:
@@ -170,7 +223,7 @@ def _decide(
     unsaid = {ready.task.sample.key: ready.digests for ready in usable}
     for number, condition in enumerate(lacking.values()):
         with _naming(f"sample {keys}, condition {condition.id}"):
-            decisions = system.decide(encoded, condition, depths)
+            decisions = system.decide(encoded, condition, depths, [task.taken.get(condition.id) for task in tasks])
         spent.count(decisions, encoding=number == 0)
         for task, decision in zip(tasks, decisions, strict=True):
             _require_finite(task.sample, condition, decision)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -17,8 +17,8 @@ from senna_prune.cost import ModelShape
 from senna_prune.devices import find_device
 from senna_prune.engine.trace import SampleTrace
 from senna_prune.errors import InputError
-from senna_prune.evaluation.run.borrowed import borrows, control_of
-from senna_prune.evaluation.run.picture_reader import picture_paths
+from senna_prune.evaluation.run.controls import control_of, takes_measured
+from senna_prune.evaluation.run.reading import picture_paths
 from senna_prune.evaluation.run.records import Condition, Decision, Trace, rounded
 from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
 from senna_prune.hosts.senna import adapter_paths
@@ -56,7 +56,6 @@ class SennaSystem:
         self.config = config
         self._planner: Planner | None = None
         self._pruners: dict[str, Method] = {}
-        self._borrowed: Mapping[tuple[str, str], float] = {}
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -116,9 +115,6 @@ class SennaSystem:
         padded = self.planner.processor.image_aspect_ratio == "pad"
         return Appearance(adapter_paths(self.planner.model).tolist(), padded)
 
-    def borrow(self, complexities: Mapping[tuple[str, str], float]) -> None:
-        self._borrowed = complexities
-
     def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> tuple[PlanningSample, PreprocessedFrame]:
         names = [str(path) for path in picture_paths(sample, Path(self.config.data.image_root))]
         with naming(sample):
@@ -147,14 +143,16 @@ class SennaSystem:
         frames = self.planner.encode_images([frame for _, frame in prepared])
         return [(sample, frame) for (sample, _), frame in zip(prepared, frames, strict=True)]
 
-    def decide(self, encoded: Sequence[Encoded], condition: Condition, depths: Sequence[bool]) -> list[Decision]:
-        if condition.seed is None and not borrows(condition):
+    def decide(
+        self, encoded: Sequence[Encoded], condition: Condition, depths: Sequence[bool], taken: Sequence[float | None]
+    ) -> list[Decision]:
+        if condition.seed is None and not takes_measured(condition):
             return self._decide_together(encoded, self._pruner(condition), depths)
-        # Every sample draws by its own seed or has a complexity of its own, so each needs its own pruner.
+        # Every sample draws by its own seed or is given a complexity of its own, so each needs its own pruner.
         return [
             decision
-            for one, wanted in zip(encoded, depths, strict=True)
-            for decision in self._decide_together([one], self._pruner(condition, one[0]), [wanted], compiled=False)
+            for one, wanted, given in zip(encoded, depths, taken, strict=True)
+            for decision in self._decide_together([one], self._pruner_of(one[0], condition, given), [wanted], False)
         ]
 
     def _decide_together(
@@ -182,17 +180,17 @@ class SennaSystem:
             for answer, wanted in zip(answers, depths, strict=True)
         ]
 
-    def _pruner(self, condition: Condition, sample: PlanningSample | None = None) -> Method:
+    def _pruner(self, condition: Condition) -> Method:
+        if condition.id not in self._pruners:
+            assumed = {"assumed": TYPICAL_COMPLEXITY} if takes_measured(condition) else {}
+            self._pruners[condition.id] = self._make_pruner(condition, **assumed)
+        return self._pruners[condition.id]
+
+    def _pruner_of(self, sample: PlanningSample, condition: Condition, taken: float | None) -> Method:
         if condition.seed is not None:
             # A method's draw depends on its seed alone. With a seed per sample, it does not depend on what ran before.
-            seed = sample_seed(condition.seed, sample.key) if sample else condition.seed
-            return self._make_pruner(condition, seed=seed)
-        if borrows(condition):
-            taken = self._borrowed[sample.key, condition.id] if sample else TYPICAL_COMPLEXITY
-            return self._make_pruner(condition, assumed=taken)
-        if condition.id not in self._pruners:
-            self._pruners[condition.id] = self._make_pruner(condition)
-        return self._pruners[condition.id]
+            return self._make_pruner(condition, seed=sample_seed(condition.seed, sample.key))
+        return self._make_pruner(condition, assumed=taken)
 
     def _make_pruner(self, condition: Condition, **own: Any) -> Method:
         return make_pruner(

@@ -7,8 +7,9 @@ from typing import Any
 
 from senna_prune.config import PruningConfig, one_of
 from senna_prune.errors import ConfigError
-from senna_prune.evaluation.run.borrowed import BORROWING, MEASURED, stages
 from senna_prune.evaluation.run.calibration import OPTION, calibrated
+from senna_prune.evaluation.run.controls import CONTROLS as OF_ADAPTATION
+from senna_prune.evaluation.run.controls import MEASURED, require_measured
 from senna_prune.evaluation.run.records import MAJORITY, RANDOM, UNPRUNED, Condition
 from senna_prune.pruning.registry import make_method, method_names, method_options
 
@@ -47,7 +48,7 @@ def expand(pruning: PruningConfig) -> tuple[Condition, ...]:
     ids = [condition.id for condition in conditions]
     if twice := next((name for name in ids if ids.count(name) > 1), None):
         raise ConfigError(f"{twice!r} is listed twice", where="pruning", hint="list methods, retentions and seeds once")
-    stages(conditions)  # refuses a control of adaptation that has nothing to take
+    require_measured(conditions)
     return tuple(conditions)
 
 
@@ -62,7 +63,7 @@ def _of_label(label: str, given: Mapping[str, Any], pruning: PruningConfig) -> I
     for retention in [None] if method in UNBUDGETED else pruning.retentions:
         options = shared
         if profile is not None and retention is not None:
-            indicator = MEASURED if resolved["indicator"] in BORROWING else resolved["indicator"]
+            indicator = MEASURED if resolved["indicator"] in OF_ADAPTATION else resolved["indicator"]
             options = shared | {"quantiles": calibrated(profile, retention, resolved, indicator)}
         for seed in seeds:
             drawn = options if seed is None else options | {"seed": seed}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -66,10 +66,6 @@ class EvaluatedSystem(Protocol):
         """For pictures of kept tokens."""
         ...
 
-    def borrow(self, complexities: Mapping[tuple[str, str], float]) -> None:
-        """Complexities, by sample key and condition id, for the conditions that do not measure their own."""
-        ...
-
     def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> Any:
         """What a sample needs before any model is run.
 
@@ -87,6 +83,15 @@ class EvaluatedSystem(Protocol):
         """Whatever all conditions share for samples that are decided together."""
         ...
 
-    def decide(self, encoded: Any, condition: Condition, depths: Sequence[bool]) -> list[Decision]:
-        """Decide encoded samples under one condition; `depths` asks for each one's `Trace.depths`."""
+    def decide(
+        self, encoded: Any, condition: Condition, depths: Sequence[bool], taken: Sequence[float | None]
+    ) -> list[Decision]:
+        """Decide encoded samples under one condition.
+
+        Args:
+            encoded: what `encode` returned.
+            condition: one that `resolve` accepted.
+            depths: whether each one's `Trace.depths` is asked for.
+            taken: each one's complexity where the condition measures none (see `controls`), else None.
+        """
         ...

@@ -7,7 +7,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 
-from senna_prune.evaluation.run.borrowed import control_of
+from senna_prune.evaluation.run.controls import control_of
 from senna_prune.evaluation.run.records import Condition, Trace
 from senna_prune.pruning.curve_shapes import Slope, dynamic_slope
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from senna_prune.evaluation.run.borrowed import control_of, lender_of
+from senna_prune.evaluation.run.controls import control_of, measured_row
 from senna_prune.evaluation.run.records import RANDOM, UNPRUNED, Condition
 from senna_prune.evaluation.score.decisions import Questions
 from senna_prune.evaluation.score.statistics import ALPHA, SceneBootstrap, detectable, holm, mcnemar
@@ -77,6 +77,6 @@ def _opponents(row: str, conditions: Mapping[str, Sequence[Condition]]) -> list[
     opponents += [(RANDOM, name) for name in alike[:1]]
     for name, other in firsts.items():
         control = control_of(other)
-        if control is not None and lender_of(other, [own]):
+        if control is not None and measured_row(other, [own]):
             opponents.append((control, name))
     return opponents

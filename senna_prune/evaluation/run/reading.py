@@ -1,17 +1,23 @@
-"""Reads the pictures of samples once each, and refuses one whose bytes changed since a decision of the run saw it."""
+"""Reads the pictures of samples once each, ahead of the model, and refuses one that changed since a decision saw it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from senna_prune.errors import RunError, SampleError
 from senna_prune.evaluation.run.run_folder import CHANGED
 from senna_prune.files import confined
 from senna_prune.pictures import read_picture
 from senna_prune.task.sample import PlanningSample
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class PictureReader:
@@ -78,3 +84,38 @@ def picture_paths(sample: PlanningSample, root: Path) -> list[Path]:
 
 def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+@contextmanager
+def prefetched(load: Callable[[T], R], groups: Sequence[Sequence[T]]) -> Iterator[Iterator[list[Future[R]]]]:
+    """Load items group by group in one background thread, never more than one group ahead.
+
+    Args:
+        load: loads one item; called in the order of the items. What it raises, the item's future raises.
+        groups: in the order in which they will be asked for.
+
+    Yields:
+        An iterator over the groups, each as the futures of its items. Leaving the context, however that happens, waits
+        for the item that is being loaded and drops the rest.
+    """
+    import torch  # scoring and reports know the runner without it
+
+    # With torch's default number of threads, this thread would take cores from the model. The limit set here holds for
+    # this thread only, but it also becomes the default of threads that start later: it is reset at the end.
+    team = torch.get_num_threads()
+    pool = ThreadPoolExecutor(1, "prefetch", initializer=torch.set_num_threads, initargs=(1,))
+
+    def handed_out() -> Iterator[list[Future[R]]]:
+        queue: deque[list[Future[R]]] = deque()
+        for number, group in enumerate(groups):
+            queue.append([pool.submit(load, item) for item in group])
+            if number:
+                yield queue.popleft()
+        if queue:
+            yield queue.popleft()
+
+    try:
+        yield handed_out()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(team)
