@@ -18,6 +18,7 @@ COMMANDS = {
     "report": ("report", "write the report of a run: HTML, Markdown, CSV, LaTeX, plots"),
     "rerun": ("rerun_export", "export a run for the Rerun viewer"),
     "benchmark": ("benchmark", "time planning stage by stage"),
+    "export-decoder": ("export_decoder", "write the decoder as a plain Llama folder for a serving engine"),
     "import": ("import_checkpoint", "convert a released Senna checkpoint to this project's format"),
 }
 """Module of this package and summary, by subcommand. A module is imported only when its command runs."""

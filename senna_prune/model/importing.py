@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,42 +53,55 @@ _STALE = re.compile(r"rotary_emb\.inv_freq$|embeddings\.position_ids$")
 def import_checkpoint(source: str | Path, destination: str | Path, vision_tower: str | Path | None = None) -> str:
     """Convert a checkpoint to our format, file by file; returns its digest.
 
-    Memory holds one file of weights at a time. Everything is written beside `destination` and renamed at the end: an
-    interrupted run leaves no destination, and the next run clears what it left.
+    Memory holds one file of weights at a time.
 
     Raises:
         CheckpointError: as `open_checkpoint`; or the destination exists or cannot be written.
     """
-    destination = Path(destination)
-    with accessing(destination, "written", error=CheckpointError):
-        exists = destination.exists()
-    if exists:
-        raise CheckpointError("the destination exists", where=destination, hint="remove it or choose another")
-    checkpoint = open_checkpoint(source, vision_tower)
-    checkpoint.check()
-    draft = destination.with_name(f".{destination.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
-        draft.mkdir(parents=True)
-        _write_shards(checkpoint, draft)
+    with new_folder(destination) as draft:
+        checkpoint = open_checkpoint(source, vision_tower)
+        checkpoint.check()
+        write_shards(checkpoint.shards(), draft)
         checkpoint.config.architectures = [SennaForConditionalGeneration.__name__]
         checkpoint.config.save_pretrained(draft)
         checkpoint.processor.save_pretrained(draft)
         generation_config(checkpoint.config).save_pretrained(draft)
         digest = checkpoint_digest(draft)
         write_json(draft / DIGEST_FILE, {"digest": digest, "files": file_stamps(draft)})
+    return digest
+
+
+@contextmanager
+def new_folder(destination: str | Path) -> Iterator[Path]:
+    """A folder beside `destination` to write a checkpoint into; renamed when all is written.
+
+    An interrupted run leaves no destination, and the next run clears what it left.
+
+    Raises:
+        CheckpointError: the destination exists or cannot be written.
+    """
+    destination = Path(destination)
+    with accessing(destination, "written", error=CheckpointError):
+        exists = destination.exists()
+    if exists:
+        raise CheckpointError("the destination exists", where=destination, hint="remove it or choose another")
+    draft = destination.with_name(f".{destination.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir(parents=True)
+        yield draft
         draft.rename(destination)
     except (OSError, SafetensorError, FileError) as error:
         problem, hint = f"the checkpoint cannot be written ({error})", "check space and permissions"
         raise CheckpointError(problem, where=destination, hint=hint) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return digest
 
 
-def _write_shards(checkpoint: Checkpoint, folder: Path) -> None:
+def write_shards(shards: Iterable[Mapping[str, Tensor]], folder: Path) -> None:
+    """Write weights file by file, as they come, with an index where there are several; empty ones are left out."""
     drafts: list[tuple[Path, list[str]]] = []
-    for shard in checkpoint.shards():
+    for shard in shards:
         if shard:
             drafts.append((folder / f"part-{len(drafts)}", sorted(shard)))
             save_file({name: shard[name].contiguous() for name in sorted(shard)}, drafts[-1][0], {"format": "pt"})

@@ -33,6 +33,9 @@ class Server(ThreadingHTTPServer):
         self.reply: Reply | None = None
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
+    def handle_error(self, *_: Any) -> None:
+        """Silent, too, where a client has given up."""
+
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
