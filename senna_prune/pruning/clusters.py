@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from senna_prune.pruning.base import Observation, Selection
+from senna_prune.pruning.base import Method, Observation, Selection
 
 
 def merged_count(dropped: int) -> int:
@@ -48,20 +48,20 @@ def cluster_and_merge(tokens: Tensor, clusters: int, noise: Tensor | None = None
     return means.to(tokens.dtype), centres
 
 
-def merge_clusters(seen: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
-    """Replaces the best-scored 30 % of the dropped tokens by `count` cluster means; see `Method.merge`.
+class Clustered(Method):
+    """A method that replaces the best-scored 30 % of the dropped tokens by cluster means. A cluster belongs to the view
+    of its centre, whichever views its members come from."""
 
-    A cluster belongs to the view of its centre, whichever views its members come from.
-    """
-    if not count:
-        return Selection(keep)
-    kept, total = keep.numel(), order.numel()
-    recycled = order[kept : kept + recycled_count(total - kept)]
-    states = seen.sequence.index_select(0, seen.slots.index_select(0, recycled))
-    if count == 1:
-        # What `cluster_and_merge` gives, in fewer operations: every token is its own nearest neighbour, so that the
-        # ramp alone decides which is densest. The last one is the centre, and all belong to it.
-        mean = states.float().sum(0, keepdim=True) / (recycled.numel() + 1e-6)
-        return Selection(keep, mean.to(states.dtype), recycled[-1:])
-    means, centres = cluster_and_merge(states, count)
-    return Selection(keep, means, recycled[centres])
+    def merge(self, seen: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
+        if not count:
+            return Selection(keep)
+        kept, total = keep.numel(), order.numel()
+        recycled = order[kept : kept + recycled_count(total - kept)]
+        states = seen.sequence.index_select(0, seen.slots.index_select(0, recycled))
+        if count == 1:
+            # What `cluster_and_merge` gives, in fewer operations: every token is its own nearest neighbour, so that the
+            # ramp alone decides which is densest. The last one is the centre, and all belong to it.
+            mean = states.float().sum(0, keepdim=True) / (recycled.numel() + 1e-6)
+            return Selection(keep, mean.to(states.dtype), recycled[-1:])
+        means, centres = cluster_and_merge(states, count)
+        return Selection(keep, means, recycled[centres])

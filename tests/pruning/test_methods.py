@@ -79,19 +79,13 @@ def test_budget_is_met_or_the_reason_given(
     assert found.reached == pytest.approx(found.plan.entering)
     met = abs(found.reached - found.target) <= TOLERANCE * found.target
     assert met == (found.note == "")
+    assert met or name != "autoprune" or options
     if "first cut" in found.note:
         uncut = found.plan.tokens.count(768)
         assert uncut * 768 > 0.8 * 32 * found.target
         assert set(found.plan.tokens[32:]) <= set(range(1, 30)), "the least the method can keep"
     else:
         assert met or abs(found.reached - found.target) <= 0.51, found
-
-
-@given(retention=st.floats(0.05, 1.0), complexity=complexities)
-@quick
-def test_autoprune_meets_every_budget(retention: float, complexity: float) -> None:
-    found = pruner("autoprune", retention).resolve(768, 32, complexity)
-    assert found.reached == pytest.approx(found.target, rel=TOLERANCE)
 
 
 @pytest.mark.parametrize("name", BUDGETED)

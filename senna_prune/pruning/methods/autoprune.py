@@ -10,17 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from senna_prune.pruning.base import (
-    EMBEDDINGS,
-    TEXT_ATTENTION,
-    VISION,
-    LayerCounts,
-    Method,
-    Observation,
-    Positions,
-    Selection,
-)
-from senna_prune.pruning.clusters import merge_clusters, merged_count
+from senna_prune.pruning.base import EMBEDDINGS, TEXT_ATTENTION, VISION, LayerCounts, Observation, Positions
+from senna_prune.pruning.clusters import Clustered, merged_count
 from senna_prune.pruning.complexities import mutual_information, on_published_range, printed_mutual_information
 from senna_prune.pruning.curve_shapes import REFERENCE_LAYERS, Shape, Slope, curve, curve_area, dynamic_slope
 from senna_prune.pruning.options import option
@@ -32,7 +23,7 @@ CAP = 2.5  # the released code lets at most this multiple of the target through 
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoPrune(Method):
+class AutoPrune(Clustered):
     """Mutual information between question and scene shapes a logistic retention curve under a fixed budget.
 
     Six views: all form one visual list, scored against the question that follows the last of them; the vision score
@@ -118,9 +109,6 @@ class AutoPrune(Method):
         information = mutual_information(seen.rows, seen.slots).sum()
         weight = information * self.head_scale / seen.rows.shape[1]
         return 0.3 * weight * mean + seen.vision_score
-
-    def merge(self, seen: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
-        return merge_clusters(seen, order, keep, count)
 
     @property
     def measured_layer(self) -> int | None:

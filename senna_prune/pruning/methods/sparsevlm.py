@@ -7,16 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from senna_prune.pruning.base import (
-    EMBEDDINGS,
-    TEXT_ATTENTION,
-    LayerCounts,
-    Method,
-    Observation,
-    Positions,
-    Selection,
-)
-from senna_prune.pruning.clusters import merge_clusters, merged_count
+from senna_prune.pruning.base import EMBEDDINGS, TEXT_ATTENTION, LayerCounts, Observation, Positions
+from senna_prune.pruning.clusters import Clustered, merged_count
 from senna_prune.pruning.options import option
 
 Counts = tuple[float, ...]
@@ -24,7 +16,7 @@ REFERENCE_TOKENS, REFERENCE_LAYERS, REFERENCE_STAGES = 576, 32, (2, 6, 15)
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseVLM(Method):
+class SparseVLM(Clustered):
     """Version 1: three cuts by the attention of the text tokens that the image points at; dropped tokens are clustered.
 
     Six views: one visual list; raters are chosen among the question's tokens. The published counts belong to 192, 128
@@ -88,9 +80,6 @@ class SparseVLM(Method):
     def by_rater(self, seen: Observation, rater: Tensor) -> Tensor:
         """Attention from text to visual tokens, shape (heads, queries, n); `rater` is 1 or 0 per query."""
         return seen.attention
-
-    def merge(self, seen: Observation, order: Tensor, keep: Tensor, count: int) -> Selection:
-        return merge_clusters(seen, order, keep, count)
 
 
 def interpolated_counts(published: Mapping[int, Counts], retained: float) -> Counts:
