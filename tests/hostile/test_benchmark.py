@@ -9,13 +9,7 @@ from typing import Any
 import pytest
 
 from senna_prune.benchmark import run
-from senna_prune.benchmark.profile import (
-    asked_milliseconds,
-    describe_host,
-    describe_machine,
-    read_profile,
-    write_profile,
-)
+from senna_prune.benchmark.profile import asked_milliseconds, read_profile, write_profile
 from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.config import load_config
 from senna_prune.errors import ConfigError
@@ -35,107 +29,58 @@ def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("setting", "where"),
-    [
-        ("dtype=auto", "dtype"),
-        ("name=../../x", "name"),
-        ("name=", "name"),
-        (f"name={'n' * 300}", "cannot be written"),
-        ("retentions=[0.25,0.25]", "retentions"),
-        ("retentions=[.nan]", "retentions"),
-        ("methods=[autoprune,autoprune]", "methods"),
-        ("milliseconds=[-1]", "milliseconds"),
-        ("milliseconds=[.inf]", "milliseconds"),
-        ("milliseconds=[5]", "no profile yet"),
-        ("compare=[flash_attention_2]", "compare"),
-        ("threads=0", "threads"),
-        ("threads=100000000", "threads"),
-        ("images=[0,0]", "images"),
-        ("images=[1000000000,1000000000]", "images"),
-        ("images=[900]", "images"),
-        ("host.layers=0", "host.layers"),
-        ("host.patch=0", "host.patch"),
-        ("host.heads=3", "host.hidden"),
-        ("host.vocabulary=1", "host.vocabulary"),
-        ("host.text_tokens=5", "host.text_tokens"),
-        ("host.text_tokens=1000000000", "host.text_tokens"),
-        ("host.view_tokens=100000", "host.view_tokens"),
-        ("host.image_size=7", "host.image_size"),
-        ("output=/dev/null", "cannot be written"),
-        ("output=/proc/nowhere", "cannot be written"),
-    ],
-)
+_OWN = """dtype=auto name=../../x name= retentions=[0.25,0.25] retentions=[.nan] methods=[autoprune,autoprune]
+milliseconds=[-1] milliseconds=[.inf] compare=[flash_attention_2] threads=0 threads=100000000 images=[0,0]
+images=[1000000000,1000000000] images=[900] host.layers=0 host.patch=0 host.vocabulary=1 host.text_tokens=5
+host.text_tokens=1000000000 host.view_tokens=100000 host.image_size=7"""
+SETTINGS = [(setting, setting.partition("=")[0]) for setting in _OWN.split()]
+SETTINGS += [("host.heads=3", "host.hidden"), ("milliseconds=[5]", "no profile yet")]
+SETTINGS += [(one, "cannot be written") for one in (f"name={'n' * 300}", "output=/dev/null", "output=/proc/nowhere")]
+
+
+@pytest.mark.parametrize(("setting", "where"), SETTINGS)
 def test_settings(
     setting: str, where: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused(capsys, monkeypatch, main, [setting], where)
 
 
-def test_weights_that_no_memory_holds(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for ending in (".json", ".txt", ".png", "_profile.json"):
+        path = fifo(tmp_path / f"t{ending}")
+        refused(capsys, monkeypatch, main, [f"output={tmp_path}", "name=t"], path.name, "cannot be written")
+        path.unlink()
     monkeypatch.setattr(run, "measure_hardware", lambda *_: run.Hardware(1e9, 1e9))
     refused(capsys, monkeypatch, main, ["host.layers=1000000000"], "memory")
 
 
-@pytest.mark.parametrize("ending", [".json", ".txt", ".png", "_profile.json"])
-def test_an_output_that_cannot_be_written_is_found_first(
-    ending: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fifo(tmp_path / f"t{ending}")
-    refused(capsys, monkeypatch, main, [f"output={tmp_path}", "name=t"], f"t{ending}", "cannot be written")
+TIMES = {"autoprune": [[0.2, 4.0], [1.0, 6.0]]}
+DAMAGED: list[Any] = [[], 5, {}, {"schema": 2}, {"schema": 2, "prefill_milliseconds": TIMES}]
+CHANGED: list[dict[str, Any]] = [{"schema": 1}, {"machine": []}, {"host": None}]
+CHANGED += [{"prefill_milliseconds": one} for one in ([], {}, {"autoprune": None}, {"autoprune": [[0.2]]})]
+CHANGED += [{"prefill_milliseconds": {"autoprune": [[0.2, one], [0.4, 2.0]]}} for one in ("x", float("nan"))]
+CHANGED += [{"prefill_milliseconds": {"autoprune": [[0.2, 1.0]]}}]
+CHANGED += [{"machine": {name: "another"}} for name in ("device", "threads", "dtype", "torch")]
+CHANGED += [{"host": {name: "another"}} for name in ("kind", "layers", "hidden", "text_tokens", "checkpoint")]
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        [],
-        5,
-        {},
-        {"schema": 1, "prefill_milliseconds": {"autoprune": [[0.2, 1.0], [0.4, 2.0]]}},  # without machine and model
-        {"schema": 2},
-        {"schema": 2, "prefill_milliseconds": {"autoprune": [[0.2, 1.0], [0.4, 2.0]]}},
-        {"schema": 2, "machine": [], "host": {}, "prefill_milliseconds": {}},
-        {"prefill_milliseconds": []},
-        {"prefill_milliseconds": {"autoprune": None}},
-        {"prefill_milliseconds": {"autoprune": [[0.2, "x"], [0.4, 2.0]]}},
-        {"prefill_milliseconds": {"autoprune": [[0.2, float("nan")], [0.4, 2.0]]}},
-        {"prefill_milliseconds": {"autoprune": [[0.2]]}},
-        {"prefill_milliseconds": {"autoprune": [[0.2, 1.0]]}},
-    ],
-    ids=repr,
-)
-def test_damaged_profiles(
-    record: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if isinstance(record, dict) and record and "schema" not in record:
-        config = load_config(BenchmarkConfig, [ROOT / "configs" / "benchmark" / "cpu_decoder.yaml"])
-        record = {"schema": 2, "machine": describe_machine(config), "host": describe_host(config), **record}
-    (tmp_path / "t_profile.json").write_text(json.dumps(record), encoding="utf-8")
-    refused(capsys, monkeypatch, main, [f"output={tmp_path}", "name=t", "milliseconds=[5]"], "profile")
-
-
-OTHER: dict[str, str] = {"device": "machine", "threads": "machine", "dtype": "machine", "torch": "machine"}
-OTHER |= dict.fromkeys(("kind", "layers", "hidden", "text_tokens", "view_tokens", "checkpoint"), "host")
-
-
-@pytest.mark.parametrize("name", OTHER)
-def test_a_profile_of_another_machine_or_model(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_profiles(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     asked = [f"output={tmp_path}", "name=t", "milliseconds=[5]"]
     config = load_config(BenchmarkConfig, [ROOT / "configs" / "benchmark" / "cpu_decoder.yaml"], asked)
     path = write_profile(config, {"autoprune": {0.2: 4.0, 1.0: 6.0}})
+    sound = json.loads(path.read_text())
     ((_, _, budget),) = asked_milliseconds(config)
     assert budget.mean_tokens(100) == pytest.approx(60)
     assert read_profile(path, "autoprune") == {0.2: 4.0, 1.0: 6.0}
-    record = json.loads(path.read_text())
-    record[OTHER[name]][name] = "another"
-    path.write_text(json.dumps(record))
-    line = refused(
-        capsys, monkeypatch, main, [f"output={tmp_path}", "name=t", "milliseconds=[5]"], "measured on another"
-    )
-    assert f"{name} was 'another'" in line
-    assert "without milliseconds= again, here" in line
-    if name == "device":
-        with pytest.raises(ConfigError, match="measured on another machine"):
-            read_profile(path, "autoprune")
+    for record in DAMAGED:
+        path.write_text(json.dumps(record))
+        refused(capsys, monkeypatch, main, asked, "profile")
+    for change in CHANGED:
+        (part, value), *_ = change.items()
+        other = isinstance(value, dict) and "another" in value.values()
+        path.write_text(json.dumps(sound | {part: sound[part] | value if other else value}))
+        mentions = ("measured on another", f"{min(value)} was 'another'", "again, here") if other else ("profile",)
+        refused(capsys, monkeypatch, main, asked, *mentions)
+        if change == {"machine": {"device": "another"}}:
+            with pytest.raises(ConfigError, match="measured on another machine"):
+                read_profile(path, "autoprune")

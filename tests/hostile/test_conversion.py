@@ -21,6 +21,7 @@ from tests.nuscenes.tiny_tables import VERSION, straight, write_tables
 from tools import convert_nuscenes
 
 Refuse = Callable[..., str]
+LAYOUTS, UPSTREAM = ("jsonl", "reference"), ("--convention", "upstream")
 
 
 class SilentCaptioner:
@@ -39,6 +40,7 @@ class SilentCaptioner:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """Options that convert a small world."""
     monkeypatch.setattr("senna_prune.nuscenes.transformers_captioner.TransformersCaptioner", SilentCaptioner)
+    monkeypatch.chdir(tmp_path)
     root = write_tables(tmp_path / "data", {"scene-0103": straight(8, 5.0)})
     return ["--dataroot", root, "--version", VERSION]
 
@@ -59,240 +61,138 @@ def convert_apart(*options: object) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, cwd=ROOT, env=strict, capture_output=True, timeout=60, check=False)
 
 
-def device(path: Path) -> Path:
+def device(path: Path) -> None:
     """A device like /dev/full: writing to it fails."""
     try:
         os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 7))
     except PermissionError:
         pytest.skip("only root makes devices")
-    return path
 
 
-def dangling(path: Path) -> Path:
-    path.symlink_to(path.name)
-    return path
-
-
-NODES: dict[str, Callable[[Path], Path]] = {"FIFO": fifo, "device": device, "link to itself": dangling}
+NODES: dict[str, Callable[[Path], object]] = {"FIFO": fifo, "device": device, "loop": lambda at: at.symlink_to(at)}
 ENDINGS = {".summary.png": "--summary", ".missing.txt": "--require-images", ".captions.jsonl": "--captioner=any"}
 
 
 @pytest.mark.parametrize("node", NODES)
-@pytest.mark.parametrize("layout", ["jsonl", "reference"])
-def test_no_node_is_replaced_by_a_planning_set(
-    world: list[object], refuse: Refuse, tmp_path: Path, node: str, layout: str
-) -> None:
-    out = NODES[node](tmp_path / "set.jsonl")
-    before = out.lstat()
-    refuse([*world, "--format", layout, "--out", out], str(out), "cannot be written")
-    assert (out.lstat().st_mode, out.lstat().st_ino) == (before.st_mode, before.st_ino)
+@pytest.mark.parametrize("place", [*LAYOUTS, *ENDINGS])
+def test_no_node_is_replaced(world: list[object], refuse: Refuse, tmp_path: Path, node: str, place: str) -> None:
+    path = tmp_path / f"set{place if place in ENDINGS else ''}"
+    NODES[node](path)
+    before = path.lstat()
+    refuse([*world, "--out", tmp_path / "set", ENDINGS.get(place, f"--format={place}")], str(path), "cannot be")
+    assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)
+    assert place not in ENDINGS or not (tmp_path / "set").exists()
 
 
-@pytest.mark.parametrize("node", NODES)
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_no_node_is_replaced_beside_a_planning_set(
-    world: list[object], refuse: Refuse, tmp_path: Path, node: str, ending: str
-) -> None:
-    beside = NODES[node](tmp_path / f"set.jsonl{ending}")
-    before = beside.lstat()
-    refuse([*world, "--out", tmp_path / "set.jsonl", ENDINGS[ending]], str(beside))
-    assert (beside.lstat().st_mode, beside.lstat().st_ino) == (before.st_mode, before.st_ino)
-    assert not (tmp_path / "set.jsonl").exists()
-
-
-@pytest.mark.parametrize("layout", ["jsonl", "reference"])
-def test_links_are_written_through(world: list[object], tmp_path: Path, layout: str) -> None:
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_links_are_written_through_and_streams_stay_streams(world: list[object], tmp_path: Path, layout: str) -> None:
     for ending in ("", ".summary.png"):
         (tmp_path / f"target{ending}").write_text("old")
-        (tmp_path / f"set.jsonl{ending}").symlink_to(f"target{ending}")
-    converted(*world, "--format", layout, "--summary", "--out", tmp_path / "set.jsonl")
-    assert all((tmp_path / f"set.jsonl{ending}").is_symlink() for ending in ("", ".summary.png"))
+        (tmp_path / f"set{ending}").symlink_to(f"target{ending}")
+    converted(*world, "--format", layout, "--summary", "--out", tmp_path / "set")
+    assert all((tmp_path / f"set{ending}").is_symlink() for ending in ("", ".summary.png"))
     assert (tmp_path / "target").read_bytes().startswith(b"[" if layout == "reference" else b"{")
     assert (tmp_path / "target.summary.png").read_bytes().startswith(b"\x89PNG")
-
-
-@pytest.mark.parametrize("layout", ["jsonl", "reference"])
-def test_a_planning_set_on_standard_output_stands_alone_there(world: list[object], tmp_path: Path, layout: str) -> None:
-    converted(*world, "--format", layout, "--out", tmp_path / "set")
     done = convert_apart(*world, "--format", layout, "--out", "/dev/stdout")
-    assert done.returncode == 0
-    assert done.stdout == (tmp_path / "set").read_bytes()
+    assert (done.returncode, done.stdout) == (0, (tmp_path / "target").read_bytes())
     assert b"2 plan samples" in done.stderr
-
-
-def test_the_null_device_stays_one(world: list[object]) -> None:
     converted(*world, "--out", "/dev/null")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)  # noqa: PTH116
 
 
-@pytest.mark.parametrize("option", ENDINGS.values())
-def test_nothing_stands_beside_a_device(world: list[object], refuse: Refuse, option: str) -> None:
-    refuse([*world, "--out", "/dev/null", option], "/dev/null", "beside a device")
+CACHES = [b"my notes", b"my notes\nmore\n", b"{'rate': 0.1}", b'{"rate": 0.1}', b'{"rate": 0.1}\n', b'{\n "rate": 1\n}']
+CACHES += [b"[1, 2]", b"[1, 2]\n", bytes(range(256)) * 4, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", b"[" * 10_000 + b"\n"]
+CACHES += [b'{"key": "a", "captions": []}\n', b'{"caption":"red","images":[],"key":"a"}\nmy notes']
+CACHES += [b'{"caption":1,"images":[],"key":"a"}\n', b'{"caption":' + b"7" * 5_000 + b"}\n"]
 
 
-CACHES: dict[str, bytes] = {
-    "a text without line break": b"my notes",
-    "a text": b"my notes\nmore of them\n",
-    "an object on one line without line break": b'{"learning_rate": 0.1}',
-    "an object on one line": b'{"learning_rate": 0.1}\n',
-    "an object in Python's spelling": b"{'learning_rate': 0.1}",
-    "an object on several lines": b'{\n "learning_rate": 0.1\n}',
-    "a list": b"[1, 2]",
-    "a list with line break": b"[1, 2]\n",
-    "a binary file": bytes(range(256)) * 4,
-    "a picture": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
-    "an object of other fields": b'{"key": "a", "captions": []}\n',
-    "captions, then something else": b'{"caption":"red","images":[],"key":"a"}\nmy notes',
-    "captions of another type": b'{"caption":1,"images":[],"key":"a"}\n',
-    "nested deeply": b"[" * 10_000 + b"\n",
-    "a long integer": b'{"caption":' + b"7" * 5_000 + b"}\n",
-}
-
-
-@pytest.mark.parametrize("name", CACHES)
-def test_some_other_file_is_no_caption_cache(world: list[object], refuse: Refuse, tmp_path: Path, name: str) -> None:
+def test_no_other_file_is_taken_for_a_caption_cache(world: list[object], refuse: Refuse, tmp_path: Path) -> None:
+    captioned = [*world, "--captioner", "any", "--out", tmp_path / "set"]
     path = tmp_path / "other"
-    path.write_bytes(CACHES[name])
-    refuse([*world, "--out", tmp_path / "set.jsonl", "--captioner", "any", "--caption-cache", path], str(path))
-    assert path.read_bytes() == CACHES[name]
+    for content in CACHES:
+        path.write_bytes(content)
+        refuse([*captioned, "--caption-cache", path], str(path))
+        assert path.read_bytes() == content
+    for place in ("n" * 300, "/dev/null", "/dev/full", "."):
+        refuse([*captioned, "--caption-cache", tmp_path / place], place)
+    refuse([*captioned, "--caption-cache", tmp_path / "set"], "captions would be lost")
+    assert not (tmp_path / "set").exists()
+    converted(*world, "--out", path)
+    refuse([*captioned, "--caption-cache", path], f"{path}:1: not a caption")
+    assert len(read_samples(path)) == 2
 
 
-def test_a_planning_set_is_no_caption_cache(world: list[object], refuse: Refuse, tmp_path: Path) -> None:
-    out, other = tmp_path / "set.jsonl", tmp_path / "other.jsonl"
-    converted(*world, "--out", out)
-    content = out.read_bytes()
-    refuse([*world, "--out", other, "--captioner", "any", "--caption-cache", out], f"{out}:1: not a caption")
-    refuse([*world, "--out", other, "--captioner", "any", "--caption-cache", other], "captions would be lost")
-    assert out.read_bytes() == content
-    assert not other.exists()
+OPTIONS: list[tuple[str, str]] = [
+    ("--workers=0", "no number of processes"),
+    ("--workers=1000000000", "no number of processes"),
+    (f"--workers={'7' * 5_000}", "invalid int value"),
+    *((f"--{name}={'v' * 300}", "too long") for name in ("version", "scenes", "out")),
+    (f"--out={'o' * 250}", "too long"),  # the listing's name is longer
+    ("--scenes=/dev/zero", "no ordinary file"),
+    ("--kinds=", "unknown question kind"),
+    ("--convention=cameras=upstream", "not a convention"),
+]
 
 
-@pytest.mark.parametrize("name", ["n" * 300, "/dev/null", "/dev/full", "."])
-def test_no_place_for_a_caption_cache(world: list[object], refuse: Refuse, tmp_path: Path, name: str) -> None:
-    refuse([*world, "--out", tmp_path / "set", "--captioner", "any", "--caption-cache", tmp_path / name], name)
-
-
-OPTIONS: dict[str, tuple[tuple[str, ...], str]] = {
-    "no process": (("--workers", "0"), "no number of processes"),
-    "a billion processes": (("--workers", "1000000000"), "no number of processes"),
-    "processes in 5,000 digits": (("--workers", "7" * 5_000), "invalid int value"),
-    "a version too long": (("--version", "v" * 300), "too long"),
-    "a list of scenes too long": (("--scenes", "v" * 300), "too long"),
-    "a list of scenes without end": (("--scenes", "/dev/zero"), "no ordinary file"),
-    "a place too long": (("--out", "o" * 300), "too long"),
-    "a place for which the listing is too long": (("--out", "o" * 250), "too long"),
-    "no kind": (("--kinds", ""), "unknown question kind"),
-    "half a convention": (("--convention", "cameras=upstream"), "not a convention"),
-}
-
-
-@pytest.mark.parametrize("name", OPTIONS)
-def test_hostile_options(
-    world: list[object], refuse: Refuse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    options, mention = OPTIONS[name]
-    refuse([*world, "--out", tmp_path / "set.jsonl", *options], mention)
-    assert not list(tmp_path.glob("o*"))
+def test_hostile_options(world: list[object], refuse: Refuse, tmp_path: Path) -> None:
+    for option, mention in OPTIONS:
+        refuse([*world, "--out", "set", option], mention)
+    for option in ENDINGS.values():
+        refuse([*world, "--out", "/dev/null", option], "/dev/null", "beside a device")
+    table = tmp_path / "data" / VERSION / "sample_data.json"
+    table.write_text(table.read_text().replace("samples/CAM_FRONT/", "samples/../../private/"))
+    refuse([*world, "--kinds=traffic_light", "--captioner=any", "--out=set"], "sample_data.json", "private")
+    assert [path.name for path in tmp_path.iterdir() if path.name != "set.captions.jsonl"] == ["data"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="file names of other systems are text")
 def test_a_place_whose_name_is_no_text(world: list[object], tmp_path: Path) -> None:
     out = tmp_path / os.fsdecode(b"caf\xe9.jsonl")
     done = convert_apart(*world, "--out", out)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert len(read_samples(out)) == 2
+    assert (done.returncode, done.stderr, len(read_samples(out))) == (0, b"", 2)
 
 
-IMPORTS: dict[str, bytes] = {
-    "absent": b"",
-    "empty": b"",
-    "binary": bytes(range(256)),
-    "cut short": b'[{"token": "a"',
-    "nested deeply": b"[" * 10_000,
-    "a long integer": b"[" + b"7" * 5_000 + b"]",
-    "an object": b"{}",
-    "numbers": b"[1, 2]",
-    "nothing in a record": b"[{}]",
-    "infinite": b"[Infinity]",
-}
+NO_SETS = [None, b"", bytes(range(256)), b'[{"token": "a"', b"[" * 10_000, b"[" + b"7" * 5_000 + b"]"]
+NO_SETS += [b"{}", b"[1, 2]", b"[{}]", b"[Infinity]"]
 
 
-@pytest.mark.parametrize("name", IMPORTS)
-def test_hostile_files_to_import(refuse: Refuse, tmp_path: Path, name: str) -> None:
-    path = tmp_path / "qa.json"
-    if name != "absent":
-        path.write_bytes(IMPORTS[name])
-    refuse(["--import-reference", path, "--out", tmp_path / "set.jsonl"], str(path))
-    assert not (tmp_path / "set.jsonl").exists()
+def test_files_that_are_no_sets(refuse: Refuse, tmp_path: Path) -> None:
+    path, out = tmp_path / "qa.json", tmp_path / "set.jsonl"
+    for content in NO_SETS:
+        if content is not None:
+            path.write_bytes(content)
+        refuse(["--import-reference", path, "--out", out], str(path))
+        refuse(["--check", path], str(path))
+        assert not out.exists()
+    refuse(["--check", fifo(tmp_path / "fifo")], "no ordinary file")
 
 
-@pytest.mark.parametrize("name", IMPORTS)
-def test_hostile_files_to_check(refuse: Refuse, tmp_path: Path, name: str) -> None:
-    path = tmp_path / "set.jsonl"
-    if name != "absent":
-        path.write_bytes(IMPORTS[name])
-    refuse(["--check", path], str(path))
-
-
-def test_a_planning_set_without_end_is_not_checked(refuse: Refuse, tmp_path: Path) -> None:
-    refuse(["--check", fifo(tmp_path / "set.jsonl")], "no ordinary file")
-
-
-def released(records: list[dict[str, Any]]) -> None:
-    for record in records:
-        record.pop("planning_sample", None)
-
-
-RECORDS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "numbers for texts": lambda record: record.update(token=7),
-    "a lone surrogate": lambda record: record.update(token="\ud800"),
-    "infinite positions": lambda record: record.update(ego_fut_trajs=[float("inf")] * 12),
-    "a position of 400 digits": lambda record: record.update(ego_fut_trajs=[10**400] * 12),
-    "a speed of 5,000 digits": lambda record: record["conversations"][0].update(
+RECORDS: list[Callable[[dict[str, Any]], object]] = [
+    lambda record: record.update(token=7),
+    lambda record: record.update(token="\ud800"),
+    lambda record: record.update(ego_fut_trajs=[float("inf")] * 12),
+    lambda record: record.update(ego_fut_trajs=[10**400] * 12),
+    lambda record: record["conversations"][0].update(
         value=record["conversations"][0]["value"].replace("is 5 m/s", f"is {'7' * 5_000} m/s")
     ),
-    "seven images": lambda record: record["images"].append("samples/CAM_TOP/x.jpg"),
-}
+    lambda record: record["images"].append("samples/CAM_TOP/x.jpg"),
+]
 
 
-@pytest.mark.parametrize("name", RECORDS)
-def test_hostile_records_to_import(world: list[object], refuse: Refuse, tmp_path: Path, name: str) -> None:
-    path = tmp_path / "qa.json"
-    converted(*world, "--convention", "upstream", "--format", "reference", "--out", path)
-    records = json.loads(path.read_text())
-    released(records)
-    RECORDS[name](records[1])
-    path.write_text(json.dumps(records))
-    refuse(
-        ["--import-reference", path, "--convention", "upstream", "--out", tmp_path / "set.jsonl"], f"{path}, record 1"
-    )
-
-
-def test_an_image_stamp_of_5000_digits_is_no_time(world: list[object], tmp_path: Path) -> None:
+def test_hostile_records_to_import(world: list[object], refuse: Refuse, tmp_path: Path) -> None:
     path, out = tmp_path / "qa.json", tmp_path / "set.jsonl"
-    converted(*world, "--convention", "upstream", "--format", "reference", "--out", path)
-    records = json.loads(path.read_text())
-    released(records)
-    records[0]["images"][0] = "samples/CAM_FRONT/x__" + "7" * 5_000 + ".jpg"
-    path.write_text(json.dumps(records))
-    converted("--import-reference", path, "--convention", "upstream", "--out", out)
-    assert read_samples(out)[0].timestamp == 0
-
-
-def test_an_import_without_convention_is_asked_for_it(world: list[object], refuse: Refuse, tmp_path: Path) -> None:
-    path, out = tmp_path / "qa.json", tmp_path / "set.jsonl"
-    converted(*world, "--format", "reference", "--out", path)
+    converted(*world, *UPSTREAM, "--format", "reference", "--out", path)
     converted("--import-reference", path, "--out", out)
-    assert {sample.convention.name for sample in read_samples(out)} == {"corrected"}
-    records = json.loads(path.read_text())
-    released(records)
-    path.write_text(json.dumps(records))
+    assert {sample.convention.name for sample in read_samples(out)} == {"upstream"}
+    released = [{k: v for k, v in record.items() if k != "planning_sample"} for record in json.loads(path.read_text())]
+    path.write_text(json.dumps(released))
     refuse(["--import-reference", path, "--out", out], "nothing tells the convention", "--convention")
-
-
-def test_a_captioned_picture_stays_inside_the_data_root(world: list[object], refuse: Refuse, tmp_path: Path) -> None:
-    table = tmp_path / "data" / VERSION / "sample_data.json"
-    table.write_text(table.read_text().replace("samples/CAM_FRONT/", "samples/../../private/"))
-    options = ["--kinds", "traffic_light", "--captioner", "any", "--out", tmp_path / "set.jsonl"]
-    refuse([*world, *options], "sample_data.json", "private")
+    for spoil in RECORDS:
+        records = json.loads(json.dumps(released))
+        spoil(records[1])
+        path.write_text(json.dumps(records))
+        refuse(["--import-reference", path, *UPSTREAM, "--out", out], f"{path}, record 1")
+    released[0]["images"][0] = "samples/CAM_FRONT/x__" + "7" * 5_000 + ".jpg"  # no time stamp
+    path.write_text(json.dumps(released))
+    converted("--import-reference", path, *UPSTREAM, "--out", out)
+    assert read_samples(out)[0].timestamp == 0

@@ -8,13 +8,14 @@ import pytest
 
 from senna_prune.errors import TableError
 from senna_prune.nuscenes.ego_speed import can_bus_speed, shown_speeds
+from tests.hostile import fifo
 from tests.nuscenes.tiny_tables import START, STEP, make_scene
 
 DRIVE = [(0.0, 0.0, 0.0), (1.3, 0.0, 0.0), (4.0, 0.0, 0.0), (9.0, 0.0, 0.0)]
 """Steps of 1.3, 2.7 and 5 m."""
 
 
-def write_can_bus(folder: Path, messages: list[dict[str, object]], scene: str = "scene-0001") -> Path:
+def write_can_bus(folder: Path, messages: object, scene: str = "scene-0001") -> Path:
     folder.mkdir(exist_ok=True)
     (folder / f"{scene}_pose.json").write_text(json.dumps(messages))
     return folder
@@ -66,21 +67,27 @@ def test_scenes_without_messages(tmp_path: Path) -> None:
     assert can_bus_speed(tmp_path / "absent", "scene-0001", stamps) is None
 
 
-@pytest.mark.parametrize(
-    "messages",
-    [
-        {"no": "list"},
-        [{"utime": START}],
-        [{"utime": START, "vel": []}],
-        [{"utime": START, "vel": [float("nan")]}],
-        [{"utime": START, "vel": ["fast"]}],
-        [{"utime": START, "vel": [[1.0, 2.0]]}],
-        [{"utime": "noon", "vel": [1.0]}],
-        [{"utime": 10**30, "vel": [1.0]}],
-        [{"utime": START, "vel": [1.0]}, {"utime": START - 1, "vel": [1.0]}],
-    ],
-)
-def test_broken_messages_name_the_file(tmp_path: Path, messages: list[dict[str, object]]) -> None:
+BROKEN: list[tuple[object, str]] = [
+    ([{"utime": START - 10**14, "vel": [1.0, 0, 0]}], "100000000.0 s from keyframe 0"),
+    *(([{"utime": START, "vel": [speed]}], "at most 100 m/s") for speed in (1e60, float("nan"), [1.0, 2.0])),
+    ([{"utime": -(1 << 62), "vel": [1.0, 0, 0]}], "not in time order"),
+    ([{"utime": START, "vel": [1.0]}, {"utime": START - 1, "vel": [1.0]}], "not in time order"),
+    ({"utime": START}, "not a JSON array"),
+    *(([one], "not a list of CAN-bus poses") for one in ("now", {"utime": START}, {"utime": START, "vel": []})),
+    *(([{"utime": time, "vel": [1.0]}], "not a list of CAN-bus poses") for time in ("noon", 10**30)),
+    ([{"utime": START, "vel": ["fast"]}], "not a list of CAN-bus poses"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(BROKEN)))
+def test_broken_messages_name_the_file(tmp_path: Path, number: int) -> None:
+    messages, message = BROKEN[number]
     folder = write_can_bus(tmp_path / "can_bus", messages)
-    with pytest.raises(TableError, match=r"scene-0001_pose\.json"):
+    with pytest.raises(TableError, match=rf"scene-0001_pose\.json: .*{message}"):
         can_bus_speed(folder, "scene-0001", np.array([START], dtype=np.int64))
+
+
+def test_a_file_of_messages_without_end(tmp_path: Path) -> None:
+    fifo(tmp_path / "scene-0001_pose.json")
+    with pytest.raises(TableError, match=r"scene-0001_pose\.json: .*no ordinary file"):
+        can_bus_speed(tmp_path, "scene-0001", np.array([START], dtype=np.int64))
