@@ -46,7 +46,7 @@ class Recipe:
     seed: int = _number(0, 0, 2**32 - 1)
     world_seed: int = _number(100, 0, 2**32 - 1)
     num_scenes: int = _number(6144, 1, 10**6)
-    tower_steps: int = _number(900, 0, 10**6)
+    tower_steps: int = _number(600, 0, 10**6)
     tower_batch: int = _number(8, 1, 4096)
     tower_lr: float = _number(2e-3, 1e-9, 1.0)
     answer_steps: int = _number(2400, 0, 10**6)
