@@ -7,8 +7,8 @@ anything that is not a `SennaPruneError` is a defect of ours and keeps its trace
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 
 def nearest_of(name: str, known: Iterable[str]) -> str:
@@ -100,27 +100,28 @@ def foreign_errors() -> tuple[type[Exception], ...]:
     return (*python, *input_output, *files, SafetensorError, StrictDataclassError, TemplateError)
 
 
-@contextmanager
-def as_error(
-    kind: type[SennaPruneError], problem: str, where: object, only: tuple[type[Exception], ...] = ()
-) -> Iterator[None]:
+class as_error(AbstractContextManager[None]):
     """Turn an error that another library raises over what a user brought into one line.
 
     Args:
         kind, problem, where: of the line, which ends with what the library says; `where` is the file, sample, document
             or option at fault.
-        only: the errors to turn; default all `foreign_errors`.
+        only: the errors to turn; default all `foreign_errors`, and bare exceptions: tokenizers raises nothing else.
 
     Raises:
         kind: instead of it.
     """
-    turned = only or foreign_errors()
-    try:
-        yield
-    except SennaPruneError:
-        raise
-    except turned as error:
-        raise kind(f"{problem} ({one_line(error)})", where=where) from error
+
+    def __init__(
+        self, kind: type[SennaPruneError], problem: str, where: object, only: tuple[type[Exception], ...] = ()
+    ) -> None:
+        self.kind, self.problem, self.where, self.only = kind, problem, where, only
+
+    def __exit__(self, found: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None or isinstance(error, SennaPruneError):
+            return
+        if isinstance(error, self.only or foreign_errors()) or (found is Exception and not self.only):
+            raise self.kind(f"{self.problem} ({one_line(error)})", where=self.where) from error
 
 
 def one_line(error: object) -> str:

@@ -5,6 +5,7 @@ Single cases, each with its message, are in `tests/model/test_broken_inputs.py`.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
@@ -18,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from senna_prune.errors import CheckpointError
-from senna_prune.model.checkpoint import checkpoint_digest, load_senna
+from senna_prune.errors import CheckpointError, SennaPruneError
+from senna_prune.model.checkpoint import checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.configuration import _LIMITS, _POSITIVE
 from senna_prune.model.tensor_files import read_tensors
 from tests.hostile import refused
@@ -71,6 +72,27 @@ def test_any_number_may_be_absurd(data: Any, kind: str, odd: Any, refuse: Any, p
     far = st.integers(max_value=low - 1) | st.integers(min_value=high + 1, max_value=10**15) | st.just(odd)
     value = data.draw(far if name in _LIMITS else st.sampled_from([0, -1.0, float("nan"), float("inf")]))
     refuse(kind, replaced(file, {part: {name: value}} if part else {name: value}), CONFIG)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Ways to the first values at every depth of a JSON file."""
+    inner = [*value.items()] if isinstance(value, dict) else [*enumerate(value)] if isinstance(value, list) else []
+    return [at] * bool(at) + [place for key, part in inner[:12] for place in places(part, (*at, key))]
+
+
+@SETTINGS
+@given(data=st.data(), odd=st.sampled_from([None, [], {}, 3, -1, "x", True, 1e300, [1, 2], {"a": 1}]))
+@pytest.mark.parametrize("file", [CONFIG, TOKENS, "tokenizer.json", "processor_config.json"])
+def test_any_value_opens_or_is_refused(file: str, data: Any, odd: Any, pristine: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(pristine[OURS], tmp_path / "model", dirs_exist_ok=True)
+    content = inner = json.loads((pristine[OURS] / file).read_text())
+    *way, last = data.draw(st.sampled_from(places(content)))
+    for key in way:
+        inner = inner[key]
+    inner[last] = odd
+    (folder / file).write_text(json.dumps(content))
+    with contextlib.suppress(SennaPruneError):
+        open_checkpoint(folder).check()
 
 
 @both
