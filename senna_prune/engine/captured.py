@@ -13,7 +13,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._pytree import tree_flatten
 from transformers.cache_utils import DynamicLayer
 
+from senna_prune.devices import copied_once
 from senna_prune.engine.decode import CacheShape, DecodeStep
 from senna_prune.engine.decoder import Decoder
 from senna_prune.engine.prompt_pass import PromptPass
@@ -87,13 +88,45 @@ class CapturedDecoder:
     Attributes:
         compile: makes a traced graph fast; tests leave it as it is.
         most: graphs kept; what would need another one runs eagerly.
+        assumed: complexity that prompts are taken to have, so that their graphs are made before one has it.
     """
 
     compile: Callable[[torch.fx.GraphModule, torch.device], Callable[..., Sequence[Tensor]]] = compile_graph
     most: int = MOST_GRAPHS
     graphs: dict[Any, Graph] = field(default_factory=dict)
     pruners: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    assumed: float | None = None
     warned: bool = False
+
+    def expect(self, pruner: Any, num_visual: int, num_layers: int, texts: Sequence[int]) -> list[float | None]:
+        """Make the schedules of `pruner` so few that the prompts to come need `most` graphs at most.
+
+        A prompt of one length takes a graph, or two where complexity is measured, of which the second is another for
+        each schedule; its readout takes one for each schedule. Tower and adapter take two more.
+
+        Args:
+            pruner: what will prune them.
+            num_visual, num_layers: of the model.
+            texts: text tokens of the prompts, each length once.
+
+        Returns:
+            A complexity for each schedule: [None] where none is measured.
+        """
+        few = self.pruner(pruner)
+        if not isinstance(few, Quantised):
+            return [None]
+
+        shape = (num_visual, num_layers)
+
+        def schedules(few: Quantised) -> list[float | None]:
+            given = [(text, sign) for text in texts for sign in (1, -1)]
+            found = [(text, sign * size) for text, sign in given for _, size in few.levels(*shape, text, sign)]
+            return list({few.plan(*shape, complexity, text).tokens: complexity for text, complexity in found}.values())
+
+        while 2 + len(texts) * (1 + 2 * len(schedules(few))) > self.most and few.tolerance < 1:
+            few = replace(few, tolerance=1.25 * few.tolerance)
+        self.pruners[id(pruner)] = (pruner, few)
+        return schedules(few)
 
     def pruner(self, pruner: Any) -> Any:
         """`pruner` with few schedules, the same object every time."""
@@ -136,7 +169,8 @@ class CapturedDecoder:
             made, kind = graph
             found |= made
             if last != decoder.num_layers:
-                whole.settle(found["complexity"].tolist(), found["hidden"])
+                assumed = self.assumed
+                whole.settle(found["complexity"].tolist() if assumed is None else [assumed], found["hidden"])
             origins += made["origins"]
             views += made["views"]
             shapes += kind.shapes
@@ -155,7 +189,7 @@ class CapturedDecoder:
         step: DecodeStep = context.running
         assert step.tree is not None
         past = {i: (layer.keys, layer.values) for i, layer in enumerate(cache.layers)}
-        tree = (step.tree.visible, step.tree.depths)
+        tree = tuple(copied_once(part, hidden.device) for part in (step.tree.visible, step.tree.depths))
         found = self._graph(
             decoder.device,
             ("readout", step.prompt.layers, step.prompt.repacked),

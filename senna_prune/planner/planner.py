@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from senna_prune.devices import constant, moved
@@ -37,7 +40,7 @@ from senna_prune.planner.visual_tokens import VisualTokens, cut_before_decoder
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.base import VISION
 from senna_prune.task.labels import CameraOrder, Command, Readout, view_label
-from senna_prune.task.prompts import System, image_prompt
+from senna_prune.task.prompts import System, image_prompt, planning_prompt, planning_question
 
 
 class Planner(FrameEncoder):
@@ -115,6 +118,43 @@ class Planner(FrameEncoder):
         model, processor = load_senna(source, **loading)
         pruner = pruner_for(model, method, budget, **(options or {}))
         return cls(model, processor, pruner, readout, convention, compiled=compiled, preprocess=preprocess)
+
+    @cached_property
+    def prompts(self) -> dict[int, str]:
+        """A question for each length that planning prompts have, by text tokens: all commands, 0 to 39 m/s."""
+        found, visual = dict[int, str](), self.model.config.num_views * self.model.config.num_view_tokens
+        for speed, command in product(range(40), Command):
+            question = planning_question(speed, command.value, self.labels)
+            ids = self.processor.encode_prompt(planning_prompt(question, self.system))
+            found.setdefault(len(ids) - visual, question)
+        return found
+
+    def warm_up(self) -> int:
+        """Decide a black frame in prompts of all lengths and, where compiled, under every schedule of the planner's
+        pruner, so that no later frame has to compile or to allocate. Call it before other threads plan.
+
+        Returns:
+            The graphs that are then kept: 2 and, for each length of a prompt, 2 or, where complexity is measured, 1 + 2
+            for each of the pruner's schedules; 64 at most.
+        """
+        captured, views = self.captured, [Image.new("RGB", (64, 64))] * len(self.labels)
+        for question in self.prompts.values():
+            encoded = self.encode(views, question)
+            if captured is None:
+                self.decide(encoded)
+                continue
+            try:
+                for complexity in self._expected(captured, self.pruner):
+                    captured.assumed = complexity
+                    self.decide(encoded)
+            finally:
+                captured.assumed = None
+        return 0 if captured is None else len(captured.graphs)
+
+    def _expected(self, captured: CapturedDecoder, pruner: Pruner) -> list[float | None]:
+        config = self.model.config
+        visual, layers = config.num_views * config.num_view_tokens, config.text_config.num_hidden_layers
+        return captured.expect(pruner, visual, layers, list(self.prompts))
 
     def plan(self, images: Mapping[str, Picture], speed: float, command: Command | str) -> Plan:
         """Decide one frame.
@@ -221,6 +261,8 @@ class Planner(FrameEncoder):
         pruner = self.pruner if pruner is None else pruner
         require_pruner(pruner)
         require_dtype(self.model.dtype, self.device)
+        if captured is not None:
+            self._expected(captured, pruner)
         with self.model_in_use:
             scored = VISION in pruner.needs
             vision = [frame.vision_scores for frame in encoded] if scored else None

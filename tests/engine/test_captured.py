@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import shutil
 import warnings
 from dataclasses import dataclass, field
@@ -10,17 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
-from senna_prune.engine import prune
 from senna_prune.engine.captured import CapturedDecoder, EagerFallback
-from senna_prune.errors import InputError, PruningError
-from senna_prune.model.packed_linear import pack_linears
 from senna_prune.planner.planner import Planner
 from senna_prune.planner.pruners import pruner_for
-from senna_prune.pruning import Budget, Pruner, make_pruner
+from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.base import Observation, Selection
-from senna_prune.pruning.methods.fastv import FastV
 from senna_prune.pruning.registry import method_names
 from senna_prune.task.prompts import planning_question
 from tests.fakes import tiny_senna, tiny_views
@@ -83,110 +77,30 @@ def test_graphs_are_kept_by_length_and_schedule() -> None:
 
 
 def test_without_a_graph_it_runs_eagerly_and_says_so_once() -> None:
-    eager, captured, pruner = planners("autoprune")
+    eager, captured, _ = planners("autoprune")
     captured.captured = CapturedDecoder(compile=as_traced, most=0)
     frame = eager.encode(tiny_views(), QUESTIONS[0])
     with pytest.warns(EagerFallback, match="runs eagerly") as said:
         plans = [captured.decide(frame), captured.decide(frame)]
     assert len(said) == 1
-    assert [plan.distribution for plan in plans] == 2 * [eager.decide(frame, pruner).distribution]
+    few = captured.captured.pruner(captured.pruner)
+    assert [plan.distribution for plan in plans] == 2 * [eager.decide(frame, few).distribution]
 
 
-class _Peeking(FastV):
-    """A score that reads a number on the host."""
-
-    def score(self, observation: Observation) -> Tensor:
-        return observation.hidden.norm(dim=-1) * observation.hidden.sum().item()
-
-
-def test_what_depends_on_data_is_not_captured() -> None:
-    eager, captured, pruner = planners("fastv")
-    peeking = _Peeking().bind(pruner.budget, pruner.num_layers, pruner.num_heads)
-    frame = eager.encode(tiny_views(), QUESTIONS[0])
-    with pytest.warns(EagerFallback, match="depends on data"):
-        plan = captured.decide(frame, peeking)
-    assert plan.distribution == eager.decide(frame, peeking).distribution
-
-
-def test_a_frame_resized_on_the_device_is_decided_like_the_exact_one() -> None:
-    """On a random model: nearly equal distributions, whatever the most probable plan."""
-    model, processor = tiny_senna()
-    exact, near = Planner(model, processor), Planner(model, processor, preprocess="device")
-    plans = [planner.decide(planner.encode(tiny_views(), QUESTIONS[0])) for planner in (exact, near)]
-    assert plans[0].distribution is not None
-    assert plans[1].distribution is not None
-    assert max(abs(plans[0].distribution[plan] - plans[1].distribution[plan]) for plan in plans[0].distribution) < 0.05
-    with pytest.raises(InputError, match="'exact' or 'device'"):
-        Planner(model, processor, preprocess="gpu")  # type: ignore[arg-type]
-
-
-def test_batches_run_eagerly() -> None:
-    eager, captured, pruner = planners("autoprune")
-    frames = [eager.encode(tiny_views(seed), question) for seed, question in enumerate(QUESTIONS)]
-    plain, other = eager.decide_batch(frames, pruner), captured.decide_batch(frames)
-    assert [plan.distribution for plan in plain] == [plan.distribution for plan in other]
-    assert captured.captured is not None
-    assert not captured.captured.graphs
-
-
-def test_no_compiler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CXX", raising=False)
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    model, processor = tiny_senna()
-    with pytest.raises(PruningError, match=r"no C\+\+ compiler"):
-        Planner(model, processor, compiled=True)
-    with pytest.raises(PruningError), prune(model, pruner_for(model, "none"), compiled=True):
-        pass
-
-
-@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
-def test_packed_weights_are_not_compiled() -> None:
-    model, processor = tiny_senna()
-    pack_linears(model, model.model.img_adapter)
-    with pytest.raises(PruningError, match="Choose packed or compiled"):
-        Planner(model, processor, compiled=True)
-
-
-def test_the_model_is_left_as_it_was() -> None:
-    model, _ = tiny_senna()
-    with prune(model, pruner_for(model, "none"), compiled=CapturedDecoder(compile=as_traced)):
-        assert "forward" in vars(model.model.language_model)
-    assert "forward" not in vars(model.model.language_model)
-
-
-@pytest.mark.parametrize("variant", ["released", "paper"])
-@pytest.mark.parametrize("retention", [0.2, 0.25, 0.4])
-def test_a_few_slopes_move_few_tokens(variant: str, retention: float) -> None:
-    """Mean over layers, as a share of all visual tokens, at the complexity where it is worst."""
-    pruner = make_pruner(
-        "autoprune", Budget.retention(retention), num_layers=32, num_heads=32, num_visual=768, variant=variant
-    )
-    few = CapturedDecoder().pruner(pruner)
-    assert len(few.levels(768, 32)) <= (8 if retention == 0.25 and variant == "released" else 15)
-    worst = max(moved(pruner, few, number / 27) for number in range(57))
-    assert 0 < worst <= 0.011  # between the complexities that were compared it may be a little more
-
-
-def moved(pruner: Any, few: Any, complexity: float) -> float:
-    """Mean over layers of the tokens that quantising moves, as a share of all visual tokens."""
-    pairs = zip(*(p.plan(768, 32, complexity).tokens[:-1] for p in (pruner, few)), strict=True)
-    return sum(abs(a - b) for a, b in pairs) / 32 / 768
-
-
-@pytest.mark.parametrize(
-    "options",
-    [{}, {"variant": "paper"}, {"slope": "logistic"}, {"slope": "linear_discrete"}, {"gamma": -0.2}, {"k0": -0.1}],
-)
-def test_no_complexity_moves_many_tokens(options: dict[str, Any]) -> None:
-    """Negative ones, as a cosine may be, and those above where Eq. 8 is clamped."""
-    host = {"num_layers": 32, "num_heads": 32, "num_visual": 768}
-    pruner = make_pruner("autoprune", Budget.retention(0.25), **host, **options)  # type: ignore[arg-type]
-    few = CapturedDecoder().pruner(pruner)
-    for complexity in (-40.0, -3.0, -1.0, -0.31, -0.02, 0.0, 0.4, 1.7, 2.4, 5.0, 90.0):
-        assert moved(pruner, few, complexity) <= 0.011
-    if "k0" not in options:  # its slope is 0 at all complexities from -0.5 on, and changes below
-        assert len({few.plan(768, 32, -number / 100) for number in range(100)}) <= 6
-    assert copy.deepcopy(few).plan(768, 32, 1.0) == few.plan(768, 32, 1.0)
+@pytest.mark.parametrize(("method", "most"), [("fastv", 64), ("autoprune", 24)])
+def test_a_warm_planner_makes_no_graph_for_any_command_and_speed(method: str, most: int) -> None:
+    _, captured, _ = planners(method)
+    graphs = captured.captured = CapturedDecoder(compile=as_traced, most=most)
+    lengths, made = len(captured.prompts), captured.warm_up()
+    assert 2 + 2 * lengths <= made <= most
+    if method != "autoprune":
+        assert made == 2 + 2 * lengths
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", EagerFallback)
+        for number, (speed, command) in enumerate([(3.0, "turn left"), (38.9, "go straight and turn right")]):
+            captured.decide(captured.encode(tiny_views(number), planning_question(speed, command)))
+    assert len(graphs.graphs) == made
+    assert graphs.assumed is None
 
 
 @dataclass

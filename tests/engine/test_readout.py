@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from senna_prune.engine import prune
 from senna_prune.engine.readout import AnswerTrie, score_answers
@@ -114,3 +115,25 @@ def test_trie_shares_prefixes() -> None:
     assert trie.step_nodes.tolist() == [[0, 1, 3], [0, 1, 3], [0, 2, -1]]
     with pytest.raises(InputError, match="begins another"):
         AnswerTrie.build([(1, 2), (1, 2, 3)])
+
+
+@torch.no_grad()
+def test_under_flash_attention_the_tree_is_read_by_sdpa(monkeypatch: pytest.MonkeyPatch) -> None:
+    def flash(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **rest: Any) -> Any:
+        """What the flash kernels compute: causal rows, and no mask of more than two dimensions."""
+        assert mask is None or mask.ndim == 2
+        causal = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril(key.shape[2] - query.shape[2])
+        seen = causal if mask is None else causal & mask[:, None, None].bool()
+        out = torch.nn.functional.scaled_dot_product_attention(query, key, value, seen | ~seen.any(-1, True))
+        return out.transpose(1, 2), None
+
+    model, processor = tiny_senna()
+    inputs, trie = inputs_for(model, processor, (6.0, 0.0)), plan_trie(processor)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "flash_attention_2", flash)
+    distributions = []
+    for attention in ("sdpa", "flash_attention_2"):
+        model.model.language_model.config._attn_implementation = attention
+        with prune(model, ScriptedPruner(LATE)):
+            distributions.append(one_pass(model, inputs, trie).distribution)
+        assert model.model.language_model.config._attn_implementation == attention
+    torch.testing.assert_close(*distributions, atol=1e-4, rtol=0)

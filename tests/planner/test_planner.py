@@ -108,6 +108,13 @@ def test_batch_equals_singles(readout: Readout, name: str) -> None:
             assert list(single.distribution.values()) == pytest.approx(list(batched.distribution.values()), abs=1e-4)
 
 
+def test_warming_up_changes_no_plan() -> None:
+    planner = Planner(*tiny_senna(), pruner())
+    before = planner.plan(images(), 6.0, "go straight")
+    assert planner.warm_up() == 0
+    assert planner.plan(images(), 6.0, "go straight").distribution == before.distribution
+
+
 def test_an_empty_batch_is_empty() -> None:
     assert Planner(*tiny_senna()).plan_batch([]) == []
 
