@@ -55,10 +55,6 @@ class Question:
     command: str | None = None
 
 
-def plan_answer(plan: tuple[Speed, Path]) -> str:
-    return plan_text(*plan) + "\n"
-
-
 def explanation_question(speed: float, command: Command, plan: tuple[Speed, Path]) -> str:
     """Asks a captioner for the reason of a decision already taken."""
     decision = SPEED_WORDS[plan[0]] if plan[0] == Speed.STOP else f"{SPEED_WORDS[plan[0]]} and {PATH_WORDS[plan[1]]}"

@@ -12,16 +12,15 @@ from numpy.typing import NDArray
 
 from senna_prune.errors import TableError
 from senna_prune.files import accessing
-from senna_prune.nuscenes.behaviour import FUTURE_STEPS, VIEWS
-from senna_prune.nuscenes.ego_plan import EgoPlan, ego_plans
-from senna_prune.nuscenes.ego_speed import SpeedOrigin, SpeedSource, speed_origin
-from senna_prune.nuscenes.navigation import lidar_future
+from senna_prune.nuscenes.behaviour import FUTURE_STEPS, VIEWS, path_labels, speed_labels
+from senna_prune.nuscenes.ego_speed import SpeedOrigin, SpeedSource, shown_speeds, speed_origin
+from senna_prune.nuscenes.navigation import commands, lidar_future
 from senna_prune.nuscenes.objects import motion_questions, vru_questions
-from senna_prune.nuscenes.questions import TRAFFIC_LIGHT_QUESTION, Question, description_question
+from senna_prune.nuscenes.questions import TRAFFIC_LIGHT_QUESTION, Question, description_question, explanation_question
 from senna_prune.nuscenes.scene import Scene
 from senna_prune.nuscenes.seen_objects import seen_objects
-from senna_prune.task.labels import CAMERAS, CORRECTED, KINDS, Convention
-from senna_prune.task.prompts import IMAGE_PROMPT
+from senna_prune.task.labels import CAMERAS, CORRECTED, KINDS, Convention, plan_text
+from senna_prune.task.prompts import IMAGE_PROMPT, plan_question
 from senna_prune.task.sample import PlanningSample
 
 BOX_KINDS = frozenset({"vru", "motion"})
@@ -125,19 +124,32 @@ def scene_samples(scene: Scene, recipe: Recipe) -> SceneResult:
 
 def _questions(scene: Scene, future: NDArray[np.float64], recipe: Recipe) -> dict[str, list[list[Question]]]:
     """Questions by wanted kind, in the order of `KINDS`, and by keyframe."""
-    plans: list[EgoPlan | None] = []
-    if PLAN_KINDS & recipe.kinds:
-        plans = ego_plans(scene, future, recipe.convention.command, recipe.speed_source)
     descriptions = [Question(description_question(view), index=index) for index, view in enumerate(VIEWS)]
     ask: dict[str, Callable[[], list[list[Question]]]] = {
         "vru": lambda: vru_questions(scene),
         "motion": lambda: motion_questions(scene),
         "traffic_light": lambda: [[Question(TRAFFIC_LIGHT_QUESTION)]] * len(scene),
         "description": lambda: [descriptions] * len(scene),
-        "plan": lambda: [[plan.planning()] if plan else [] for plan in plans],
-        "explanation": lambda: [[plan.explanation()] if plan else [] for plan in plans],
+        "plan": lambda: _plan_questions(scene, future, recipe, explain=False),
+        "explanation": lambda: _plan_questions(scene, future, recipe, explain=True),
     }
     return {kind: ask[kind]() for kind in KINDS if kind in recipe.kinds}
+
+
+def _plan_questions(scene: Scene, future: NDArray[np.float64], recipe: Recipe, explain: bool) -> list[list[Question]]:
+    """The question about the car's own plan, or why it was taken, by keyframe; none where the scene ends within 3 s or
+    the source has no speed."""
+    trajectories = np.cumsum(np.diff(future, axis=1).astype(np.float32), axis=1)  # the reference's precision
+    plans = zip(speed_labels(trajectories), path_labels(trajectories), strict=True)
+    speeds = shown_speeds(scene, recipe.speed_source).tolist()
+    directions = commands(scene, recipe.convention.command)
+    found: list[list[Question]] = [[] for _ in scene.tokens]
+    for number, (speed, told, plan) in enumerate(zip(speeds, directions, plans, strict=True)):
+        if number < len(scene) - FUTURE_STEPS and not np.isnan(speed):
+            text = explanation_question(speed, told, plan) if explain else plan_question(speed, told.value)
+            answer = "" if explain else plan_text(*plan) + "\n"
+            found[number] = [Question(text, answer, speed=speed, command=told.value)]
+    return found
 
 
 def _unusable(images: Mapping[str, str], image_root: Path | None, missing: list[str]) -> str | None:

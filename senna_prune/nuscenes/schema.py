@@ -7,7 +7,6 @@ ignored, and older tables may lack those with a default.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Any, ClassVar
 
@@ -34,16 +33,12 @@ class Record(Struct, gc=False):
 
     def fault(self) -> str | None:
         """What is wrong beyond types, as `field of token is value, not what it should be`."""
-        for name, value, wanted in self._faults():
-            return f"{name} of {self.token!a} is {value!a}, not {wanted}"
-        return None
-
-    def _faults(self) -> Iterator[tuple[str, Any, str]]:
         # Control characters and lone surrogates would break the planning set or the terminal.
         for name in self.__struct_fields__:
             value = getattr(self, name)
             if isinstance(value, str) and not value.isprintable():
-                yield name, value, "a printable text"
+                return f"{name} of {self.token!a} is {value!a}, not a printable text"
+        return None
 
 
 class SceneRecord(Record, gc=False):
@@ -57,10 +52,10 @@ class SceneRecord(Record, gc=False):
         if not isinstance(self.description, str) or not self.description.isprintable():
             self.description = ""
 
-    def _faults(self) -> Iterator[tuple[str, Any, str]]:
-        yield from super()._faults()
+    def fault(self) -> str | None:
         if "<image>" in self.name or "/" in self.name or "\\" in self.name:  # it begins names of CAN-bus files
-            yield "name", self.name, "a printable name without <image> and slash"
+            return f"name of {self.token!a} is {self.name!a}, not a printable name without <image> and slash"
+        return super().fault()
 
 
 class Sample(Record, gc=False):
@@ -76,11 +71,11 @@ class Sensor(Record, gc=False):
     channel: Token
     modality: Token
 
-    def _faults(self) -> Iterator[tuple[str, Any, str]]:
-        yield from super()._faults()
+    def fault(self) -> str | None:
         for prefix, modality in (("CAM_", "camera"), ("LIDAR_", "lidar")):
             if self.channel.startswith(prefix) and self.modality != modality:
-                yield "modality", self.modality, f"{modality!r}, as its channel {self.channel} says"
+                return f"modality of {self.token!a} is {self.modality!a}, not {modality!r} as its channel says"
+        return super().fault()
 
 
 class CalibratedSensor(Record, gc=False):
@@ -107,13 +102,11 @@ class SampleData(Record, gc=False):
     def __post_init__(self) -> None:
         self.filename = self.filename.replace("\\", "/")
 
-    def _faults(self) -> Iterator[tuple[str, Any, str]]:
-        yield from super()._faults()
-        if self.filename.startswith("/") or re.match("[A-Za-z]:", self.filename) or self._leads_out():
-            yield "filename", self.filename, "a path inside the data root"
-
-    def _leads_out(self) -> bool:
-        return ".." in self.filename and ".." in PurePosixPath(self.filename).parts
+    def fault(self) -> str | None:
+        leads_out = ".." in self.filename and ".." in PurePosixPath(self.filename).parts
+        if leads_out or self.filename.startswith("/") or re.match("[A-Za-z]:", self.filename):
+            return f"filename of {self.token!a} is {self.filename!a}, not a path inside the data root"
+        return super().fault()
 
 
 class EgoPose(Record, gc=False):
@@ -127,10 +120,10 @@ class Category(Record, gc=False):
     table = "category"
     name: Token
 
-    def _faults(self) -> Iterator[tuple[str, Any, str]]:
-        yield from super()._faults()
+    def fault(self) -> str | None:
         if "<image>" in self.name:
-            yield "name", self.name, "a printable name without <image>"
+            return f"name of {self.token!a} is {self.name!a}, not a printable name without <image>"
+        return super().fault()
 
 
 class Instance(Record, gc=False):

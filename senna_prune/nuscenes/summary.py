@@ -26,26 +26,18 @@ PATHS = [path.value for path in PathLabel]
 Pairs = Mapping[tuple[str, str], int]
 
 
-def command_by_path(report: ConversionCounts) -> Counter[tuple[str, str]]:
-    """Planning samples by (navigation command, answered path): do commands and answers agree?"""
+def by_path(report: ConversionCounts, place: int) -> Counter[tuple[str, str]]:
+    """Planning samples by (navigation command, answered path), or for place 1 by meta-action."""
     pairs: Counter[tuple[str, str]] = Counter()
-    for (command, _, path), count in report.plans.items():
-        pairs[command, path] += count
-    return pairs
-
-
-def speed_by_path(report: ConversionCounts) -> Counter[tuple[str, str]]:
-    """Planning samples by meta-action."""
-    pairs: Counter[tuple[str, str]] = Counter()
-    for (_, speed, path), count in report.plans.items():
-        pairs[speed, path] += count
+    for plan, count in report.plans.items():
+        pairs[plan[place], plan[2]] += count
     return pairs
 
 
 def print_summary(report: ConversionCounts, console: Console) -> None:
     if report.plans:
-        console.print(_table("navigation command by answered path", COMMANDS, PATHS, command_by_path(report)))
-        console.print(_table("answered speed by path", SPEEDS, PATHS, speed_by_path(report)))
+        console.print(_table("navigation command by answered path", COMMANDS, PATHS, by_path(report, 0)))
+        console.print(_table("answered speed by path", SPEEDS, PATHS, by_path(report, 1)))
         console.print(_speed_table(report.speeds))
     if report.motions:
         console.print(_table("objects by speed and path", SPEEDS, PATHS, report.motions))
@@ -83,8 +75,8 @@ def plot_summary(report: ConversionCounts, path: Path) -> None:
 
     figure = Figure(figsize=(12, 9), layout="constrained")
     commands, plans, speeds, skipped = figure.subplots(2, 2).flat
-    _heat_map(commands, "navigation command by answered path", COMMANDS, PATHS, command_by_path(report))
-    _heat_map(plans, "answered speed by path", SPEEDS, PATHS, speed_by_path(report))
+    _heat_map(commands, "navigation command by answered path", COMMANDS, PATHS, by_path(report, 0))
+    _heat_map(plans, "answered speed by path", SPEEDS, PATHS, by_path(report, 1))
     speeds.bar(list(report.speeds), list(report.speeds.values()))
     speeds.set(title="shown speed", xlabel="m/s", ylabel="samples")
     reasons = [f"{kind}\n{reason}" for kind, reason in sorted(report.skipped)]

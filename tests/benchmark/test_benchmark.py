@@ -24,7 +24,6 @@ from senna_prune.benchmark.settings import BenchmarkConfig, TimedModelConfig
 from senna_prune.benchmark.show import plan_table
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.cost import decoder_flops, readout_flops
-from senna_prune.errors import ConfigError
 from senna_prune.evaluation.run.senna_system import SennaSystem
 from senna_prune.model.configuration import model_shape
 from senna_prune.planner.planner import Planner, pruner_for
@@ -268,35 +267,3 @@ def test_only_rows_that_ask_for_vision_evidence_are_charged_for_it() -> None:
 def pick(table: Table) -> list[Column]:
     """Names, medians and totals of a table of plans."""
     return [table.columns[0], table.columns[1], table.columns[6]]
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("methods=[autoprun]", "methods: unknown value 'autoprun'. Did you mean 'autoprune'?"),
-        ("retentions=[0.2,1.5]", "retentions: 1.5 is no share of tokens"),
-        ("batch_sizes=[0]", "batch_sizes: 0 is less than 1"),
-    ],
-)
-def test_settings_are_refused_before_anything_is_built(
-    override: str, message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main([override]) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith(f"error: {message}")
-    assert not captured.out
-
-
-def test_profile_errors_are_typed(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no profile yet"):
-        read_profile(tmp_path / "absent.json", "autoprune")
-    broken = tmp_path / "broken.json"
-    broken.write_text("{")
-    with pytest.raises(ConfigError, match="not a profile"):
-        read_profile(broken, "autoprune")
-
-
-@pytest.mark.parametrize("bad", ["repeats=0", "retentions=[]", "dtype=float8", "compare=[spda]", "hosts.layers=2"])
-def test_bad_settings_exit_with_one_line(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([bad]) == 2
-    assert len(capsys.readouterr().err.strip().splitlines()) == 1

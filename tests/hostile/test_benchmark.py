@@ -32,7 +32,8 @@ def _nothing_is_timed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 _OWN = """dtype=auto name=../../x name= retentions=[0.25,0.25] retentions=[.nan] methods=[autoprune,autoprune]
 milliseconds=[-1] milliseconds=[.inf] compare=[flash_attention_2] threads=0 threads=100000000 images=[0,0]
 images=[1000000000,1000000000] images=[900] host.layers=0 host.patch=0 host.vocabulary=1 host.text_tokens=5
-host.text_tokens=1000000000 host.view_tokens=100000 host.image_size=7"""
+host.text_tokens=1000000000 host.view_tokens=100000 host.image_size=7 retentions=[0.2,1.5] retentions=[] batch_sizes=[0]
+repeats=0 dtype=float8 compare=[spda] hosts.layers=2 methods=[autoprun]"""
 SETTINGS = [(setting, setting.partition("=")[0]) for setting in _OWN.split()]
 SETTINGS += [("host.heads=3", "host.hidden"), ("milliseconds=[5]", "no profile yet")]
 SETTINGS += [(one, "cannot be written") for one in (f"name={'n' * 300}", "output=/dev/null", "output=/proc/nowhere")]
@@ -55,7 +56,7 @@ def test_what_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str], m
 
 
 TIMES = {"autoprune": [[0.2, 4.0], [1.0, 6.0]]}
-DAMAGED: list[Any] = [[], 5, {}, {"schema": 2}, {"schema": 2, "prefill_milliseconds": TIMES}]
+DAMAGED: list[Any] = ["{", [], 5, {}, {"schema": 2}, {"schema": 2, "prefill_milliseconds": TIMES}]
 CHANGED: list[dict[str, Any]] = [{"schema": 1}, {"machine": []}, {"host": None}]
 CHANGED += [{"prefill_milliseconds": one} for one in ([], {}, {"autoprune": None}, {"autoprune": [[0.2]]})]
 CHANGED += [{"prefill_milliseconds": {"autoprune": [[0.2, one], [0.4, 2.0]]}} for one in ("x", float("nan"))]
@@ -73,7 +74,7 @@ def test_profiles(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert budget.mean_tokens(100) == pytest.approx(60)
     assert read_profile(path, "autoprune") == {0.2: 4.0, 1.0: 6.0}
     for record in DAMAGED:
-        path.write_text(json.dumps(record))
+        path.write_text(record if isinstance(record, str) else json.dumps(record))
         refused(capsys, monkeypatch, main, asked, "profile")
     for change in CHANGED:
         (part, value), *_ = change.items()

@@ -69,7 +69,12 @@ def device(path: Path) -> None:
         pytest.skip("only root makes devices")
 
 
-NODES: dict[str, Callable[[Path], object]] = {"FIFO": fifo, "device": device, "loop": lambda at: at.symlink_to(at)}
+NODES: dict[str, Callable[[Path], object]] = {
+    "FIFO": fifo,
+    "folder": Path.mkdir,
+    "device": device,
+    "loop": lambda at: at.symlink_to(at),
+}
 ENDINGS = {".summary.png": "--summary", ".missing.txt": "--require-images", ".captions.jsonl": "--captioner=any"}
 
 

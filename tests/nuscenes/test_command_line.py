@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,16 +10,8 @@ from senna_prune.nuscenes.command_line import main, parse_convention
 from senna_prune.nuscenes.conversion import ConversionSettings
 from senna_prune.task.labels import Convention
 from senna_prune.task.sample import read_samples
-from tests.conftest import ROOT
 from tests.nuscenes.tiny_tables import VERSION, arc, straight, write_tables
 from tools import convert_nuscenes
-
-
-class NoCaptioner:
-    name = "none"
-
-    def __init__(self, checkpoint: str) -> None:
-        del checkpoint
 
 
 @pytest.fixture
@@ -42,36 +32,6 @@ def test_what_was_written_and_left_out_is_said(world: Path, tmp_path: Path, caps
     )
     assert lines[3].startswith("  148 scenes of the split are not in the tables: scene-0003, ")
     assert len(read_samples(out)) == 13
-
-
-def test_the_tool_fails_in_one_line(world: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tools.convert_nuscenes", "--dataroot", world, "--version", VERSION]
-    done = subprocess.run(
-        [*command, "--split", "test", "--out", tmp_path / "set.jsonl"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("error: ")
-    assert "none of the 150 scenes of split 'test' is in this version" in done.stderr
-
-
-@pytest.mark.parametrize("spoilt", ["set.jsonl", "set.jsonl.summary.png", "set.jsonl.captions.jsonl", "."])
-def test_folders_in_the_way_are_named(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, spoilt: str
-) -> None:
-    monkeypatch.setattr("senna_prune.nuscenes.transformers_captioner.TransformersCaptioner", NoCaptioner)
-    (tmp_path / spoilt).mkdir(exist_ok=True)
-    out = tmp_path / (spoilt if spoilt == "." else "set.jsonl")
-    options = ["--dataroot", str(world), "--version", VERSION, "--out", str(out), "--summary", "--captioner", "any"]
-    monkeypatch.setattr(sys, "argv", ["convert_nuscenes", *options])
-    assert convert_nuscenes.main() == 2
-    message = capsys.readouterr().err
-    assert message.startswith("error: ")
-    assert message.count("\n") == 1
-    assert str(tmp_path / spoilt) in message
-    assert "cannot be written" in message
-    assert not list(tmp_path.glob("*.part"))
-    assert not out.is_file()
 
 
 def test_ctrl_c_is_one_line(
@@ -98,15 +58,6 @@ def test_summary(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert any("objects by speed and path" in line for line in lines)
     picture = tmp_path / "set.jsonl.summary.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
-
-
-def test_reference_layout_there_and_back(world: Path, tmp_path: Path) -> None:
-    qa, out = tmp_path / "qa.json", tmp_path / "set.jsonl"
-    common = ["--dataroot", str(world), "--version", VERSION, "--convention", "upstream"]
-    main([*common, "--format", "reference", "--out", str(qa)])
-    main(["--import-reference", str(qa), "--out", str(out)])
-    assert len(json.loads(qa.read_text())) == len(read_samples(out)) == 13
-    assert read_samples(out)[0].convention == Convention("upstream", "upstream")
 
 
 def test_conventions_one_by_one() -> None:

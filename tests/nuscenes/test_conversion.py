@@ -236,13 +236,7 @@ def test_can_bus(settings: ConversionSettings) -> None:
     assert read_samples(settings.out)[0].speed == 20.0
 
 
-def test_settings_are_checked(settings: ConversionSettings) -> None:
-    with pytest.raises(ConfigError, match="unknown question kind 'plans'"):
-        replace(settings, kinds=("plans",))
-    with pytest.raises(ConfigError, match="unknown question kind ''"):
-        replace(settings, kinds=())
-    with pytest.raises(ConfigError, match="0 is no number of processes"):
-        replace(settings, workers=0)
+def test_captions_need_a_captioner(settings: ConversionSettings) -> None:
     with pytest.raises(ConfigError, match="'explanation' questions need a captioner"):
         convert(replace(settings, kinds=("plan", "explanation")))
 

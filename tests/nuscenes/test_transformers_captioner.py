@@ -8,59 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import (
-    CLIPImageProcessor,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-    PreTrainedTokenizerFast,
-)
 
 from senna_prune.errors import CheckpointError, ImageError
 from senna_prune.nuscenes.transformers_captioner import TransformersCaptioner
+from tests.tiny_hosts import tiny_host
 
 CHAT = "{% for m in messages %}{% for c in m['content'] %}{{ c['text'] if c['type'] == 'text' else '<image> ' }}{% endfor %}{% endfor %} answer"  # noqa: E501
 
 
 def tiny_llava(folder: Path, chat_template: str | None) -> Path:
-    words = ["<unk>", "<s>", "</s>", "<pad>", "<image>", "is", "it", "green", "red", "answer", "?"]
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token="<pad>"
-    )
-    fast.add_special_tokens({"additional_special_tokens": ["<image>"]})
-    torch.manual_seed(0)
-    config = LlavaConfig(
-        vision_config=CLIPVisionConfig(
-            hidden_size=16,
-            intermediate_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=28,
-            patch_size=14,
-        ),
-        text_config=LlamaConfig(
-            vocab_size=len(words), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
-        ),
-        image_token_id=words.index("<image>"),
-    )
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
-    images = CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28})
-    processor = LlavaProcessor(
-        images,
-        fast,
-        patch_size=14,
-        vision_feature_select_strategy="default",
-        chat_template=chat_template,
-        num_additional_image_tokens=1,
-    )
-    processor.save_pretrained(folder)
+    model, processor = tiny_host("llava")
+    processor.chat_template = chat_template
+    for part in (model, processor):
+        part.save_pretrained(folder)
     return folder
 
 
