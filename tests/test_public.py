@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engine": {*BASE, "task", "model", "pruning", "hosts"},
     "planner": {*BASE, "task", "model", "pruning", "hosts", "engine"},
     "nuscenes": {*BASE, "task"},
-    "evaluation.run": {*BASE, "config", "task", "model", "pruning", "hosts", "engine", "planner"},
+    "evaluation.run": {*BASE, "config", "task", "model", "pruning", "hosts", "engine", "planner", "evaluation.audit"},
     "evaluation.audit": {*BASE, "task"},
     "evaluation.score": {*BASE, "config", "task", "pruning", "evaluation.run"},
     "evaluation.report": {*BASE, "config", "task", "pruning", "evaluation.run", "evaluation.score"},

@@ -13,7 +13,8 @@ import torch
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.cost import decoder_flops, kv_bytes, projection_flops
 from senna_prune.engine import prune
-from senna_prune.errors import CheckpointError, PruningError
+from senna_prune.errors import CheckpointError, InputError, PruningError
+from senna_prune.evaluation.audit.survival import nearness
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.reading import PictureReader
@@ -23,6 +24,7 @@ from senna_prune.journal import read_lines
 from senna_prune.model.packed_linear import PackedLinear
 from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning.budget import Budget
+from senna_prune.task.objects import SeenObject
 from senna_prune.task.prompts import planning_prompt
 from senna_prune.task.sample import PlanningSample
 from tests.evaluation.checkpoint import write_checkpoint, write_planning_set
@@ -119,6 +121,33 @@ def test_cost_of_vision_counts_the_real_weights(system: SennaSystem) -> None:
     adapter = sum(p.numel() for p in inner.img_adapter.parameters() if p.ndim == 2)
     expected = 2 * 6 * (projector * shape.patches + adapter * shape.width)
     assert projection_flops(shape) == expected
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_oracles_keep_or_drop_first_what_sees_the_nearest_objects(system: SennaSystem, batch: int) -> None:
+    samples = planning_set(system.config.data).samples[:batch]
+    boxes = [{"CAM_BACK": (0.0, 0.0, 20.0, 20.0)}, {"CAM_FRONT": (30.0, 20.0, 50.0, 40.0)}]
+    seen = [(SeenObject("car", box, 9.0), SeenObject("cone", boxes[i - 1], 99.0)) for i, box in enumerate(boxes)]
+    told = [replace(sample, objects=objects) for sample, objects in zip(samples, seen, strict=False)]
+    kept = {}
+    for method in ("oracle", "anti_oracle", "uniform"):
+        condition = Condition(method, method, 0.5, resolved={} if method == "uniform" else {"nearness": None})
+        depths = [decision.trace.depths for decision in decide(system, told, condition)]
+        kept[method] = [{token for token, depth in enumerate(own or ()) if depth} for own in depths]
+        assert [len(own) for own in kept[method]] == [24] * batch
+    for i, sample in enumerate(told):
+        near = nearness(*system._seen_objects(sample))
+        sees = {token for token, value in enumerate(near) if value}
+        assert 0 < len(sees) <= 24
+        assert sees <= kept["oracle"][i]
+        assert not sees & kept["anti_oracle"][i]
+        assert kept["oracle"][i] != kept["uniform"][i] != kept["anti_oracle"][i]
+        views = {sample.cameras[token // 8] for token in sees}
+        assert views == {"CAM_BACK", "CAM_FRONT"}
+    with pytest.raises(InputError, match="does not tell its objects"):
+        system.resolve(condition := Condition("oracle", "oracle", 0.5, resolved={"nearness": None}), samples[0])
+    with pytest.raises(InputError, match="does not tell its objects"):
+        decide(system, samples, condition)
 
 
 def test_random_draws_anew_for_every_sample_and_repeats(system: SennaSystem) -> None:

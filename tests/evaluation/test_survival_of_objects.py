@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senna_prune.evaluation.audit.survival import View, audited_layers, seeing_tokens, survival
+from senna_prune.evaluation.audit.survival import View, audited_layers, nearness, seeing_tokens, survival
 from senna_prune.task.objects import SeenObject
 
 PATCHES = np.eye(16)
@@ -40,6 +40,15 @@ def test_mixed_tokens() -> None:
     view = View((20, 20), True, mixed)
     assert view.token_cover((0, 0, 10, 10)).tolist() == [0.5, 0.25, 0]
     assert seeing_tokens(SeenObject("cone", {"A": (0, 0, 10, 10)}), {"A": view}).tolist() == [True, True, False]
+
+
+def test_the_nearest_object_that_a_token_sees_counts() -> None:
+    views = {"A": View((40, 40), True, PATCHES)}
+    far, near = SeenObject("car", {"A": (0, 0, 20, 10)}, 30.0), SeenObject("car", {"A": (10, 0, 20, 20)}, 5.0)
+    unknown = SeenObject("car", {"A": (0, 0, 10, 40)})
+    expected = [1 / 2, 1, 0, 0, 1 / 3, 1, 0, 0, 1 / 3, 0, 0, 0, 1 / 3, 0, 0, 0]
+    assert nearness([unknown, far, near], views) == pytest.approx(expected)
+    assert nearness([], views) == (0.0,) * 16
 
 
 def test_survival_and_lift_by_hand() -> None:

@@ -65,6 +65,16 @@ def seeing_tokens(seen: SeenObject, views: Mapping[str, View]) -> Mask:
     return (cover >= most / 2) & (cover > 0)
 
 
+def nearness(objects: Sequence[SeenObject], views: Mapping[str, View]) -> tuple[float, ...]:
+    """For the oracle controls, per visual token: 1 where it sees the nearest object, 1/2 the second nearest, and so on
+    by the nearest one that it sees; 0 where it sees none. Objects of unknown distance come last, in the order given."""
+    found = np.zeros(sum(len(view.token_shares) for view in views.values()))
+    by_distance = sorted(objects, key=lambda one: np.inf if one.distance is None else one.distance)
+    for rank, one in enumerate(by_distance, start=1):
+        found = np.maximum(found, seeing_tokens(one, views) / rank)
+    return tuple(found.tolist())
+
+
 def audited_layers(num_layers: int) -> tuple[int, ...]:
     """The layers at which survival is told: at a quarter, a half and three quarters of the depth, and the last."""
     return tuple(sorted({num_layers // 4, num_layers // 2, 3 * num_layers // 4, num_layers - 1}))

@@ -10,13 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 
 from senna_prune.config import EvaluationConfig
 from senna_prune.cost import ModelShape
 from senna_prune.devices import find_device
 from senna_prune.engine.trace import SampleTrace
 from senna_prune.errors import InputError
+from senna_prune.evaluation.audit.survival import View, nearness
 from senna_prune.evaluation.run.controls import control_of, takes_measured
 from senna_prune.evaluation.run.reading import picture_paths
 from senna_prune.evaluation.run.records import Condition, Decision, Trace, rounded
@@ -31,6 +35,7 @@ from senna_prune.pruning.base import Method
 from senna_prune.pruning.budget import Accounting, Budget
 from senna_prune.pruning.registry import make_pruner
 from senna_prune.task.labels import CAMERAS, PLAN, Readout, view_label
+from senna_prune.task.objects import SeenObject
 from senna_prune.task.prompts import image_prompt, planning_prompt
 from senna_prune.task.sample import PlanningSample
 
@@ -41,6 +46,9 @@ WHOSE = {
     "shuffled": "every sample takes another sample's",
     "static": "all samples take their mean",
 }
+
+OBJECTS = "nearness"
+"""Option of the oracle controls that each sample's annotated objects fill in."""
 
 Encoded = tuple[PlanningSample, EncodedFrame]
 
@@ -76,6 +84,8 @@ class SennaSystem:
         pruner = self._pruner(condition)
         with naming(sample):
             self._require_cameras(sample)
+            if OBJECTS in condition.resolved:
+                objects_of(sample)
             ids = self.checkpoint.processor.encode_prompt(planning_prompt(sample.question))
         given = condition.options.get("assumed")
         assumed = TYPICAL_COMPLEXITY if pruner.measured_layer is not None and given is None else None
@@ -146,9 +156,9 @@ class SennaSystem:
     def decide(
         self, encoded: Sequence[Encoded], condition: Condition, depths: Sequence[bool], taken: Sequence[float | None]
     ) -> list[Decision]:
-        if condition.seed is None and not takes_measured(condition):
+        if condition.seed is None and not takes_measured(condition) and OBJECTS not in condition.resolved:
             return self._decide_together(encoded, self._pruner(condition), depths)
-        # Every sample draws by its own seed or is given a complexity of its own, so each needs its own pruner.
+        # Every sample has a seed, a complexity or objects of its own, so each needs its own pruner.
         return [
             decision
             for one, wanted, given in zip(encoded, depths, taken, strict=True)
@@ -190,7 +200,20 @@ class SennaSystem:
         if condition.seed is not None:
             # A method's draw depends on its seed alone. With a seed per sample, it does not depend on what ran before.
             return self._make_pruner(condition, seed=sample_seed(condition.seed, sample.key))
+        if OBJECTS in condition.resolved:
+            return self._make_pruner(condition, **{OBJECTS: nearness(*self._seen_objects(sample))})
         return self._make_pruner(condition, assumed=taken)
+
+    def _seen_objects(self, sample: PlanningSample) -> tuple[tuple[SeenObject, ...], dict[str, View]]:
+        """A sample's objects, and how its images become visual tokens."""
+        padded, paths = self.appearance().padded, picture_paths(sample, Path(self.config.data.image_root))
+        sizes = [Image.open(path).size for path in paths]  # reads no pixels
+        views = zip(sample.cameras, sizes, strict=True)
+        return objects_of(sample), {camera: View(size, padded, self._token_shares) for camera, size in views}
+
+    @cached_property
+    def _token_shares(self) -> NDArray[np.float64]:
+        return np.array(self.appearance().paths)
 
     def _make_pruner(self, condition: Condition, **own: Any) -> Method:
         return make_pruner(
@@ -201,6 +224,18 @@ class SennaSystem:
             num_visual=self.shape.num_visual,
             **{**condition.options, **own},
         )
+
+
+def objects_of(sample: PlanningSample) -> tuple[SeenObject, ...]:
+    """What the oracle controls go by.
+
+    Raises:
+        InputError: the planning set does not tell.
+    """
+    if sample.objects is None:
+        problem, hint = "the sample does not tell its objects", "convert with --objects, or leave out oracle controls"
+        raise InputError(problem, where=f"sample {sample.key}", hint=hint)
+    return sample.objects
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from senna_prune.pruning.registry import make_method, method_names, method_optio
 
 UNBUDGETED = (UNPRUNED, "blind")
 """Methods that take no retention: one condition each."""
-CONTROLS = (*UNBUDGETED, RANDOM, "uniform")
+CONTROLS = (*UNBUDGETED, RANDOM, "uniform", "oracle", "anti_oracle")
 """Labels that always mean the method of the same name, because readers of the table rely on it."""
 
 
