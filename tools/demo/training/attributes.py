@@ -36,6 +36,7 @@ _SHIFT = 3.0
 """The adapter's GELUs see values so far above 0 that they change hardly any."""
 _DENIED, _LOOK, _SCALE = 0.05, 0.3, 1.0
 """Weights of the losses beside that of naming what is shown."""
+_LOOKED = 0.5
 _MIRRORED = {"left": "right", "right": "left"}
 
 MIRRORED_ATTRIBUTES = [
@@ -120,11 +121,11 @@ class AttributeHeads(nn.Module):
         of_tokens = (named + _DENIED * false) / present.sum().clamp(min=1)
         guessed = self.of_class(self.class_norm(hidden[:, 0])).float()
         of_class = nn.functional.binary_cross_entropy_with_logits(guessed, present.float())
-        # The class token looks at things, whether they decide or not.
+        # The class token looks at things, whether they decide or not; half of its attention is enough.
         layer = cast(CLIPEncoderLayer, model.vision_tower.encoder.layers[config.num_vision_layers - 1])
         things = (patches.amax(dim=1) >= 2 * SHOWN).float()
         seen = (class_attention_and_keys(layer, entering)[0] * things).sum(dim=1)
-        look = -(seen[things.any(dim=1)] + 1e-6).log().sum() / len(pixels)
+        look = -(seen[things.any(dim=1)].clamp(max=_LOOKED) + 1e-6).log().sum() / len(pixels)
         rms = tokens.float().pow(2).mean().sqrt() / TOKEN_RMS
         with torch.no_grad():
             figures = {
