@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from senna_prune.errors import ConfigError, nearest_of
+from senna_prune.errors import ConfigError, brief, nearest_of
 
 
 def require_between(key: str, value: int | None, low: int, high: int | None) -> None:
@@ -20,7 +20,7 @@ def require_name(name: str, key: str) -> None:
     """Refuse a name that could not be part of a file's name, or would lead to another folder."""
     if not name or not name.isprintable() or set(name) & {"/", "\\"} or len(os.fsencode(name)) > 200:
         hint = "use 1 to 200 printable characters without / and \\"
-        raise ConfigError(f"{shortened(name)!r} cannot name a run", where=key, hint=hint)
+        raise ConfigError(f"{brief(name, 80)} cannot name a run", where=key, hint=hint)
 
 
 def one_of(value: str, allowed: Iterable[str], key: str) -> None:
@@ -35,8 +35,3 @@ def require_shares(retentions: Iterable[float], key: str) -> None:
     for retention in retentions:
         if not 0 < retention <= 1:
             raise ConfigError(f"{retention} is no share of tokens", where=key, hint="use (0, 1]")
-
-
-def shortened(text: str) -> str:
-    """A text that an error message can quote."""
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from senna_prune.checks import one_of, require_between, require_name, require_shares, shortened
-from senna_prune.errors import ConfigError
+from senna_prune.checks import one_of, require_between, require_name, require_shares
+from senna_prune.errors import ConfigError, brief
 from senna_prune.task.labels import KINDS, PLAN, Readout
 
 ON_ERROR = ("fail", "count_wrong", "skip_reported")
@@ -201,7 +201,7 @@ def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Se
     for file in files:
         merged = _merge(merged, _read_yaml(Path(file)), keys, str(file))
     for override in overrides:
-        where, (key, equals, _) = shortened(override), override.partition("=")
+        where, (key, equals, _) = brief(override, 80)[1:-1], override.partition("=")
         if not equals or not key.strip():
             raise ConfigError(f"{where!r} is not key=value", where="command line", hint="write e.g. limit=10")
         try:
@@ -266,7 +266,7 @@ def _checked(layer: Mapping[str, Any], keys: Mapping[str, Any], where: str, pref
         elif get_origin(keys[name]) is list:
             value = value if isinstance(value, list) else [value]
             if nested := next((item for item in value if isinstance(item, list | Mapping)), None):
-                problem = f"{name!r} takes single values, not {shortened(str(nested))!r}"
+                problem = f"{name!r} takes single values, not {brief(str(nested), 80)}"
                 raise ConfigError(problem, where=where, hint="write e.g. [a, b]")
         checked[str(key)] = value
     return checked

@@ -18,6 +18,14 @@ def nearest_of(name: str, known: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}? Known: {', '.join(names)}" if near else f"choose from {', '.join(names)}"
 
 
+def brief(value: object, most: int = 60) -> str:
+    """A value as a message quotes it, `most` characters long, whatever it is."""
+    if isinstance(value, int) and abs(value) > 2**63:
+        return f"a number of {value.bit_length()} bits"  # Python refuses to print thousands of digits
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 class SennaPruneError(Exception):
     """Base of all user-facing errors.
 

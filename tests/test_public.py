@@ -12,7 +12,7 @@ import pytest
 import senna_prune
 
 ROOT = Path(senna_prune.__file__).parent
-BASE = {"errors", "checks", "files", "journal", "cli", "devices", "pictures", "cost"}
+BASE = {"errors", "checks", "files", "journal", "cli", "devices", "image_files", "cost"}
 """Files at the top of the package that know nothing of the rooms."""
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -21,7 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "journal": {"errors", "files"},
     "cli": {"errors"},
     "devices": {"errors"},
-    "pictures": {"errors", "files"},
+    "image_files": {"errors", "files"},
     "cost": set(),
     "task": BASE,
     "config": {*BASE, "task"},

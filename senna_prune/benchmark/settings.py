@@ -11,7 +11,7 @@ import torch
 
 from senna_prune.config import DTYPES, one_of, require_shares
 from senna_prune.errors import ConfigError
-from senna_prune.pictures import MAX_PIXELS
+from senna_prune.image_files import MAX_PIXELS
 from senna_prune.pruning.registry import method_names
 
 MAX_POSITIONS = 4096

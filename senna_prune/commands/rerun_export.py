@@ -92,7 +92,7 @@ def _log(
     import numpy as np
     import rerun
 
-    from senna_prune.pictures import open_picture
+    from senna_prune.image_files import open_image
 
     (record, timing), trace = line, line[0].trace
     assert trace is not None and trace.depths is not None
@@ -107,7 +107,7 @@ def _log(
         recording.log(f"latency/{stage}", rerun.Scalars(spent))
     for camera, name, depth in zip(sample.cameras, sample.view_paths(), depths, strict=True):
         picture = confined(root, name)
-        size = open_picture(picture).size
+        size = open_image(picture).size
         recording.log(f"world/ego_vehicle/{camera}", rerun.EncodedImage(path=picture))
         left, top, square = masks.square(size)
         rows, columns = np.indices((masks.side, masks.side)).reshape(2, -1) + 0.5

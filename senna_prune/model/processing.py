@@ -14,9 +14,9 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from senna_prune.errors import InputError, as_error
+from senna_prune.image_files import AnyImage, open_image
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.images import AspectRatio, pixel_values_on, to_pixel_values
-from senna_prune.pictures import Picture, open_picture
 from senna_prune.task.prompts import IMAGE_MARKER
 
 PaddingSide = Literal["left", "right"]
@@ -130,7 +130,7 @@ class SennaProcessor(ProcessorMixin):
         return torch.tensor(ids)
 
     def encode_views(
-        self, views: Sequence[Picture], names: Sequence[str] | None = None, device: torch.device | None = None
+        self, views: Sequence[AnyImage], names: Sequence[str] | None = None, device: torch.device | None = None
     ) -> Tensor:
         """Pixel values of one frame, shape (views, 3, H, W).
 
@@ -171,7 +171,7 @@ class SennaProcessor(ProcessorMixin):
 
 
 def pixel_values_of(
-    views: Sequence[Picture],
+    views: Sequence[AnyImage],
     size: int,
     aspect_ratio: AspectRatio = "pad",
     names: Sequence[str] | None = None,
@@ -184,17 +184,17 @@ def pixel_values_of(
         views, aspect_ratio, names, device: as for `SennaProcessor` and its `encode_views`.
 
     Raises:
-        InputError, ImageError: as `open_picture`.
+        InputError, ImageError: as `open_image`.
     """
     names = names or [f"view {number}" for number in range(len(views))]
     # One PIL image may stand for several views, and loads lazily: not a thing to do in several threads.
     views = [
-        open_picture(view, name) if isinstance(view, Image.Image) else view
+        open_image(view, name) if isinstance(view, Image.Image) else view
         for view, name in zip(views, names, strict=True)
     ]
 
-    def encode(view: Picture, name: str) -> Tensor:
-        picture = open_picture(view, name)
+    def encode(view: AnyImage, name: str) -> Tensor:
+        picture = open_image(view, name)
         if device is None:
             return to_pixel_values(picture, size, aspect_ratio)
         return pixel_values_on(device, picture, size, aspect_ratio)

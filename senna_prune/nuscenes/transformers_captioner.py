@@ -13,7 +13,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from senna_prune.devices import find_device
 from senna_prune.errors import CheckpointError
-from senna_prune.pictures import open_picture
+from senna_prune.image_files import open_image
 
 _UNLOADABLE = (
     OSError,
@@ -57,7 +57,7 @@ class TransformersCaptioner:
 
     @torch.inference_mode()
     def caption(self, images: Sequence[Path], question: str) -> str:
-        pictures = [open_picture(path) for path in images]
+        pictures = [open_image(path) for path in images]
         inputs = self.processor(images=pictures, text=self.prompt(len(pictures), question), return_tensors="pt")
         inputs = inputs.to(self.model.device, dtype=self.model.dtype)
         output = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)

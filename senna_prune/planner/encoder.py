@@ -14,10 +14,10 @@ from torch import Tensor
 from senna_prune.devices import device_of
 from senna_prune.engine.captured import CapturedDecoder, require_compilable
 from senna_prune.hosts.senna import adapter_paths
+from senna_prune.image_files import AnyImage
 from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
-from senna_prune.pictures import Picture
 from senna_prune.planner.inputs import require, require_dtype
 from senna_prune.planner.plan import EncodedFrame, PreprocessedFrame, TowerPass
 from senna_prune.planner.timing import Stopwatch
@@ -61,7 +61,7 @@ class FrameEncoder:
         """See `adapter_paths`."""
         return adapter_paths(self.model)
 
-    def encode(self, views: Sequence[Picture], question: str, names: Sequence[str] | None = None) -> EncodedFrame:
+    def encode(self, views: Sequence[AnyImage], question: str, names: Sequence[str] | None = None) -> EncodedFrame:
         """Everything before the decoder.
 
         Args:
@@ -75,7 +75,7 @@ class FrameEncoder:
         return self.encode_images([self.preprocess(views, question, names)])[0]
 
     def preprocess(
-        self, views: Sequence[Picture], question: str, names: Sequence[str] | None = None
+        self, views: Sequence[AnyImage], question: str, names: Sequence[str] | None = None
     ) -> PreprocessedFrame:
         """The part of `encode` that needs no model: it may run in another thread while the model decides.
 

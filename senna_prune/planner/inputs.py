@@ -9,10 +9,10 @@ from typing import get_args
 
 import torch
 
-from senna_prune.errors import InputError, nearest_of
+from senna_prune.errors import InputError, brief, nearest_of
+from senna_prune.image_files import AnyImage
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
-from senna_prune.pictures import Picture
 from senna_prune.task.labels import CAMERAS, CameraOrder, Command, Convention, Readout
 from senna_prune.task.prompts import planning_question
 
@@ -24,7 +24,7 @@ def require(holds: bool, argument: str, value: object, wanted: str) -> None:
         InputError: `holds` is false.
     """
     if not holds:
-        shown = repr(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+        shown = brief(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
         raise InputError(f"{shown} is not {wanted}", where=argument)
 
 
@@ -70,7 +70,7 @@ def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
         raise InputError(f"autocast to {target} of a model in {dtype}", hint="leave the autocast context")
 
 
-def views_in_order(images: Mapping[str, Picture], cameras: Sequence[str]) -> list[Picture]:
+def views_in_order(images: Mapping[str, AnyImage], cameras: Sequence[str]) -> list[AnyImage]:
     """The pictures in the order of `cameras`.
 
     Raises:

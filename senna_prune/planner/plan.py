@@ -11,7 +11,7 @@ from torch import Tensor
 
 from senna_prune.engine import SampleTrace
 from senna_prune.hosts.senna import senna_vision_scores
-from senna_prune.pictures import Picture
+from senna_prune.image_files import AnyImage
 from senna_prune.planner.timing import Stopwatch, Timing
 from senna_prune.pruning.base import VisionScores
 from senna_prune.task.labels import Command, Path, Speed
@@ -71,7 +71,7 @@ class Plan(Reply):
 class Frame:
     """What `Planner.plan_batch` needs of one moment; see `Planner.plan`."""
 
-    images: Mapping[str, Picture]
+    images: Mapping[str, AnyImage]
     speed: float
     command: Command | str
 

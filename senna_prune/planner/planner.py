@@ -15,12 +15,12 @@ from torch import Tensor
 from senna_prune.devices import constant, moved
 from senna_prune.engine import prune
 from senna_prune.engine.captured import CapturedDecoder
+from senna_prune.image_files import AnyImage
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.token_layout import TokenLayout, require_placeholders
-from senna_prune.pictures import Picture
 from senna_prune.planner.encoder import FrameEncoder
 from senna_prune.planner.inputs import (
     cameras_of,
@@ -156,7 +156,7 @@ class Planner(FrameEncoder):
         visual, layers = config.num_views * config.num_view_tokens, config.text_config.num_hidden_layers
         return captured.expect(pruner, visual, layers, list(self.prompts))
 
-    def plan(self, images: Mapping[str, Picture], speed: float, command: Command | str) -> Plan:
+    def plan(self, images: Mapping[str, AnyImage], speed: float, command: Command | str) -> Plan:
         """Decide one frame.
 
         Args:
@@ -182,7 +182,7 @@ class Planner(FrameEncoder):
         ]
         return self.decide_batch(self.encode_images([self.preprocess(*frame, self.cameras) for frame in checked]))
 
-    def ask(self, images: Mapping[str, Picture], question: str, max_new_tokens: int = 512) -> Reply:
+    def ask(self, images: Mapping[str, AnyImage], question: str, max_new_tokens: int = 512) -> Reply:
         """Ask anything else about one frame; the answer is generated text.
 
         Args:
@@ -291,7 +291,7 @@ class Planner(FrameEncoder):
             for fields, sample, frame in zip(answers(found), trace.samples, encoded, strict=True)
         ]
 
-    def visual_tokens(self, images: Mapping[str, Picture], question: str) -> VisualTokens:
+    def visual_tokens(self, images: Mapping[str, AnyImage], question: str) -> VisualTokens:
         """What is left of a frame's visual tokens, for an engine that takes prompt embeddings.
 
         Args:

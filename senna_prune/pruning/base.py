@@ -15,9 +15,9 @@ from typing import ClassVar, Literal, Self
 import torch
 from torch import Tensor
 
-from senna_prune.errors import PruningError
+from senna_prune.errors import PruningError, brief
 from senna_prune.pruning.budget import Budget, LayerCounts, Resolution
-from senna_prune.pruning.options import option, shown
+from senna_prune.pruning.options import option
 from senna_prune.pruning.selection import kept_first
 
 # What a method may need, and where it finds it in its `Observation`. "Just run" is layer `layer - 1`.
@@ -170,7 +170,7 @@ class Method(ABC):
     def require(self, holds: bool, option: str, rule: str) -> None:
         """Refuse an option's value with a PruningError unless `holds`."""
         if not holds:
-            what = f"{shown(getattr(self, option))} is out of range"
+            what = f"{brief(getattr(self, option))} is out of range"
             raise PruningError(what, where=f"option {option}", hint=f"give {rule}")
 
     def bind(self, budget: Budget, num_layers: int, num_heads: int) -> Self:

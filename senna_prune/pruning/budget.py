@@ -10,8 +10,7 @@ from operator import itemgetter
 from typing import Literal, get_args
 
 from senna_prune.cost import DecoderCost
-from senna_prune.errors import PruningError, nearest_of
-from senna_prune.pruning.options import shown
+from senna_prune.errors import PruningError, brief, nearest_of
 
 Accounting = Literal["entering", "published"]
 Kind = Literal["retention", "tokens", "flops", "milliseconds"]
@@ -92,14 +91,14 @@ class Budget:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             hint = nearest_of(str(self.kind), get_args(Kind))
-            raise PruningError(f"unknown kind {shown(self.kind)}", where="budget", hint=hint)
+            raise PruningError(f"unknown kind {brief(self.kind)}", where="budget", hint=hint)
         object.__setattr__(self, "value", _positive(self.value, f"budget.{self.kind}"))
         if self.kind in ("retention", "flops") and self.value > 1:
             where, hint = f"budget.{self.kind}", "give a fraction in (0, 1]"
             raise PruningError(f"{self.value} is above 1", where=where, hint=hint)
         where, accounting = "budget.accounting", self.accounting
         if accounting not in get_args(Accounting):
-            raise PruningError(f"unknown accounting {shown(accounting)}", where=where, hint="use entering or published")
+            raise PruningError(f"unknown accounting {brief(accounting)}", where=where, hint="use entering or published")
         if accounting == "published" and self.kind == "flops":
             raise PruningError("no method publishes its own FLOPs counting", where=where, hint="use entering")
         if self.kind == "flops" and not isinstance(self.cost, DecoderCost):
@@ -138,7 +137,7 @@ class Budget:
         """
         if not isinstance(profile, Mapping):
             hint = "map retentions to measured milliseconds"
-            raise PruningError(f"{shown(profile)} is no profile", where="budget.profile", hint=hint)
+            raise PruningError(f"{brief(profile)} is no profile", where="budget.profile", hint=hint)
         measurements = sorted(
             (_positive(fraction, "budget.profile"), _positive(measured, "budget.profile"))
             for fraction, measured in profile.items()
@@ -250,7 +249,7 @@ def _positive(value: object, where: str) -> float:
     except (TypeError, ValueError, OverflowError, RuntimeError):
         number = math.nan
     if not 0 < number < math.inf:
-        raise PruningError(f"{shown(value)} is not a number above 0", where=where, hint="correct it")
+        raise PruningError(f"{brief(value)} is not a number above 0", where=where, hint="correct it")
     return number
 
 

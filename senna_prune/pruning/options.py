@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from senna_prune.errors import PruningError, nearest_of
+from senna_prune.errors import PruningError, brief, nearest_of
 
 T = TypeVar("T")
 BOUND = ("name", "budget", "num_layers", "num_heads")
@@ -64,17 +64,9 @@ def checked_options(name: str, kind: type, options: Mapping[str, Any]) -> dict[s
         if not _fits(value, hints[key]):
             expected = _spell(hints[key])
             hint = f"numbers are finite and at most {LARGEST:g} in size" if "a number" in expected else "correct it"
-            raise PruningError(f"{shown(value)} is not {expected}", where=f"method {name}, option {key}", hint=hint)
+            raise PruningError(f"{brief(value)} is not {expected}", where=f"method {name}, option {key}", hint=hint)
         checked[key] = value
     return checked
-
-
-def shown(value: object) -> str:
-    """A value in a message: short, whatever it is."""
-    if isinstance(value, int) and abs(value) > 2**63:
-        return f"a number of {value.bit_length()} bits"  # Python refuses to print thousands of digits
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _fields(kind: Any) -> Iterator[Field[Any]]:

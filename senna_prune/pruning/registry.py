@@ -18,10 +18,10 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, TypeVar
 
-from senna_prune.errors import PruningError, nearest_of
+from senna_prune.errors import PruningError, brief, nearest_of
 from senna_prune.pruning.base import Method, Stage
 from senna_prune.pruning.budget import Budget
-from senna_prune.pruning.options import Option, checked_options, options_of, shown
+from senna_prune.pruning.options import Option, checked_options, options_of
 
 METHODS = "senna_prune.pruning.methods"
 ENTRY_POINTS = "senna_prune.methods"
@@ -58,11 +58,11 @@ def make_pruner(
         PruningError: as `make_method`, or a budget of more tokens than a sample has, or an argument of another type.
     """
     if not isinstance(budget, Budget):
-        raise PruningError(f"{shown(budget)} is no budget", where="budget", hint="give e.g. Budget.retention(0.25)")
+        raise PruningError(f"{brief(budget)} is no budget", where="budget", hint="give e.g. Budget.retention(0.25)")
     counts = {"num_layers": num_layers, "num_heads": num_heads}
     for argument, count in (counts | ({} if num_visual is None else {"num_visual": num_visual})).items():
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise PruningError(f"{shown(count)} is not a count", where=argument, hint="give a whole number above 0")
+            raise PruningError(f"{brief(count)} is not a count", where=argument, hint="give a whole number above 0")
     if num_visual is not None and budget.kind == "tokens" and budget.value > num_visual:
         problem = f"{budget.value:g} tokens per layer, but a sample has {num_visual}"
         raise PruningError(problem, where="budget.tokens", hint="lower it")
@@ -113,7 +113,7 @@ def register_method(name: str) -> Callable[[type[M]], type[M]]:
         PruningError: the name is taken or cannot be written in a configuration, or the class is not complete.
     """
     if not isinstance(name, str) or not name.isidentifier():
-        raise PruningError(f"{shown(name)} cannot name a method", where="method", hint="use letters, digits and _")
+        raise PruningError(f"{brief(name)} cannot name a method", where="method", hint="use letters, digits and _")
 
     def register(kind: type[M]) -> type[M]:
         known = _registered.get(name)
@@ -149,7 +149,7 @@ def _complete(found: Any, where: str) -> type[Method]:
             raise PruningError(problem, where=where, hint="define exactly one")
         found = kinds[0]
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise PruningError(f"{shown(found)} is no subclass of Method", where=where, hint="derive it from Method")
+        raise PruningError(f"{brief(found)} is no subclass of Method", where=where, hint="derive it from Method")
     if not hasattr(found, "stage"):
         hint = 'write e.g. stage = "inside, once"'
         raise PruningError("the method does not say where it cuts tokens", where=where, hint=hint)
@@ -162,7 +162,7 @@ def _complete(found: Any, where: str) -> type[Method]:
 def _method(name: str) -> type[Method]:
     if not isinstance(name, str) or name not in method_names():
         hint = nearest_of(str(name), method_names())
-        raise PruningError(f"unknown pruning method {shown(name)}", where="method", hint=hint)
+        raise PruningError(f"unknown pruning method {brief(name)}", where="method", hint=hint)
     return _registered.get(name) or _load(name)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path as FilePath
 from typing import Any
 
-from senna_prune.errors import SampleError, nearest_of
+from senna_prune.errors import SampleError, brief, nearest_of
 from senna_prune.files import accessing, decode_json, open_regular, write_whole
 from senna_prune.task.labels import CAMERAS, CORRECTED, KINDS, VIEW_LABELS, Convention, view_label
 from senna_prune.task.objects import SeenObject, read_objects
@@ -110,10 +110,10 @@ class PlanningSample:
             raise SampleError(f"unknown field {unknown[0]!r}", where=where, hint="convert the set again")
         for name, (accepts, wanted) in _TYPES.items():
             if name in values and not accepts(values[name]):
-                raise SampleError(f"{name} is {_brief(values[name])}, not {wanted}", where=where)
+                raise SampleError(f"{name} is {brief(values[name])}, not {wanted}", where=where)
         if values["kind"] not in KINDS:
             raise SampleError(
-                f"unknown kind {_brief(values['kind'])}", where=where, hint=nearest_of(values["kind"], KINDS)
+                f"unknown kind {brief(values['kind'])}", where=where, hint=nearest_of(values["kind"], KINDS)
             )
         if (markers := values["question"].count("<image>")) != len(values["images"]):
             problem = f"the question holds {markers} <image> markers for {len(values['images'])} cameras"
@@ -121,7 +121,7 @@ class PlanningSample:
         try:
             values["convention"] = Convention(values["convention"]["cameras"], values["convention"]["command"])
         except (KeyError, ValueError) as error:
-            problem = f"{_brief(values['convention'])} is not a convention of cameras and command"
+            problem = f"{brief(values['convention'])} is not a convention of cameras and command"
             raise SampleError(problem, where=where, hint="convert the set again") from error
         if spelt := [name for name in values["images"].values() if "\\" in name]:
             raise SampleError(f"image path {spelt[0]!a} has backslashes", where=where, hint="write paths with slashes")
@@ -169,11 +169,6 @@ _TYPES: dict[str, tuple[Callable[[object], bool], str]] = {
     "trajectory": (lambda value: value is None or _is_trajectory(value), "a list of [x, y] or null"),
 }
 """What a decoded field must be, and how to say so."""
-
-
-def _brief(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def write_samples(path: FilePath | str, samples: Iterable[PlanningSample]) -> int:

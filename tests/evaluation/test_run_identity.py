@@ -83,7 +83,7 @@ def test_dry_run_does_not_take_another_run_for_its_own(data: Path, tmp_path: Pat
         evaluate(config, DummySystem(config, 0.0, "dummy"), dry_run=True)
 
 
-@pytest.mark.parametrize("file", ["evaluation/run/records.py", "task/labels.py", "pictures.py"])
+@pytest.mark.parametrize("file", ["evaluation/run/records.py", "task/labels.py", "image_files.py"])
 def test_whatever_shapes_a_line_is_in_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     """`records.rounded` cuts every number of a decision line; with other digits, old lines are not this code's."""
     package = Path(senna_prune.__file__).parent

@@ -16,10 +16,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from senna_prune.image_files import open_image
 from senna_prune.model import SennaForConditionalGeneration, SennaProcessor, planning_prompt, planning_question
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.images import to_pixel_values
-from senna_prune.pictures import open_picture
 from tests.conftest import golden_cases
 from tests.model.reference import copy_folder
 
@@ -238,7 +238,7 @@ def recipe(size: int, seed: int) -> np.ndarray:
 def picture(folder: Path, name: str) -> Image.Image:
     """A recorded picture: from its file, else from the recipe of meta.json; checked against its digest."""
     files = sorted(folder.glob(f"{name}*.png"))
-    opened = open_picture(files[0]) if files else open_picture(recipe(1, 1))
+    opened = open_image(files[0]) if files else open_image(recipe(1, 1))
     meta = json.loads((folder / "meta.json").read_text())
     digest = meta.get(f"{name}_sha256_rgb_bytes")
     assert digest in (None, hashlib.sha256(np.asarray(opened).tobytes()).hexdigest())

@@ -1,4 +1,4 @@
-"""Picture preparation: pixel arithmetic on known pictures, and every kind of picture a user may bring."""
+"""Image preparation: pixel arithmetic on known pictures, and every kind of picture a user may bring."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from senna_prune.image_files import open_image
 from senna_prune.model.images import MEAN, MOST_OFF, PAD_COLOUR, STD, pixel_values_on, to_pixel_values
-from senna_prune.pictures import open_picture
 
 
 def denormalised(values: torch.Tensor) -> np.ndarray:
@@ -85,8 +85,8 @@ def test_any_size_gives_the_square(size: tuple[int, int], aspect_ratio: str) -> 
 def test_sources_agree(tmp_path: Path) -> None:
     array = gradient()
     Image.fromarray(array).save(tmp_path / "picture.png")
-    opened = [open_picture(source) for source in (array, Image.fromarray(array), tmp_path / "picture.png")]
-    opened.append(open_picture(str(tmp_path / "picture.png")))
+    opened = [open_image(source) for source in (array, Image.fromarray(array), tmp_path / "picture.png")]
+    opened.append(open_image(str(tmp_path / "picture.png")))
     for picture in opened:
         np.testing.assert_array_equal(np.asarray(picture), array)
 
@@ -94,14 +94,14 @@ def test_sources_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["L", "1", "LA", "P", "RGBA", "CMYK", "YCbCr"])
 def test_other_modes_become_rgb(mode: str) -> None:
     picture = Image.fromarray(np.full((8, 8, 3), 255, dtype=np.uint8)).convert(mode)
-    opened = open_picture(picture)
+    opened = open_image(picture)
     assert opened.mode == "RGB"
     assert np.asarray(opened).min() >= 254
 
 
 def test_greyscale_array_has_three_equal_channels() -> None:
     grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    opened = np.asarray(open_picture(grey))
+    opened = np.asarray(open_image(grey))
     np.testing.assert_array_equal(opened, np.repeat(grey[..., None], 3, axis=2))
 
 
@@ -111,10 +111,10 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     sideways.save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(np.asarray(open_picture(tmp_path / "turned.png")), upright)
+    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "turned.png")), upright)
 
 
 def test_opening_leaves_the_callers_picture_alone() -> None:
     picture = Image.fromarray(gradient()).convert("L")
-    open_picture(picture)
+    open_image(picture)
     assert picture.mode == "L"

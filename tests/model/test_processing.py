@@ -13,11 +13,11 @@ from PIL import Image
 from transformers import AutoProcessor
 
 from senna_prune.errors import InputError
+from senna_prune.image_files import open_image
 from senna_prune.model import SennaProcessor, planning_prompt, planning_question
 from senna_prune.model.images import to_pixel_values
 from senna_prune.model.processing import PaddingSide, pixel_values_of
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pictures import open_picture
 from tests.fakes import tiny_config, tiny_senna, tiny_tokenizer, tiny_views
 
 PROMPT = planning_prompt(planning_question(6, "go straight"))
@@ -68,7 +68,7 @@ def test_single_prompt_takes_a_single_frame() -> None:
 def test_images_alone() -> None:
     _, processor = tiny_senna()
     pixel_values = processor(images=[tiny_views(0), tiny_views(1)])["pixel_values"]
-    expected = to_pixel_values(open_picture(tiny_views(1)[3]), 56, "pad")
+    expected = to_pixel_values(open_image(tiny_views(1)[3]), 56, "pad")
     assert torch.equal(pixel_values[1, 3], expected)
 
 
@@ -80,7 +80,7 @@ def test_one_lazy_turned_picture_for_every_view(tmp_path: Path) -> None:
     paths = processor.encode_views([tmp_path / "turned.jpg"] * 6)
     with Image.open(tmp_path / "turned.jpg") as lazy:
         assert torch.equal(processor.encode_views([lazy] * 6), paths)
-    upright = to_pixel_values(open_picture(tmp_path / "turned.jpg"), 56, "pad")
+    upright = to_pixel_values(open_image(tmp_path / "turned.jpg"), 56, "pad")
     assert torch.equal(paths, upright.expand_as(paths))
 
 

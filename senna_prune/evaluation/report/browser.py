@@ -17,7 +17,7 @@ from senna_prune.evaluation.run.run_folder import Lines
 from senna_prune.evaluation.score.judge import KIND_ORDER, is_right, say_the_same
 from senna_prune.evaluation.score.metrics import read_plan
 from senna_prune.files import confined
-from senna_prune.pictures import open_picture
+from senna_prune.image_files import open_image
 from senna_prune.task.labels import PLAN, VIEW_LABELS
 from senna_prune.task.sample import PlanningSample
 
@@ -50,7 +50,7 @@ class Pictures:
             path = confined(self.root, name)
             if self.within is not None and not Path(os.path.realpath(path)).is_relative_to(self.within):
                 return {"problem": f"outside the current folder; to show it: --image-root {self.root}"}
-            small = open_picture(path)
+            small = open_image(path)
         except (FileError, ImageError) as error:
             return {"problem": error.problem}
         small.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))

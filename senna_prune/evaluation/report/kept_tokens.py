@@ -23,7 +23,7 @@ from senna_prune.evaluation.run.records import Condition, Record
 from senna_prune.evaluation.run.run_folder import Lines, RunFolder
 from senna_prune.evaluation.score.judge import is_right
 from senna_prune.files import confined, read_json, write_whole
-from senna_prune.pictures import open_picture
+from senna_prune.image_files import open_image
 from senna_prune.task.labels import PLAN, VIEW_LABELS
 from senna_prune.task.sample import PlanningSample
 
@@ -124,7 +124,7 @@ def write_kept_tokens(folder: RunFolder, image_root: Path) -> Path | None:
         return None
     sample, record = found
     try:
-        pictures = [open_picture(confined(image_root, path)) for path in sample.view_paths()]
+        pictures = [open_image(confined(image_root, path)) for path in sample.view_paths()]
     except ImageError:
         return None
     path = folder.path / FILE

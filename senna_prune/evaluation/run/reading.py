@@ -13,7 +13,7 @@ from typing import TypeVar
 from senna_prune.errors import RunError, SampleError
 from senna_prune.evaluation.run.run_folder import CHANGED
 from senna_prune.files import confined
-from senna_prune.pictures import read_picture
+from senna_prune.image_files import read_image
 from senna_prune.task.sample import PlanningSample
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class PictureReader:
             ImageError: a file is absent or cannot be read.
             RunError: a decision saw other bytes.
         """
-        contents = [read_picture(path) for path in picture_paths(sample, self.root)]
+        contents = [read_image(path) for path in picture_paths(sample, self.root)]
         digests = {}
         for name, content in zip(sample.view_paths(), contents, strict=True):
             digests[name] = _digest(content)
@@ -65,7 +65,7 @@ class PictureReader:
                 self._compare(owners[name], name, digest)
 
     def _digest_of(self, name: str) -> str:
-        return _digest(read_picture(confined(self.root, name, SampleError)))
+        return _digest(read_image(confined(self.root, name, SampleError)))
 
     def _compare(self, sample: PlanningSample, name: str, digest: str) -> None:
         if self._seen.get(name, digest) != digest:

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from senna_prune.errors import ImageError, InputError
 from senna_prune.files import accessing, read_bytes
 
-Picture = Image.Image | np.ndarray | bytes | str | PathLike[str]
+AnyImage = Image.Image | np.ndarray | bytes | str | PathLike[str]
 """A camera picture: PIL image, numpy array (H, W, 3) or (H, W) of uint8, the bytes of an image file, or its path."""
 
 MAX_FILE_BYTES = 256 << 20
@@ -42,7 +42,7 @@ _UNDECODABLE = (
 """What Pillow raises over a damaged file (`UnidentifiedImageError` is an `OSError`)."""
 
 
-def open_picture(picture: Picture, where: str = "image") -> Image.Image:
+def open_image(picture: AnyImage, where: str = "image") -> Image.Image:
     """An upright 8-bit RGB picture; the given one itself if it is that already.
 
     Greyscale becomes three equal channels, transparency is dropped. An EXIF orientation is applied, so that the model
@@ -61,7 +61,7 @@ def open_picture(picture: Picture, where: str = "image") -> Image.Image:
         picture = _from_array(picture, where)
     elif isinstance(picture, str | PathLike):
         where = str(picture)
-        picture = _from_bytes(read_picture(picture), where)
+        picture = _from_bytes(read_image(picture), where)
     elif isinstance(picture, bytes):
         picture = _from_bytes(picture, where)
     elif not isinstance(picture, Image.Image):
@@ -87,7 +87,7 @@ def open_picture(picture: Picture, where: str = "image") -> Image.Image:
         raise _undecodable(error, where) from error
 
 
-def read_picture(path: str | PathLike[str]) -> bytes:
+def read_image(path: str | PathLike[str]) -> bytes:
     """The bytes of an image file, not decoded.
 
     Raises:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from senna_prune.errors import ImageError, InputError, SennaPruneError
-from senna_prune.pictures import open_picture
+from senna_prune.image_files import open_image
 from tests.hostile import fifo
 
 
@@ -112,7 +112,7 @@ def closed() -> Image.Image:
 def test_refused(case: str, tmp_path: Path) -> None:
     make, kind, mention = CASES[case]
     with pytest.raises(kind) as caught:
-        open_picture(make(tmp_path))
+        open_image(make(tmp_path))
     assert mention in str(caught.value)
     assert "\n" not in str(caught.value)
     assert " at 0x" not in str(caught.value), "an address differs from run to run"
@@ -129,7 +129,7 @@ def test_a_file_cut_anywhere_is_refused_or_opened(format: str) -> None:
     content = saved(Image.fromarray(noise), format)
     for length in range(0, len(content), 7):
         try:
-            opened = open_picture(content[:length])
+            opened = open_image(content[:length])
         except ImageError:
             continue
         assert opened.size == (20, 12)

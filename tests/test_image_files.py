@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from senna_prune.errors import ImageError
-from senna_prune.pictures import MAX_SIDE, open_picture, read_picture
-from tests.hostile.test_pictures import in_file, png, ppm, saved
+from senna_prune.image_files import MAX_SIDE, open_image, read_image
+from tests.hostile.test_image_files import in_file, png, ppm, saved
 
 
 def test_what_is_not_deep_is_opened() -> None:
     """A palette, 5 bits per channel, fewer than 8 bits: nothing of them is lost."""
     for content in (ppm(255), ppm(100), saved(Image.new("P", (4, 4)), "PNG"), saved(Image.new("1", (4, 4)), "PPM")):
-        assert open_picture(content).mode == "RGB"
-    assert open_picture(bmp_of_16_bits()).mode == "RGB"
+        assert open_image(content).mode == "RGB"
+    assert open_image(bmp_of_16_bits()).mode == "RGB"
 
 
 def bmp_of_16_bits() -> bytes:
@@ -29,27 +29,27 @@ def bmp_of_16_bits() -> bytes:
 
 
 def test_the_largest_pictures_are_opened() -> None:
-    assert open_picture(Image.new("RGB", (MAX_SIDE, 4320))).size == (MAX_SIDE, 4320)
-    assert open_picture(np.zeros((100, 800, 3), np.uint8)).size == (800, 100)
+    assert open_image(Image.new("RGB", (MAX_SIDE, 4320))).size == (MAX_SIDE, 4320)
+    assert open_image(np.zeros((100, 800, 3), np.uint8)).size == (800, 100)
 
 
 def test_bytes_read_once_serve_digest_and_picture(tmp_path: Path) -> None:
     path = in_file(png(4, 4))(tmp_path)
-    content = read_picture(path)
+    content = read_image(path)
     assert content == path.read_bytes()
-    assert open_picture(content, str(path)).size == (4, 4)
+    assert open_image(content, str(path)).size == (4, 4)
     with pytest.raises(ImageError, match="camera 3: the file cannot be read"):
-        open_picture(content[:20], "camera 3")
+        open_image(content[:20], "camera 3")
 
 
 def test_orientation_of_bytes_and_files_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     content = saved(Image.new("RGB", (8, 4)), "JPEG", exif=exif)
-    assert open_picture(content).size == (4, 8)
-    assert open_picture(in_file(content)(tmp_path)).size == (4, 8)
+    assert open_image(content).size == (4, 8)
+    assert open_image(in_file(content)(tmp_path)).size == (4, 8)
 
 
 def test_an_upright_rgb_picture_is_not_copied() -> None:
     picture = Image.new("RGB", (16, 9))
-    assert open_picture(picture) is picture
+    assert open_image(picture) is picture
