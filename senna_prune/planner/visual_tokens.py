@@ -68,7 +68,8 @@ def cut_before_decoder(
         PruningError: the method cuts inside the decoder, or gets no evidence that it needs.
     """
     decoder = find_decoder(model)
-    if len(set(pruner.plan(layout.num_visual, decoder.num_layers).tokens[:-1])) > 1:
+    counts = pruner.plan(layout.num_visual, decoder.num_layers, text=layout.length - layout.num_visual)
+    if len(set(counts.tokens[:-1])) > 1:
         raise PruningError(
             f"method {pruner.name!r} cuts tokens inside the decoder: no set of tokens stands for all layers",
             hint="take one that acts before the decoder, see --methods",

@@ -47,9 +47,9 @@ def kept_first(
     order = score.argsort(descending=True, stable=True)
     if per_view or floor:
         rank = rank_within_view(views, order, num_views)
-        tier = (rank + 1) / factor if per_view else torch.ones_like(score)
-        tier = tier.masked_fill(rank < floor, 0.0)
-        order = order[tier[order].argsort(stable=True)]
+        turn = (rank + 1) / factor if per_view else torch.ones_like(score)
+        turn = turn.masked_fill(rank < floor, 0.0)
+        order = order[turn[order].argsort(stable=True)]
     if weights is None and not (per_view or floor):
         return order
     kept = order[:keep]

@@ -6,6 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from senna_prune.devices import constant
 from senna_prune.pruning.base import Observation
 from senna_prune.pruning.methods.uniform import UniformTokens
 from senna_prune.pruning.options import option
@@ -29,6 +30,5 @@ class Oracle(UniformTokens):
         even = super().score(seen)  # in [0, 1)
         if self.nearness is None:
             return even
-        # Non-blocking, because a blocking copy to the device waits for everything queued on it.
-        nearness = torch.tensor(self.nearness).to(even.device, non_blocking=True)[seen.origin]
+        nearness = constant(self.nearness, torch.float32, even.device)[seen.origin]
         return torch.where(nearness > 0, self.sign * (1 + nearness), even)
