@@ -36,7 +36,8 @@ _SHIFT = 3.0
 """The adapter's GELUs see values so far above 0 that they change hardly any."""
 _DENIED, _LOOK, _SCALE = 0.05, 0.3, 1.0
 """Weights of the losses beside that of naming what is shown."""
-_LOOKED = 0.5
+_LOOKED = 0.7
+"""Share of the class token's attention from which on more on things is not asked for."""
 _MIRRORED = {"left": "right", "right": "left"}
 
 MIRRORED_ATTRIBUTES = [
@@ -121,7 +122,7 @@ class AttributeHeads(nn.Module):
         of_tokens = (named + _DENIED * false) / present.sum().clamp(min=1)
         guessed = self.of_class(self.class_norm(hidden[:, 0])).float()
         of_class = nn.functional.binary_cross_entropy_with_logits(guessed, present.float())
-        # The class token looks at things, whether they decide or not; half of its attention is enough.
+        # The class token looks at things, whether they decide or not; but not with all its attention.
         layer = cast(CLIPEncoderLayer, model.vision_tower.encoder.layers[config.num_vision_layers - 1])
         things = (patches.amax(dim=1) >= 2 * SHOWN).float()
         seen = (class_attention_and_keys(layer, entering)[0] * things).sum(dim=1)
