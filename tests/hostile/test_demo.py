@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -63,25 +64,24 @@ def test_missing_library(capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     refused(capsys, monkeypatch, main, ["world", "--out=out"], "OpenCV", "pip install")
 
 
-@pytest.mark.parametrize("kind", ["text", "foreign", "fifo", "folder", "recipe", "library", "identity"])
-def test_checkpoint_of_something_else(
-    kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path, steps, ours = Path("work/answers.safetensors"), {"steps": torch.tensor(9)}, run_identity(Recipe(), "answers")
-    path.parent.mkdir()
-    write, mention = {
-        "text": (lambda: path.write_text("not tensors"), "not a training checkpoint"),
-        "foreign": (lambda: save_file(steps, path), "not a training checkpoint"),
-        "fifo": (lambda: fifo(path), "no ordinary file"),
-        "folder": (path.mkdir, "a folder stands there"),
-        "recipe": (lambda: save_checkpoint(path, steps, ours | {"num_scenes": 12}), "num_scenes was 12, is 6144"),
-        "library": (lambda: save_checkpoint(path, steps, ours | {"torch": "1.0"}), "torch was 1.0"),
-        "identity": (lambda: save_file(steps, path, {"identity": "[" * 100_000}), "not JSON"),
-    }[kind]
-    write()
+STEPS, OURS = {"steps": torch.tensor(9)}, run_identity(Recipe(), "answers")
+CHECKPOINTS: dict[str, Callable[[Path], object]] = {
+    "not a training checkpoint": lambda path: path.write_text("not tensors"),
+    "not a training checkpoint.": lambda path: save_file(STEPS, path),
+    "no ordinary file": fifo,
+    "a folder stands there": Path.mkdir,
+    "num_scenes was 12, is 6144": lambda path: save_checkpoint(path, STEPS, OURS | {"num_scenes": 12}),
+    "torch was 1.0": lambda path: save_checkpoint(path, STEPS, OURS | {"torch": "1.0"}),
+    "not JSON": lambda path: save_file(STEPS, path, {"identity": "[" * 100_000}),
+}
+
+
+@pytest.mark.parametrize("mention", CHECKPOINTS)
+def test_checkpoints(mention: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("work").mkdir()
+    CHECKPOINTS[mention](Path("work/answers.safetensors"))
     command = ["train", "--work=work", "--out=out"]
     refused(capsys, monkeypatch, main, command, "answers.safetensors", mention)
-    path.unlink() if path.is_file() or kind == "fifo" else path.rmdir()
-    save_checkpoint(path, steps, ours)  # the run's own checkpoint passes, and pictures come next
+    save_checkpoint(Path("other/answers.safetensors"), STEPS, OURS)  # the run's own passes, and pictures come next
     with pytest.raises(AssertionError, match="pictures were rendered"):
-        main(command)
+        main(["train", "--work=other", "--out=out"])
