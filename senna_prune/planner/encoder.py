@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import product
 from typing import TypeVar
 
 import torch
@@ -21,7 +22,8 @@ from senna_prune.model.processing import SennaProcessor
 from senna_prune.planner.inputs import require, require_dtype
 from senna_prune.planner.plan import EncodedFrame, PreprocessedFrame, TowerPass
 from senna_prune.planner.timing import Stopwatch
-from senna_prune.task.prompts import System, planning_prompt
+from senna_prune.task.labels import Command, view_label
+from senna_prune.task.prompts import System, planning_prompt, planning_question
 
 R = TypeVar("R")
 
@@ -30,7 +32,7 @@ class FrameEncoder:
     """The part of a `Planner` that needs no pruner.
 
     Attributes:
-        model, processor, system: see `Planner`.
+        model, processor, system: see `Planner`. labels: of the views, in the prompt.
         device: where the vision tower takes images. text_device: where the decoder takes ids.
         resize_on: where images are resized; None is the host, exactly as the released model does.
         captured: compiled passes of single frames, or None.
@@ -51,6 +53,7 @@ class FrameEncoder:
         self.device = device_of(model)
         self.text_device = device_of(model.get_input_embeddings(), self.device)
         self.processor = processor
+        self.labels = tuple(map(view_label, model.config.camera_names))
         self.system = system
         self.resize_on = self.device if preprocess == "device" else None
         self.captured = CapturedDecoder() if compiled else None
@@ -60,6 +63,16 @@ class FrameEncoder:
     def paths(self) -> Tensor:
         """See `adapter_paths`."""
         return adapter_paths(self.model)
+
+    @cached_property
+    def prompts(self) -> dict[int, str]:
+        """A question for each length that planning prompts have, by text tokens: all commands, 0 to 39 m/s."""
+        found, visual = dict[int, str](), self.model.config.num_views * self.model.config.num_view_tokens
+        for speed, command in product(range(40), Command):
+            question = planning_question(speed, command.value, self.labels)
+            ids = self.processor.encode_prompt(planning_prompt(question, self.system))
+            found.setdefault(len(ids) - visual, question)
+        return found
 
     def encode(self, views: Sequence[AnyImage], question: str, names: Sequence[str] | None = None) -> EncodedFrame:
         """Everything before the decoder.

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from itertools import product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -39,8 +37,8 @@ from senna_prune.planner.timing import Stopwatch, Timing
 from senna_prune.planner.visual_tokens import VisualTokens, cut_before_decoder
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.base import VISION
-from senna_prune.task.labels import CameraOrder, Command, Readout, view_label
-from senna_prune.task.prompts import System, image_prompt, planning_prompt, planning_question
+from senna_prune.task.labels import CameraOrder, Command, Readout
+from senna_prune.task.prompts import System, image_prompt
 
 
 class Planner(FrameEncoder):
@@ -87,7 +85,6 @@ class Planner(FrameEncoder):
         self.pruner = pruner_for(model, "none") if pruner is None else pruner
         self.readout = readout
         self.cameras = cameras_of(model, convention)
-        self.labels = tuple(map(view_label, model.config.camera_names))
         self.max_new_tokens = max_new_tokens
         self.answers = plan_trie(processor, system)
 
@@ -118,16 +115,6 @@ class Planner(FrameEncoder):
         model, processor = load_senna(source, **loading)
         pruner = pruner_for(model, method, budget, **(options or {}))
         return cls(model, processor, pruner, readout, convention, compiled=compiled, preprocess=preprocess)
-
-    @cached_property
-    def prompts(self) -> dict[int, str]:
-        """A question for each length that planning prompts have, by text tokens: all commands, 0 to 39 m/s."""
-        found, visual = dict[int, str](), self.model.config.num_views * self.model.config.num_view_tokens
-        for speed, command in product(range(40), Command):
-            question = planning_question(speed, command.value, self.labels)
-            ids = self.processor.encode_prompt(planning_prompt(question, self.system))
-            found.setdefault(len(ids) - visual, question)
-        return found
 
     def warm_up(self) -> int:
         """Decide a black frame in prompts of all lengths and, where compiled, under every schedule of the planner's

@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from senna_prune.nuscenes.questions import vru_answer
+from senna_prune.nuscenes.questions import motion_answer, vru_answer
+from senna_prune.task.answers import Answer
+from senna_prune.task.labels import PLANS, Path, Speed
 from senna_prune.task.scene_answers import (
     Light,
+    MotionAnswer,
     RoadUser,
     RoadUserAnswer,
     SeenUser,
@@ -121,88 +124,110 @@ def test_road_users(text: str, expected: RoadUserAnswer) -> None:
     assert expected.parsed == (expected.present is not None)
 
 
-LIGHTS: dict[Light | None, list[str]] = {
-    Light.RED: [
-        "Red",
-        "red",
-        "RED",
-        "'Red'",
-        '"Red"',
-        "Red.",
-        " Red\n",
-        "Red</s>",
-        "<s>Red",
-        "The light is red.",
-        "Ｒｅｄ",
-        "Red, red",
-        "It is a red light; stop.",
-        "**Red**",
-        "red-light",
-    ],
-    Light.GREEN: [
-        "Green",
-        "green",
-        "GREEN!",
-        "'Green'",
-        "Green\n",
-        "The traffic light ahead is green, so the car may go.",
-        "green green",
-        "Answer: Green",
-        "(Green)",
-        "Green,",
-        "it's green",
-        "- Green",
-    ],
-    Light.YELLOW: [
-        "Yellow",
-        "yellow",
-        "YELLOW.",
-        "'Yellow'",
-        "The light turns yellow.",
-        "Yellow\t",
-        "Yellow light",
-        "light: yellow",
-        "[Yellow]",
-        "yellow?",
-    ],
-    Light.NONE: [
-        "None",
-        "none",
-        "NONE",
-        "'None'",
-        "None.",
-        "None\n",
-        "None of them affects the car.",
-        "Answer: None",
-        "none, none",
-        "There is none",
-    ],
-    None: [
-        "",
-        " ",
-        "Blue",
-        "Amber",
-        "Redd",
-        "infrared",
-        "greenish",
-        "nonetheless",
-        "no",
-        "There is no traffic light.",
-        "Red or Green",
-        "None, but the other is red",
-        "Red, Green, Yellow, None",
-        "yellow and red",
-        "I cannot tell.",
-        "KEEP, STRAIGHT",
-        "R e d",
-        "\x00\ud800 🚦",
-    ],
+LIGHTS: dict[Light | None, str] = {
+    Light.RED: (
+        "Red|red|RED|'Red'|\"Red\"|Red.| Red\n|Red</s>|<s>Red|The light is red.|Ｒｅｄ|Red, red|"
+        "It is a red light; stop.|**Red**|red-light"
+    ),
+    Light.GREEN: (
+        "Green|green|GREEN!|'Green'|Green\n|The traffic light ahead is green, so the car may go.|"
+        "green green|Answer: Green|(Green)|Green,|it's green|- Green"
+    ),
+    Light.YELLOW: (
+        "Yellow|yellow|YELLOW.|'Yellow'|The light turns yellow.|Yellow\t|Yellow light|light: yellow|[Yellow]|yellow?"
+    ),
+    Light.NONE: (
+        "None|none|NONE|'None'|None.|None\n|None of them affects the car.|Answer: None|none, none|There is none"
+    ),
+    None: (
+        "| |Blue|Amber|Redd|infrared|greenish|nonetheless|no|There is no traffic light.|Red or Green|"
+        "None, but the other is red|Red, Green, Yellow, None|yellow and red|I cannot tell.|KEEP, STRAIGHT|"
+        "R e d|\x00\ud800 🚦"
+    ),
 }
+"""Answers by what they say, a bar between two."""
 
 
-@pytest.mark.parametrize(("light", "text"), [(light, text) for light, texts in LIGHTS.items() for text in texts])
+@pytest.mark.parametrize(
+    ("light", "text"), [(light, text) for light, texts in LIGHTS.items() for text in texts.split("|")]
+)
 def test_traffic_lights(light: Light | None, text: str) -> None:
     assert parse_light(text) is light
+
+
+KEEP, FASTER, SLOWER, STOP = Speed.KEEP, Speed.ACCELERATE, Speed.DECELERATE, Speed.STOP
+STRAIGHT, LEFT, RIGHT = Path.STRAIGHT, Path.LEFT_TURN, Path.RIGHT_TURN
+Halves = tuple[Speed | None, Path | None]
+MOTIONS: list[tuple[str, dict[int, Halves]]] = [
+    (
+        "Object 1: KEEP, STRAIGHT\n|object 1: keep, straight|OBJECT 1: KEEP, STRAIGHT|"
+        "Object 1:KEEP,STRAIGHT|Object 1 : KEEP , STRAIGHT|Object 1 - KEEP, STRAIGHT|"
+        "Object 1. KEEP, STRAIGHT|Object 1 KEEP STRAIGHT|Object1: KEEP, STRAIGHT|Object #1: KEEP, STRAIGHT|"
+        "Object (1): KEEP, STRAIGHT|**Object 1**: KEEP, STRAIGHT|<s> Object 1: KEEP, STRAIGHT</s>|"
+        "Object 01: KEEP, STRAIGHT|Ｏｂｊｅｃｔ　１：ＫＥＥＰ，ＳＴＲＡＩＧＨＴ|Object 1: STRAIGHT, KEEP|"
+        "Object 1: SPEED KEEP, PATH STRAIGHT|Object 1: the car will KEEP its speed and go STRAIGHT.|"
+        "Sure.\nObject 1: KEEP, STRAIGHT\nThat is all.|Object 1: KEEP, STRAIGHT\nObject 1: KEEP, STRAIGHT",
+        {1: (KEEP, STRAIGHT)},
+    ),
+    ("Object 1: STOP, STRAIGHT\nObject 2: KEEP, STRAIGHT\n", {1: (STOP, STRAIGHT), 2: (KEEP, STRAIGHT)}),
+    (
+        "Object 1: KEEP, STRAIGHT\nObject 2: DECELERATE, RIGHT_TURN\nObject 3: ACCELERATE, LEFT_CHANGE\n",
+        {1: (KEEP, STRAIGHT), 2: (SLOWER, RIGHT), 3: (FASTER, Path.LEFT_CHANGE)},
+    ),
+    ("Object 1: STOP, RIGHT_CHANGE\n", {1: (STOP, Path.RIGHT_CHANGE)}),
+    ("Object 12: ACCELERATE, LEFT_TURN\n", {12: (FASTER, LEFT)}),
+    (
+        "Object_1: KEEP, STRAIGHT|Object 10000: KEEP, STRAIGHT||\n|KEEP, STRAIGHT|"
+        "KEEP, STRAIGHT\nSTOP, STRAIGHT|1: KEEP, STRAIGHT|Object one: KEEP, STRAIGHT|"
+        "Object : KEEP, STRAIGHT|Objection 1: KEEP, STRAIGHT|Car 1: KEEP, STRAIGHT|"
+        "subobject 1: KEEP, STRAIGHT|I see no objects.|\x00\ud800 🚗",
+        {},
+    ),
+    ("Object 0: KEEP, STRAIGHT", {0: (KEEP, STRAIGHT)}),
+    ("Object 1: KEEP, left turn|Object 1: KEEP, LEFT-TURN", {1: (KEEP, LEFT)}),
+    (
+        "Object 1: KEEP, STRAIGHT Object 2: STOP, STRAIGHT|"
+        "Object 1: KEEP, STRAIGHT; Object 2: STOP, STRAIGHT|"
+        "Object 2: STOP, STRAIGHT\nObject 1: KEEP, STRAIGHT",
+        {1: (KEEP, STRAIGHT), 2: (STOP, STRAIGHT)},
+    ),
+    ("Object 1: KEEP, STRAIGHT\nObject 3: STOP, STRAIGHT", {1: (KEEP, STRAIGHT), 3: (STOP, STRAIGHT)}),
+    ("Object 1: KEEP, STRAIGHT\r\nObject 2: KEEP, STRAIGHT", {1: (KEEP, STRAIGHT), 2: (KEEP, STRAIGHT)}),
+    ("Object 9999: KEEP, STRAIGHT", {9999: (KEEP, STRAIGHT)}),
+    (
+        "Object 1: KEEP, STRAIGHT\nObject 1: STOP, STRAIGHT|"
+        "Object 1: KEEP, STRAIGHT\nObject 1: STOP, STRAIGHT\nObject 1: KEEP, STRAIGHT|Object 1: STRAIGHT|"
+        "Object 1: KEEP or STOP, STRAIGHT|Object 1: KEEPING, STRAIGHT",
+        {1: (None, STRAIGHT)},
+    ),
+    (
+        "Object 1: KEEP, STRAIGHT\nObject 1: KEEP, LEFT_TURN|Object 1: KEEP|"
+        "Object 1: KEEP, STRAIGHT or LEFT_TURN|Object 1: KEEP, LEFT",
+        {1: (KEEP, None)},
+    ),
+    (
+        "Object 1: KEEP, STRAIGHT\nObject 1: STOP, LEFT_TURN|Object 1: KEEP, STRAIGHT\nObject 1:|Object 1:|"
+        "Object 1|Object 1: parked",
+        {1: (None, None)},
+    ),
+    (
+        "Object 1: KEEP, STRAIGHT\nObject 2: |Object 1: KEEP, STRAIGHT\nObject 2: KE",
+        {1: (KEEP, STRAIGHT), 2: (None, None)},
+    ),
+]
+"""Answers with a bar between two, and the meta-actions that each of them names by object."""
+
+
+@pytest.mark.parametrize(("text", "expected"), [(one, plans) for texts, plans in MOTIONS for one in texts.split("|")])
+def test_motions(text: str, expected: dict[int, Halves]) -> None:
+    assert parse_motions(text) == MotionAnswer({number: Answer(*halves) for number, halves in expected.items()})
+    assert parse_motions(text).parsed == bool(expected)
+
+
+@given(st.lists(st.sampled_from(PLANS), min_size=1, max_size=12))
+def test_reference_answers_about_motions_are_read_back(plans: list[tuple[Speed, Path]]) -> None:
+    expected = {number: Answer(*plan) for number, plan in enumerate(plans, start=1)}
+    assert parse_motions(motion_answer(plans)).objects == expected
 
 
 @pytest.mark.parametrize(
@@ -219,8 +244,11 @@ def test_free_text(text: str, expected: str) -> None:
     assert parse_text(text) == expected
 
 
-def test_either_kind_has_sixty_answers() -> None:
-    assert min(len(ROAD_USERS), sum(map(len, LIGHTS.values()))) >= 60
+def test_each_kind_has_sixty_answers() -> None:
+    parted = [
+        sum(texts.count("|") + 1 for texts in kind) for kind in (LIGHTS.values(), [texts for texts, _ in MOTIONS])
+    ]
+    assert min(len(ROAD_USERS), *parted) >= 60
 
 
 def test_an_answer_that_goes_on_for_ever_is_read_soon() -> None:
