@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -72,10 +71,7 @@ def pack_spatial(model: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         InputError: ids and images do not match.
-        PruningError: this release of transformers takes no encoded images.
     """
-    if "mm_encoder_outputs" not in inspect.signature(model.forward).parameters:
-        raise PruningError("this release takes no encoded images", hint="install transformers 5.18 or newer")
     host, projected = LlavaNextHost(model), list[Tensor]()
     sizes, pixels, config = inputs["image_sizes"], inputs["pixel_values"], model.config
     handle = model.base_model.multi_modal_projector.register_forward_hook(

@@ -19,16 +19,12 @@ _LIMITS = {
     "vision_feature_layer": (-1024, 1024),
     "image_token_id": (-1, 1 << 31),
     "vocab_size": (1, 1 << 24),
-    "hidden_size": (1, 1 << 16),
     "intermediate_size": (1, 1 << 18),
-    "num_hidden_layers": (1, 1024),
-    "num_attention_heads": (1, 1024),
-    "num_key_value_heads": (1, 1024),
-    "head_dim": (1, 1 << 12),
     "max_position_embeddings": (1, 1 << 30),
-    "image_size": (1, 4096),
-    "patch_size": (1, 4096),
     "num_channels": (1, 64),
+    **dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_key_value_heads"), (1, 1024)),
+    **dict.fromkeys(("image_size", "patch_size", "head_dim"), (1, 4096)),
+    "hidden_size": (1, 1 << 16),
 }
 """Least and largest value of whole numbers in a configuration, far beyond any model of this kind."""
 _POSITIVE = ("rope_theta", "rms_norm_eps", "layer_norm_eps")
@@ -89,15 +85,12 @@ class SennaConfig(PretrainedConfig):
         if self.image_token_id == -1:
             self.image_token_id = self.text_config.vocab_size
         if self.image_token_id < self.text_config.vocab_size:
-            raise CheckpointError(
-                f"image_token_id {self.image_token_id} is a word of the vocabulary", where="config.json"
-            )
-        if not 0 <= self.num_vision_layers <= self.vision_config.num_hidden_layers:
-            raise CheckpointError(
-                f"vision_feature_layer {self.vision_feature_layer} does not exist in a tower of "
-                f"{self.vision_config.num_hidden_layers} layers",
-                where="config.json",
-            )
+            problem = f"image_token_id {self.image_token_id} is a word of the vocabulary"
+            raise CheckpointError(problem, where="config.json")
+        depth = self.vision_config.num_hidden_layers
+        if not 0 <= self.num_vision_layers <= depth:
+            problem = f"vision_feature_layer {self.vision_feature_layer} does not exist in a tower of {depth} layers"
+            raise CheckpointError(problem, where="config.json")
         super().__post_init__(**kwargs)
         if self.dtype is not None and not (isinstance(self.dtype, torch.dtype) and self.dtype.is_floating_point):
             raise CheckpointError(f"dtype {self.dtype!r} is no floating-point type of torch's", where="config.json")

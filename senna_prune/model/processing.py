@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
 from senna_prune.errors import InputError, as_error
@@ -160,14 +161,8 @@ class SennaProcessor(ProcessorMixin):
         pad_id = self.tokenizer.pad_token_id
         if pad_id is None:
             pad_id = self.tokenizer.unk_token_id
-        length = max(len(row) for row in rows)
-        input_ids = torch.full((len(rows), length), pad_id)
-        attention_mask = torch.zeros(len(rows), length, dtype=torch.long)
-        for number, row in enumerate(rows):
-            place = slice(length - len(row), None) if padding_side == "left" else slice(len(row))
-            input_ids[number, place] = row
-            attention_mask[number, place] = 1
-        return input_ids, attention_mask
+        ones = [torch.ones_like(row) for row in rows]
+        return pad_sequence([*rows], True, pad_id, padding_side), pad_sequence(ones, True, 0, padding_side)
 
 
 def pixel_values_of(

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from senna_prune import Budget, prune, pruner_for
-from senna_prune.errors import PruningError
 from senna_prune.hosts.llava_next import LlavaNextHost, pack_spatial, spatial_order
 from senna_prune.pruning import method_names
 from tests.tiny_hosts import PINPOINTS, SIDE, prompts, tiny_host
@@ -110,11 +109,3 @@ def test_four_tiles_of_576_patches_are_2880_tokens() -> None:
     assert torch.equal(packed[:576], grid[0])
     # The first row of patches crosses the two upper tiles.
     assert torch.equal(packed[576 : 576 + 48], torch.cat([grid[1, :24], grid[2, :24]]))
-
-
-def test_releases_that_take_no_encoded_images_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, processor = tiny_host("llava_next")
-    inputs = prompts(processor, SIZES[:1])
-    monkeypatch.setattr(model, "forward", lambda input_ids, pixel_values: None)
-    with pytest.raises(PruningError, match=r"5\.18 or newer"):
-        pack_spatial(model, inputs)
