@@ -51,15 +51,10 @@ def test_released_layouts_open_and_import(tmp_path: Path, suffix: Any, layout: A
     assert digest == checkpoint_digest(tmp_path / "ours")
 
 
-def test_legacy_bin_opens(tmp_path: Path) -> None:
+def test_old_and_unindexed_bin_files_open(tmp_path: Path) -> None:
     model, processor = tiny_senna()
-    source = write_reference(tmp_path, model, processor, ".bin", legacy=True)
-    assert_same(model, load_senna(source)[0])
-
-
-def test_shards_without_an_index_open(tmp_path: Path) -> None:
-    model, processor = tiny_senna()
-    source = write_reference(tmp_path, model, processor, ".bin", "sharded")
+    assert_same(model, load_senna(write_reference(tmp_path / "old", model, processor, ".bin", legacy=True))[0])
+    source = write_reference(tmp_path / "shards", model, processor, ".bin", "sharded")
     (source / "pytorch_model.bin.index.json").unlink()
     assert_same(model, load_senna(source)[0])
 
@@ -74,18 +69,6 @@ def test_a_given_tower_wins(tmp_path: Path, whole_clip: bool) -> None:
     expected = other.model.vision_tower.state_dict()
     assert all(torch.equal(t, expected[name]) for name, t in opened.model.vision_tower.state_dict().items())
     assert torch.equal(opened.lm_head.weight, model.lm_head.weight)
-
-
-def test_the_released_tower_needs_no_folder(tmp_path: Path) -> None:
-    model, processor = tiny_senna()
-    source = write_reference(tmp_path, model, processor, mm_vision_tower="openai/clip-vit-large-patch14-336")
-    assert open_released(source).config.vision_config.num_hidden_layers == 24
-
-
-def test_plain_images_where_the_config_says_nothing_of_padding(tmp_path: Path) -> None:
-    model, processor = tiny_senna()
-    source = write_reference(tmp_path, model, processor, image_aspect_ratio=None)
-    assert load_senna(source)[1].image_aspect_ratio == "plain"
 
 
 @pytest.mark.parametrize(("dtype", "expected"), [("auto", torch.bfloat16), ("float32", torch.float32)])
@@ -118,84 +101,60 @@ def test_low_memory_loading_with_layers_on_disk(tmp_path: Path) -> None:
         torch.testing.assert_close(loaded(input_ids=ids).logits, model(input_ids=ids).logits)
 
 
-def test_generation_is_greedy_whatever_the_released_files_say(tmp_path: Path) -> None:
-    model, processor = tiny_senna()
-    source = write_reference(tmp_path, model, processor)
+def test_what_the_released_files_say_or_leave_out(tmp_path: Path) -> None:
+    source = write_reference(tmp_path / "plain", *tiny_senna(), image_aspect_ratio=None)
     (source / "generation_config.json").write_text(json.dumps({"temperature": 0.9, "top_p": 0.6}))
-    config = load_senna(source)[0].generation_config
-    assert config is not None
-    assert config.do_sample is False
-    assert (config.pad_token_id, config.eos_token_id) == (0, 2)
+    model, processor = load_senna(source)
+    assert processor.image_aspect_ratio == "plain"
+    config: Any = model.generation_config
+    assert (config.do_sample, config.pad_token_id, config.eos_token_id) == (False, 0, 2)
+    source = write_reference(tmp_path, *tiny_senna(), mm_vision_tower="openai/clip-vit-large-patch14-336")
+    assert open_released(source).config.vision_config.num_hidden_layers == 24, "the released tower needs no folder"
 
 
-def test_import_holds_one_shard_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, processor = tiny_senna()
-    source = write_reference(tmp_path / "released", model, processor, ".safetensors", "sharded", tower_inside=False)
-    counts = []
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_an_import_holds_one_shard_at_a_time_and_leaves_nothing_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    source = write_reference(tmp_path / "released", *tiny_senna(), ".safetensors", "sharded", tower_inside=False)
+    counts: list[int] = []
 
-    def counted(tensors: dict[str, Tensor], *_: Any) -> None:
+    def stopped(tensors: dict[str, Tensor], path: Path, *_: Any) -> None:
+        path.write_bytes(b"half")
         counts.append(len(tensors))
-        raise KeyboardInterrupt
+        if len(counts) == 2:
+            raise error
 
-    monkeypatch.setattr(importing, "save_file", counted)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(importing, "save_file", stopped)
+    with pytest.raises(
+        (CheckpointError, KeyboardInterrupt), match="No space left" if isinstance(error, OSError) else ""
+    ):
         import_checkpoint(source, tmp_path / "ours")
     index = json.loads((source / "model.safetensors.index.json").read_text())["weight_map"]
-    own = [n for n, file in index.items() if file.startswith("model-00001") and "inv_freq" not in n]
-    assert counts == [len(own)]
-
-
-def test_an_interrupted_import_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, processor = tiny_senna()
-    source = write_reference(tmp_path / "released", model, processor, layout="sharded")
-    saved = []
-
-    def interrupted(tensors: dict[str, Tensor], path: Path, *_: Any) -> None:
-        path.write_bytes(b"half")
-        saved.append(path)
-        if len(saved) == 2:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(importing, "save_file", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        import_checkpoint(source, tmp_path / "ours")
-    assert len(saved) == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["released"]
-
-
-def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    source = write_reference(tmp_path / "released", *tiny_senna())
-    monkeypatch.setattr(importing, "save_file", full)
-    with pytest.raises(CheckpointError, match="No space left"):
-        import_checkpoint(source, tmp_path / "ours")
+    files = [file for name, file in index.items() if "inv_freq" not in name]
+    assert counts == [files.count(file) for file in sorted(set(files))]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["released"]
 
 
 def test_a_killed_import_is_cleared_by_the_next(tmp_path: Path) -> None:
-    model, processor = tiny_senna()
-    source = write_reference(tmp_path / "released", model, processor)
+    source = write_reference(tmp_path / "released", *tiny_senna())
     (tmp_path / ".ours.part").mkdir()
     (tmp_path / ".ours.part" / "model.safetensors").write_bytes(b"half")
     import_checkpoint(source, tmp_path / "ours")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ours", "released"]
 
 
-def test_digest_follows_contents_not_the_folder(tmp_path: Path) -> None:
-    model, processor = tiny_senna()
-    source = write_reference(tmp_path / "released", model, processor)
-    digests = [import_checkpoint(source, tmp_path / name) for name in ("one", "two")]
-    assert digests[0] == digests[1]
-    assert len(digests[0]) == 16
-    (tmp_path / "one" / DIGEST_FILE).unlink()
-    assert checkpoint_digest(tmp_path / "one") == digests[0], "recorded and computed digest are the same"
-    weights = tmp_path / "two" / "model.safetensors"
-    content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    assert checkpoint_digest(tmp_path / "two") != digests[0], "a stale record must not be believed"
+def test_digest_follows_contents_not_the_folder_and_a_record_saves_reading(tmp_path: Path) -> None:
+    source = write_reference(tmp_path / "released", *tiny_senna())
+    one, two = tmp_path / "one", tmp_path / "two"
+    digest = import_checkpoint(source, one)
+    assert digest == import_checkpoint(source, two) and len(digest) == 16
+    (one / DIGEST_FILE).unlink()
+    assert checkpoint_digest(one) == digest, "recorded and computed digest are the same"
+    (two / DIGEST_FILE).write_text((two / DIGEST_FILE).read_text().replace(digest, "recorded"))
+    assert checkpoint_digest(two) == "recorded"
+    with pytest.raises(CheckpointError, match="no such checkpoint folder"):
+        checkpoint_digest(tmp_path / "nothing")
 
 
 def test_a_record_is_not_believed_after_a_byte_changed_and_the_time_was_set_back(tmp_path: Path) -> None:
@@ -214,15 +173,6 @@ def test_the_digest_covers_the_tower_that_the_configuration_names(tmp_path: Path
     digest = checkpoint_digest(source)
     write_tower(source / "tower", tiny_senna(seed=5)[0])
     assert checkpoint_digest(source) != digest
-
-
-def test_a_recorded_digest_saves_reading_the_weights(tmp_path: Path) -> None:
-    model, processor = tiny_senna()
-    import_checkpoint(write_reference(tmp_path / "released", model, processor), tmp_path / "ours")
-    record = json.loads((tmp_path / "ours" / DIGEST_FILE).read_text())
-    record["digest"] = "recorded"
-    (tmp_path / "ours" / DIGEST_FILE).write_text(json.dumps(record))
-    assert checkpoint_digest(tmp_path / "ours") == "recorded"
 
 
 def test_tool_prints_the_digest_or_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,8 +221,3 @@ def test_code_beside_a_tokenizer_is_never_asked_about(tmp_path: Path, monkeypatc
     open_checkpoint(source)
     open_checkpoint(tmp_path / "ours")
     assert told == [False, False]
-
-
-def test_a_digest_needs_a_folder(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="no such checkpoint folder"):
-        checkpoint_digest(tmp_path / "nothing")

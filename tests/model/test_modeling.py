@@ -242,59 +242,30 @@ def test_seeds_decide_the_fake() -> None:
     assert not torch.equal(one, other)
 
 
-def _bad_inputs() -> dict[str, Any]:
-    def drop_placeholder(inputs: dict[str, Any]) -> None:
-        inputs["input_ids"] = inputs["input_ids"].clone()
-        inputs["input_ids"][0, inputs["input_ids"][0] == 512] = 5
-
-    def five_views(inputs: dict[str, Any]) -> None:
-        inputs["pixel_values"] = inputs["pixel_values"][:, :5]
-
-    def small_views(inputs: dict[str, Any]) -> None:
-        inputs["pixel_values"] = inputs["pixel_values"][..., :28]
-
-    def both(inputs: dict[str, Any]) -> None:
-        inputs["image_features"] = torch.zeros(1, 6, 8, 64)
-
-    def neither(inputs: dict[str, Any]) -> None:
-        del inputs["pixel_values"]
-
-    def two_texts(inputs: dict[str, Any]) -> None:
-        inputs["inputs_embeds"] = torch.zeros(1, 4, 64)
-
-    def two_frames(inputs: dict[str, Any]) -> None:
-        inputs["pixel_values"] = inputs["pixel_values"].expand(2, -1, -1, -1, -1)
-
-    def short_labels(inputs: dict[str, Any]) -> None:
-        inputs["labels"] = inputs["input_ids"][:, :-3]
-
-    def unknown_word(inputs: dict[str, Any]) -> None:
-        inputs["input_ids"] = inputs["input_ids"].clone()
-        inputs["input_ids"][0, 1] = 600
-
-    def narrow_features(inputs: dict[str, Any]) -> None:
-        inputs["image_features"] = torch.zeros(1, 6, 8, 60)
-        del inputs["pixel_values"]
-
-    return {
-        "labels of shape": short_labels,
-        "neither a word nor": unknown_word,
-        "60 wide, the decoder 64": narrow_features,
-        "image placeholders": drop_placeholder,
-        "expected ('batch', 6, 3, 56, 56)": five_views,
-        "(1, 6, 3, 56, 28)": small_views,
-        "not both": both,
-        "0 visual tokens": neither,
-        "exactly one of": two_texts,
-        "2 frames were given for 1 rows": two_frames,
-    }
+def changed(ids: Tensor, place: Any, value: int) -> Tensor:
+    ids = ids.clone()
+    ids[0, place(ids[0])] = value
+    return ids
 
 
-@pytest.mark.parametrize("complaint", _bad_inputs())
+BAD: dict[str, Any] = {
+    "labels of shape": lambda given: {"labels": given["input_ids"][:, :-3]},
+    "neither a word nor": lambda given: {"input_ids": changed(given["input_ids"], lambda row: 1, 600)},
+    "60 wide, the decoder 64": lambda given: {"image_features": torch.zeros(1, 6, 8, 60), "pixel_values": None},
+    "image placeholders": lambda given: {"input_ids": changed(given["input_ids"], lambda row: row == 512, 5)},
+    "expected ('batch', 6, 3, 56, 56)": lambda given: {"pixel_values": given["pixel_values"][:, :5]},
+    "(1, 6, 3, 56, 28)": lambda given: {"pixel_values": given["pixel_values"][..., :28]},
+    "not both": lambda given: {"image_features": torch.zeros(1, 6, 8, 64)},
+    "0 visual tokens": lambda given: {"pixel_values": None},
+    "exactly one of": lambda given: {"inputs_embeds": torch.zeros(1, 4, 64)},
+    "2 frames were given for 1 rows": lambda given: {"pixel_values": given["pixel_values"].expand(2, -1, -1, -1, -1)},
+}
+
+
+@pytest.mark.parametrize("complaint", BAD)
 def test_contradictory_inputs_are_named(complaint: str) -> None:
     model, processor = tiny_senna()
     inputs: dict[str, Any] = batch_inputs(processor, 1)
-    _bad_inputs()[complaint](inputs)
     with pytest.raises(InputError) as caught:
-        model(**inputs)
+        model(**inputs | BAD[complaint](inputs))
     assert complaint in str(caught.value)
