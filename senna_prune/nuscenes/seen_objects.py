@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS
+from senna_prune.nuscenes.camera_views import CameraViews
 from senna_prune.nuscenes.navigation import future_origins
-from senna_prune.nuscenes.scene import Boxes, CameraViews, Scene
+from senna_prune.nuscenes.scene import Boxes, Scene
 from senna_prune.task.objects import Box, SeenObject
 
 Floats = NDArray[np.float64]

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from senna_prune.errors import SampleError, SennaPruneError
 from senna_prune.files import accessing, confined, decode_json, open_regular
+from senna_prune.image_files import open_image
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS, STEP_SECONDS, path_labels, speed_labels
 from senna_prune.nuscenes.steps import Trajectory, wrong_step_of_set
 from senna_prune.task.answers import Answer, parse_answer
@@ -110,11 +111,16 @@ def _faults(sample: PlanningSample, image_root: Path | None) -> Iterator[str]:
         yield from _plan_faults(sample)
     if fault := fault_of(sample.kind, sample.answer):
         yield f"the answer {fault}: {sample.answer[:60]!r}"
-    for name in sample.images.values():
+    for camera, name in sample.images.items():
+        boxes = [seen.boxes[camera] for seen in sample.objects or () if camera in seen.boxes]
         try:
             path = confined(image_root or "", name)
             if image_root is not None and not path.is_file():
                 yield f"no picture {name!r}"
+            elif image_root is not None and boxes:
+                width, height = open_image(path).size
+                if any(right > width or bottom > height for _, _, right, bottom in boxes):
+                    yield f"an object's box leads out of {name!r}, which has {width} x {height} pixels"
         except (OSError, SennaPruneError) as error:
             yield f"picture {name[:60]!r}: {error}"
 

@@ -6,15 +6,17 @@ import hashlib
 import re
 import reprlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
 import msgspec
+import numpy as np
 from PIL import Image
 
 from senna_prune.errors import TableError
 from senna_prune.files import accessing, decode_json, digest, open_regular, read_bytes, read_json
+from senna_prune.nuscenes.geometry import Poses
 from senna_prune.nuscenes.schema import (
     BOX_TABLES,
     POSE_TABLES,
@@ -129,6 +131,19 @@ class KeyframeTables:
             there[channel] = one
         return data
 
+    def poses(self, records: Sequence[CalibratedSensor | EgoPose | Annotation]) -> Poses:
+        """Poses of records of one table.
+
+        Raises:
+            TableError: a rotation is none.
+        """
+        translation = np.array([record.translation for record in records]).reshape(-1, 3)
+        rotation = np.array([record.rotation for record in records]).reshape(-1, 4)
+        if (wrong := np.abs((rotation**2).sum(axis=1) - 1) > 0.1).any():
+            record = records[int(wrong.argmax())]
+            raise TableError(f"the rotation of {record.token!r} is no unit quaternion", where=self.path(type(record)))
+        return Poses.from_quaternions(translation, rotation)
+
     def digest(self, tables: tuple[type[Record], ...]) -> str:
         """SHA-256 over the tables' files, first 16 hex digits."""
         sha = hashlib.sha256()
@@ -206,7 +221,7 @@ def _name(failure: msgspec.ValidationError, number: int, row: object) -> str:
     problem, _, place = str(failure).partition(" - at `$.")
     token, field = _SHORT.repr(row.get("token")), re.split(r"[\[`.]", place)[0]
     if not field:
-        return f"record {number} (token {token}): {problem}"
+        return f"record {number} (token {token}): {problem.replace('Object missing required', 'it has no')}"
     return f"{field} of {token} is {_SHORT.repr(row[field])}: {problem}"
 
 

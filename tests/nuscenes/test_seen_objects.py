@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from senna_prune.errors import SampleError, TableError
 from senna_prune.nuscenes.command_line import main
@@ -182,5 +183,22 @@ def test_a_fleets_own_boxes_are_checked(name: str) -> None:
 def test_what_objects_need_of_the_tables(world: ConversionSettings, table: str, change: Any, message: str) -> None:
     edit(world.dataroot, table, change)
     with pytest.raises(TableError, match=message):
+        convert(world)
+    convert(replace(world, objects=False))
+
+
+def test_smaller_copies_of_the_images_are_noticed(world: ConversionSettings) -> None:
+    convert(world)
+    for sample in read_samples(world.out):
+        for name in sample.images.values():
+            (world.dataroot / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (100, 80)).save(world.dataroot / name)
+    convert(world)
+    assert not check_set(world.out, world.dataroot).faults
+    for name in read_samples(world.out)[0].images.values():
+        Image.new("RGB", (50, 40)).save(world.dataroot / name)
+    faults = check_set(world.out, world.dataroot).faults
+    assert any("leads out of" in fault and "50 x 40 pixels" in fault for fault in faults)
+    with pytest.raises(TableError, match="has 50 x 40 pixels, not 100 x 80"):
         convert(world)
     convert(replace(world, objects=False))

@@ -32,7 +32,7 @@ jitter = st.lists(st.floats(-0.1, 0.1), min_size=10, max_size=10)
 def converted(change: Callable[[Path], object] = lambda root: None) -> list[PlanningSample]:
     """The set of a small world after a change of its tables."""
     with tempfile.TemporaryDirectory() as folder:
-        objects = {"scene-0103": [("vehicle.car", [(20.0, 3.0, 0.0)] * 9)]}
+        objects = {"scene-0103": [("vehicle.car", [(20.0, 3.0, 0.0)] * 9), ("vehicle.bus", [(9.0, 9.0, 0.0)])]}
         root = write_tables(Path(folder), {"scene-0103": straight(9, 5.0)}, objects)
         change(root)
         convert(ConversionSettings(root, VERSION, root / "set.jsonl", kinds=("plan", "vru")))
@@ -152,6 +152,16 @@ def share_unnamed(records: Records) -> None:
         record.update(calibrated_sensor_token="calibrated-CAM_BACK", filename=f"{number}.jpg")
 
 
+def every_second(records: Records) -> None:
+    del records[1:8:2]
+    for number in range(4):
+        records[number]["next"] = records[number + 1]["token"]
+
+
+def another_object(records: Records) -> None:
+    records.append(records[0] | {"token": "more", "instance_token": "instance-1", "next": records[1]["token"]})
+
+
 STATED: dict[str, tuple[str, Callable[[Records], None], str]] = {
     # what is stated: table, change, what the message says
     "one calibration for all": (
@@ -166,6 +176,8 @@ STATED: dict[str, tuple[str, Callable[[Records], None], str]] = {
     "a chain cut short": ("sample", put(4, next=""), "has 9 keyframes here, 5 by following `next`"),
     "an image of another time": ("sample_data", put(3, timestamp=START + 10**7), "is .10.00 s from its keyframe"),
     "a pose of another time": ("ego_pose", put(7, timestamp=START), "is -0.50 s from its keyframe"),
+    "annotations of every second keyframe": ("sample_annotation", every_second, "follow each other every 2 keyframes"),
+    "another object's annotation": ("sample_annotation", another_object, "of another instance"),
     "a drive letter": ("sample_data", put(3, filename="C:\\data\\a.jpg"), "'C:/data/a.jpg', not a path inside"),
     "no keyframe's record": (
         "sample_data",
