@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from senna_prune.engine import PruneTrace, prune
+    from senna_prune.engine import PruneTrace
+    from senna_prune.engine.prune import prune
     from senna_prune.errors import SennaPruneError
     from senna_prune.model.checkpoint import load_senna
     from senna_prune.planner.planner import Frame, Plan, Planner

@@ -170,7 +170,7 @@ class CapturedDecoder:
             found |= made
             if last != decoder.num_layers:
                 assumed = self.assumed
-                whole.settle(found["complexity"].tolist() if assumed is None else [assumed], found["hidden"])
+                whole.set_schedule(found["complexity"].tolist() if assumed is None else [assumed], found["hidden"])
             origins += made["origins"]
             views += made["views"]
             shapes += kind.shapes

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from senna_prune.devices import moved
 from senna_prune.errors import PruningError
+from senna_prune.hosts.host import unwrapped
 
 SUPPORTED_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
 
@@ -79,12 +80,12 @@ def find_decoder(model: nn.Module) -> Decoder:
     Raises:
         PruningError: there is none, or its attention implementation takes masks this engine cannot write.
     """
-    host: Any = model
-    module = host.get_decoder() if hasattr(host, "get_decoder") else host
+    host: Any = unwrapped(model)
+    module = unwrapped(host.get_decoder() if hasattr(host, "get_decoder") else host)
     layers = getattr(module, "layers", None)
     if not isinstance(layers, nn.ModuleList) or not len(layers) or not hasattr(module, "rotary_emb"):
         raise PruningError(
-            f"{type(model).__name__} holds no Llama-like decoder (layers + rotary_emb)",
+            f"{type(host).__name__} holds no Llama-like decoder (layers + rotary_emb)",
             hint="pass a Llama-like model, or its decoder",
         )
     for number, layer in enumerate(layers):

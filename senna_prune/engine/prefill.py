@@ -1,28 +1,23 @@
-"""Pruning while the prompt is read: `with prune(model, pruner) as trace: model.generate(...)`.
-
-Hooks stand before the model, before its decoder and before each decoder layer. At boundary `l` the policy says how many
-visual tokens enter layer `l` and which; the engine gathers hidden states and positions, pads the batch to the left and
-writes the mask. Each layer's cache then holds what entered it, so caches differ in length between layers; in decoding
-each layer gets its own positions and mask. Layers before the first cut stay as they are: a pruner that keeps all tokens
-changes no bit.
-"""
+"""The hooks of one `prune` context: what they read off a call of the model, and whom they hand its tokens to."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from senna_prune.devices import read_together
-from senna_prune.engine.captured import CapturedDecoder, require_compilable
-from senna_prune.engine.decode import DecodeStep, PromptCache
-from senna_prune.engine.decoder import Decoder, find_decoder
+from senna_prune.engine.decode import DecodeStep, prompt_of, require_dynamic, stop_reading
+from senna_prune.engine.decoder import Decoder
+from senna_prune.engine.masks import pad_left
 from senna_prune.engine.prompt_pass import PromptPass
 from senna_prune.engine.trace import PruneTrace
 from senna_prune.errors import InputError, PruningError
@@ -30,141 +25,48 @@ from senna_prune.hosts.host import (
     VISION_SCORES,
     Host,
     attach_vision_scores,
-    find_host,
     one_per_prompt,
+    replaced,
     split_vision_scores,
 )
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.base import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, Pruner, VisionScores
+from senna_prune.pruning.base import VISION, Pruner, VisionScores
+
+IGNORED_LABEL = -100
+REFUSED_OPTIONS = {
+    "guidance_scale": "read a second prompt without images beside the one that is pruned",
+    "prefill_chunk_size": "read a prompt in pieces, and tokens are chosen by all of it",
+    "assistant_early_exit": "skip decoder layers, of which each has its own tokens",
+}
+"""Options of `generate`, and what it would do."""
 
 
-@contextmanager
-def prune(
-    model: nn.Module,
-    pruner: Pruner,
-    *,
-    layouts: Sequence[TokenLayout] | None = None,
-    vision: Sequence[VisionScores] | None = None,
-    compiled: bool | CapturedDecoder = False,
-    padding_side: Literal["left", "right"] | None = None,
-) -> Iterator[PruneTrace]:
-    """Prune every prefill that `model` runs inside the context: any number of prompts, of any length.
+class _Call(threading.local):
+    """The call of the model that this thread is in.
 
-    Works with `generate` (greedy, sampling, beams) and with plain forward calls; on exit, also after an exception, the
-    model is as it was. A pruned forward returns logits of the tokens that reached the last layer, padded to the left.
-    Without a cache every step reads the whole sequence anew, and what was generated counts as part of the question.
-    Layers may lie on several devices (`device_map`).
-
-    Args:
-        model: a model with a file in `hosts/`, or any model around a Llama-like decoder if `layouts` is given.
-        pruner: the policy.
-        layouts: one per sample; None lets the model's host read them off its inputs.
-        vision: vision-tower evidence, one per sample; None lets the host compute it if the policy needs it.
-        compiled: run single prompts, and the pass over an answer trie, as graphs that are compiled when a length or a
-            schedule is first seen. A complexity then acts as one of a few (`pruning.quantised.Quantised`). A
-            `CapturedDecoder` keeps its graphs for later contexts of the same model; True makes one for this context.
-        padding_side: where shorter prompts of a batch are padded, if `layouts` tell their lengths; None: the host reads
-            it off the attention mask, for which it waits.
-
-    Yields:
-        The trace, filled anew by each prefill.
-
-    Raises:
-        PruningError: the host is not supported, the pruner does not fit it, or evidence that it needs is not there.
+    Attributes:
+        prompt_width, generated: columns that `generate` began with, and how many it has added.
+        inputs, images: what it was given, and what its images were encoded to, until the decoder is called.
+        decoded: whether its decoder was called; None outside.
+        running: the tokens that run through the decoder.
+        labelled: whether it has labels.
+        columns: of a prompt with labels that was cut, where each row of the logits stood in the batch, (batch, n), -1
+            for padding.
     """
-    host = find_host(model, required=layouts is None)
-    scores = vision is None and VISION in getattr(pruner, "needs", ())
-    if host is not None and (scores or layouts is None):
-        host.check_geometry(scores)
-    decoder = find_decoder(model)
-    if is_pruned(decoder.module):
-        raise PruningError("this model is in a prune context already", hint="leave it before entering another")
-    _require_fit(pruner, decoder)
-    captured = (CapturedDecoder() if compiled is True else compiled) or None
-    if captured is not None and not captured.graphs:  # with graphs it was found so before
-        require_compilable(model)
-    pruner = pruner if captured is None else captured.pruner(pruner)
-    context = _Context(decoder, pruner, host, layouts, vision, padding_side)
-    with ExitStack() as stack:
-        for handle in context.hooks(model):
-            stack.callback(handle.remove)
-        if host is not None:
-            stack.enter_context(host.patched_image_encoder(context.encode))
-        if captured is not None:
-            stack.enter_context(_in_place_of_forward(decoder, context, captured))
-        yield context.trace
+
+    prompt_width = 0
+    generated = 0
+    inputs: Mapping[str, Any] = {}
+    images: Any = None
+    decoded: bool | None = None
+    running: PromptPass | DecodeStep | None = None
+    labelled = False
+    columns: Tensor | None = None
 
 
-@contextmanager
-def _in_place_of_forward(decoder: Decoder, context: _Context, captured: CapturedDecoder) -> Iterator[None]:
-    """Let `captured` run what it can of the decoder's calls."""
-    module: Any = decoder.module
-    own, eager = module.__dict__.get("forward"), module.forward
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        hidden = None if args else _captured(decoder, context, captured, kwargs)
-        return eager(*args, **kwargs) if hidden is None else hidden
-
-    module.forward = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del module.forward
-        else:
-            module.forward = own
-
-
-def _captured(decoder: Decoder, context: _Context, captured: CapturedDecoder, kwargs: dict[str, Any]) -> Any:
-    """Output of the decoder, or None where its call is none that can be captured: several prompts, padding, other
-    attention than SDPA, intermediate results, no cache."""
-    running, cache, module = context.running, kwargs.get("past_key_values"), decoder.module
-    tracked = any(kwargs.get(name) for name in ("output_hidden_states", "output_attentions"))
-    if decoder.attention != "sdpa" or decoder.multi_axis or tracked or kwargs.get("use_cache") is False:
-        return None
-    embeds = kwargs.get("inputs_embeds")
-    if embeds is None:
-        embeds = cast(Any, module).get_input_embeddings()(kwargs["input_ids"])
-    if embeds.shape[0] > 1:
-        return None
-    if isinstance(running, PromptPass) and running.samples[0].state.length == embeds.shape[1]:
-        cache, places = DynamicCache() if cache is None else cache, kwargs.get("position_ids")
-        tables = decoder.rotary(embeds, running.places[None] if places is None else places)
-        hidden = captured.prompt(decoder, context, embeds, tables, cache)
-    elif isinstance(running, DecodeStep) and running.tree is not None:
-        hidden = captured.readout(decoder, context, embeds, cache)
-    else:
-        return None
-    return None if hidden is None else BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
-
-
-def is_pruned(decoder: nn.Module) -> bool:
-    """Whether a `prune` context is open on this decoder."""
-    return any(isinstance(getattr(hook, "__self__", None), _Context) for hook in decoder._forward_pre_hooks.values())
-
-
-def _require_fit(pruner: Any, decoder: Decoder) -> None:
-    if not all(hasattr(pruner, part) for part in ("plan", "select", "needs", "positions", "measured_layer")):
-        raise PruningError(f"{type(pruner).__name__} is not a pruner", hint="build one with make_pruner or pruner_for")
-    if len({TEXT_ATTENTION, LAST_ATTENTION, NEXT_ATTENTION} & pruner.needs) > 1:
-        hint = "the last of the text rows is that of the last prompt token"
-        raise PruningError(f"method {pruner.name!r} needs more than one kind of attention", where="needs", hint=hint)
-    built_for = getattr(pruner, "num_layers", None)
-    if built_for not in (None, decoder.num_layers):
-        raise PruningError(
-            f"method {pruner.name!r} was built for {built_for} decoder layers, this model has {decoder.num_layers}",
-            hint="build it with pruner_for(model, ...)",
-        )
-    if decoder.multi_axis and pruner.positions == "repacked":
-        raise PruningError(
-            "positions of this model follow from the images and cannot be renumbered (M-RoPE)",
-            where="option positions",
-            hint="use original",
-        )
-
-
-class _Context:
-    """The hooks of one `prune` context. What they remember of a forward pass lives in `running`, and goes with it."""
+class PruneContext:
+    """The hooks of one `prune` context. What they remember of a call belongs to its thread and goes with it; what they
+    remember of a prompt is carried by its cache."""
 
     def __init__(
         self,
@@ -173,19 +75,51 @@ class _Context:
         host: Host | None,
         layouts: Sequence[TokenLayout] | None,
         vision: Sequence[VisionScores] | None,
+        prompt_lengths: Sequence[int] | None,
         padding_side: Literal["left", "right"] | None,
     ) -> None:
         self.decoder, self.pruner, self.host = decoder, pruner, host
-        self.given_layouts, self.given_vision, self.padding_side = layouts, vision, padding_side
-        self.trace = PruneTrace()
-        self.inputs: dict[str, Any] = {}
-        self.pictures: Any = None
-        self.running: PromptPass | DecodeStep | None = None
-        self.left: PromptCache | None = None
+        self.given_layouts, self.given_vision, self.prompt_lengths = layouts, vision, prompt_lengths
+        self.padding_side = padding_side
+        self.trace, self.key = PruneTrace(), uuid.uuid4().hex
+        self.call, self.looking = _Call(), threading.Lock()
+        self.inside, self.closed, self.changed = set[int](), False, threading.Condition()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise PruningError("a model cannot be copied or pickled inside a prune context", hint="leave the context first")
+
+    @property
+    def running(self) -> PromptPass | DecodeStep | None:
+        """What runs through the decoder in this thread."""
+        return self.call.running
+
+    @running.setter
+    def running(self, running: PromptPass | DecodeStep | None) -> None:
+        self.call.running = running
+
+    @contextmanager
+    def patched(self, model: Any) -> Iterator[None]:
+        """Inside, the model asks this context whenever it generates, computes a loss or encodes images."""
+        self.generation_config = getattr(model, "generation_config", None)
+        methods: dict[str, Any] = {
+            "generate": self.generate,
+            "prepare_inputs_for_generation": self.prepare,
+            "loss_function": self.loss,
+        }
+        with ExitStack() as stack:
+            for name, instead in methods.items():
+                own = getattr(model, name, None)
+                if own is not None:
+                    key = "_loss_function" if name == "loss_function" else name
+                    stack.enter_context(replaced(model, key, functools.wraps(own)(partial(instead, own))))
+            if self.host is not None:
+                stack.enter_context(self.host.patched_image_encoder(self.encode))
+            yield
 
     def hooks(self, model: nn.Module) -> Iterator[Any]:
         """Register everything, one at a time; the handles are the caller's to remove."""
         yield model.register_forward_pre_hook(self._call, with_kwargs=True)
+        yield model.register_forward_hook(self._called)
         for index, layer in enumerate(self.decoder.layers):
             yield layer.register_forward_pre_hook(partial(self._enter, index), with_kwargs=True)
             attention: Any = layer.self_attn
@@ -194,49 +128,117 @@ class _Context:
         yield self.decoder.module.register_forward_pre_hook(self._begin, with_kwargs=True)
         yield self.decoder.module.register_forward_hook(self._end, always_call=True)
 
-    def encode(self, encode: Callable[..., Any], pictures: dict[str, Any]) -> Any:
+    def loss(self, loss: Callable[..., Any], logits: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """In place of the model's `loss`: logits are compared with the labels of the tokens they belong to."""
+        columns = self.call.columns
+        if columns is not None:
+            columns = columns[:, -logits.shape[1] :].to(labels.device)
+            labels = labels.gather(1, columns.clamp(min=0)).masked_fill(columns < 0, IGNORED_LABEL)
+        return loss(logits, labels, *args, **kwargs)
+
+    def generate(self, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """In place of the model's `generate`: refuse options under which it does not read one prompt in one pass."""
+        config = kwargs.get("generation_config") or (*args, None, None)[1] or self.generation_config
+        for option, what in REFUSED_OPTIONS.items():
+            value = kwargs.get(option, getattr(config, option, None))
+            if value is not None and (option, value) != ("guidance_scale", 1):
+                raise PruningError(f"generate would {what}", where=option, hint="leave it out inside a prune context")
+        return generate(*args, **kwargs)
+
+    def prepare(self, prepare: Callable[..., Any], input_ids: Tensor, **kwargs: Any) -> Any:
+        """In place of the model's `prepare_inputs_for_generation`: `generate` tells how many tokens it has made, and
+        hears how many were read, where it would count those that the first layer's cache holds."""
+        cache: Any = kwargs.get("past_key_values")
+        width = input_ids.shape[1]
+        if kwargs.get("is_first_iteration"):
+            self.call.prompt_width = width
+            prompt = prompt_of(cache)
+            if prompt is not None and kwargs.get("next_sequence_length") == width - cache.get_seq_length():
+                kwargs["next_sequence_length"] = width - prompt.read(cache)
+        self.call.generated = max(width - self.call.prompt_width, 0)
+        return prepare(input_ids, **kwargs)
+
+    def close(self) -> None:
+        """Wait for calls of other threads that are inside the decoder, and let none begin."""
+        stop_reading()
+        with self.changed:
+            self.closed = True
+            self.changed.wait_for(lambda: self.inside <= {threading.get_ident()})
+
+    def encode(self, encode: Callable[..., Any], images: dict[str, Any]) -> Any:
         """The model encodes images, by `generate` before it is called, or inside the call."""
         if self.host is not None and VISION in self.pruner.needs and self.given_vision is None:
-            self.pictures = attach_vision_scores(self.host, encode, pictures)
+            with self.looking:  # a host's own hooks on the tower tell no threads apart
+                self.call.images = attach_vision_scores(self.host, encode, images)
         else:
-            self.pictures = encode(**pictures)
-        return self.pictures
+            self.call.images = encode(**images)
+        return self.call.images
 
     def _call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The model is called: remember what tells the layout."""
-        self.inputs = ({"input_ids": args[0]} if args else {}) | kwargs
-        self.pictures = (kwargs.get("mm_encoder_outputs") or {}).get("image")
+        """The model is called: remember what tells the layout and where the prompt ends."""
+        call, cache = self.call, kwargs.get("past_key_values")
+        call.inputs = ({"input_ids": args[0]} if args else {}) | kwargs | {"generated": call.generated}
+        call.generated, call.decoded, call.columns = 0, False, None
+        call.images = (kwargs.get("mm_encoder_outputs") or {}).get("image")
+        if cache is not None and cache.get_seq_length() > 0 and self._shows_images(call):
+            raise PruningError(
+                "images that follow a prompt which was read before are not pruned",
+                hint="read the whole prompt in one pass, without its old cache",
+            )
+
+    def _shows_images(self, call: _Call) -> bool:
+        """Whether the call brings images or their placeholders."""
+        inputs = call.inputs
+        if call.images is not None or inputs.get("pixel_values") is not None:
+            return True
+        ids = inputs.get("input_ids")
+        # A single token was generated, whatever it is; looking at it would make the host wait for the device.
+        if self.host is None or ids is None or ids.shape[1] == 1 or "token_tree" in inputs:
+            return False
+        return bool((ids == self.host.model.config.image_token_id).any())
+
+    def _called(self, module: nn.Module, args: Any, output: Any) -> None:
+        decoded, self.call.decoded = self.call.decoded, None
+        if decoded is False:
+            raise PruningError(
+                f"{type(module).__name__} ran, but not the decoder that was to be pruned",
+                hint="do not replace parts of a model, or run compiled code, inside a prune context",
+            )
 
     def _begin(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """The decoder is called, with prompts or with tokens that follow them."""
-        inputs, pictures, self.inputs, self.pictures, self.running = self.inputs, self.pictures, {}, None, None
-        tree, cache = kwargs.pop("token_tree", None), kwargs.get("past_key_values")
-        if cache is not None and getattr(cache, "is_compileable", False):
-            raise PruningError("a static cache cannot hold layers of different lengths", hint="use a dynamic cache")
+        call = self.call
+        inputs, images, call.inputs, call.images, call.running = call.inputs, call.images, {}, None, None
+        call.decoded = True
+        with self.changed:
+            if self.closed:
+                raise PruningError("the prune context was left while the model ran", hint="wait for it inside")
+            self.inside.add(threading.get_ident())
+        tree, cache, mask = kwargs.pop("token_tree", None), kwargs.get("past_key_values"), kwargs.get("attention_mask")
+        tokens = kwargs.get("inputs_embeds")
+        if tokens is None:
+            tokens = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+        if cache is not None:
+            require_dynamic(cache)
         if cache is not None and cache.get_seq_length() > 0:
-            if pictures is not None:
-                raise PruningError(
-                    "images that follow a prompt which was read before are not pruned",
-                    hint="read the whole prompt in one pass, without prefill_chunk_size",
-                )
-            self.running = DecodeStep(self.decoder, self.left, cache, tree)
+            batch, queries = tokens.shape[:2]
+            call.running = DecodeStep(self.decoder, self.key, cache, tree, batch, queries, mask)
             return args, kwargs
-        self.left, embeds = None, kwargs.get("inputs_embeds")
-        if embeds is None:
-            embeds = module.get_input_embeddings()(kwargs["input_ids"] if "input_ids" in kwargs else args[0])
-        lengths, starts, rows = self._prompts(embeds, kwargs.get("attention_mask"), inputs.get("input_ids"))
-        layouts = self._layouts(rows, lengths, pictures)
-        self.running = PromptPass(
+        embeds = tokens if tokens.is_floating_point() else module.get_input_embeddings()(tokens)
+        lengths, starts, rows = self._prompts(embeds, mask, inputs.get("input_ids"))
+        layouts = self._layouts(rows, lengths, images)
+        layouts = self._without_answers(layouts, inputs, starts, embeds.shape[1])
+        call.labelled = inputs.get("labels") is not None
+        call.running = PromptPass(
             self.decoder,
             self.pruner,
             layouts,
             starts,
-            self._vision(layouts, pictures),
+            self._vision(layouts, images),
             embeds,
             kwargs.get("position_ids"),
             0 if self.host is None else self.host.first_cut,
         )
-        self.trace.samples = [sample.trace for sample in self.running.samples]
         return args, kwargs
 
     def _prompts(
@@ -251,22 +253,55 @@ class _Context:
         lengths, starts = spans_of(embeds, None if mask is None else next(read))
         return lengths, starts, [r[s : s + n] for r, s, n in zip(next(read, ()), starts, lengths, strict=False)]
 
-    def _layouts(self, rows: Sequence[Tensor], lengths: Sequence[int], pictures: Any) -> list[TokenLayout]:
+    def _layouts(self, rows: Sequence[Tensor], lengths: Sequence[int], images: Any) -> list[TokenLayout]:
         """One layout per prompt: those given, or what the host reads off ids and images."""
         given = self.given_layouts
         if given is None and not rows:
-            raise InputError("no input_ids that tell the layout", hint="pass them to the model, or layouts= to prune()")
+            raise InputError(
+                "no input_ids that tell the layout",
+                hint="call the model itself, not its forward, with input_ids, or pass layouts= to prune()",
+            )
         if given is None:
             assert self.host is not None
-            given = self.host.layouts(rows, pictures)
+            given = self.host.layouts(rows, images)
         layouts = one_per_prompt(given, len(lengths), "layouts")
         for layout, length in zip(layouts, lengths, strict=True):
             if layout.length != length:
                 raise InputError(f"a layout of {layout.length} tokens was given for a prompt of {length}")
         return layouts
 
-    def _vision(self, layouts: Sequence[TokenLayout], pictures: Any) -> list[VisionScores] | None:
-        """Evidence per prompt, if the policy needs it and there is any."""
+    def _without_answers(
+        self, layouts: list[TokenLayout], inputs: Mapping[str, Any], starts: Sequence[int], width: int
+    ) -> list[TokenLayout]:
+        """The layouts, with the answers that labels, `logits_to_keep` or `prompt_lengths` tell of."""
+        kept, labels, lengths = inputs.get("logits_to_keep", 0), inputs.get("labels"), self.prompt_lengths
+        if isinstance(kept, Tensor):
+            raise PruningError("columns of logits move where tokens are removed", where="logits_to_keep", hint="count")
+        if lengths is not None:
+            ends = one_per_prompt(lengths, len(layouts), "prompt_lengths")
+        elif labels is not None:
+            if labels.shape != (len(layouts), width):
+                raise InputError(f"{tuple(labels.shape)} labels were given for {(len(layouts), width)} tokens")
+            # Without a label the first one is the column behind the last.
+            first = nn.functional.pad(labels != IGNORED_LABEL, (0, 1), value=True).int().argmax(dim=1).tolist()
+            ends = [column - start for column, start in zip(first, starts, strict=True)]
+        elif kept > 1 or inputs.get("generated"):
+            ends = [width - max(kept - 1, inputs.get("generated", 0)) - start for start in starts]
+        else:
+            return layouts
+        shorter = []
+        for layout, end in zip(layouts, ends, strict=True):
+            if layout.views and end < max(span.stop for span in layout.views.values()):
+                raise InputError(
+                    f"the prompt would end at token {end}, before its last image does",
+                    where="labels, logits_to_keep or prompt_lengths",
+                    hint="give prompt_lengths= to prune(), or -100 as labels of the prompt",
+                )
+            shorter.append(replace(layout, answer=min(max(layout.length - end, 0), layout.length)))
+        return shorter
+
+    def _vision(self, layouts: Sequence[TokenLayout], images: Any) -> list[VisionScores] | None:
+        """Vision scores per prompt, if the policy needs them and there are any."""
         if VISION not in self.pruner.needs:
             return None
         if self.given_vision is not None:
@@ -277,15 +312,15 @@ class _Context:
                 "this model",
                 hint="pass vision= to prune()",
             )
-        if pictures is None:
+        if images is None:
             return None
-        if VISION_SCORES not in pictures:
+        if VISION_SCORES not in images:
             raise PruningError(
                 f"method {self.pruner.name!r} needs to see the vision tower at work, but the images were encoded "
                 "outside the prune context",
                 hint="call the model with pixel_values inside it, or pass vision= to prune()",
             )
-        return split_vision_scores(pictures[VISION_SCORES], layouts)
+        return split_vision_scores(images[VISION_SCORES], layouts)
 
     def _enter(self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self.running is None:
@@ -302,10 +337,17 @@ class _Context:
 
     def _end(self, module: nn.Module, args: Any, output: Any) -> None:
         """The decoder is done, or an exception left it; `output` is then None."""
-        if isinstance(self.running, PromptPass) and output is not None:
-            self.left = self.running.leave()
-            self.trace.cache_lengths = [list(shape.lengths) for shape in self.left.layers]
-        self.running = None
+        running, self.running = self.running, None
+        stop_reading()
+        with self.changed:
+            self.inside.discard(threading.get_ident())
+            self.changed.notify_all()
+        if isinstance(running, PromptPass) and output is not None:
+            prompt = running.finish(self.key)
+            if self.call.labelled and prompt.cut:
+                self.call.columns = pad_left([sample.state.columns() + 1 for sample in running.samples]) - 1
+            self.trace.samples = [sample.trace for sample in running.samples]
+            self.trace.cache_lengths = [list(shape.lengths) for shape in prompt.layers]
 
 
 def spans_of(embeds: Tensor, mask: Tensor | None) -> tuple[list[int], list[int]]:

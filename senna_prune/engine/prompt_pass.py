@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.devices import constant, moved
-from senna_prune.engine.decode import CacheShape, PromptCache
+from senna_prune.engine.decode import CacheShape, PromptCache, mark
 from senna_prune.engine.decoder import Decoder, joined
 from senna_prune.engine.finite import not_finite
 from senna_prune.engine.masks import attention_mask, pad_left
@@ -69,7 +68,7 @@ class PromptPass:
         self.samples = []
         for i, (layout, start) in enumerate(zip(layouts, starts, strict=True)):
             state = TokenState.start(layout, start, self.device)
-            counts = pruner.plan(layout.num_visual, decoder.num_layers, text=state.text_slots.shape[0])
+            counts = pruner.plan(layout.num_visual, decoder.num_layers, text=state.num_text)
             if first_cut and counts.tokens[first_cut - 1] < layout.num_visual:
                 raise PruningError(
                     f"method {pruner.name!r} cuts before layer {first_cut}, the first that this model allows",
@@ -81,7 +80,7 @@ class PromptPass:
         for sample, row in zip(self.samples, embeds, strict=True):
             sample.move(self.device)
             if EMBEDDINGS in self.needs:
-                own = row[sample.span]
+                own = row[sample.prompt]
                 sample.embeddings = (take(own, self._queries(sample.state)), own[sample.state.visual_slots])
         ends = constant(tuple(sample.span.stop for sample in self.samples), torch.long, self.device)
         if position_ids is not None:
@@ -91,7 +90,8 @@ class PromptPass:
         self.next_positions = ends
         self.measured_at = None if pruner.measured_layer is None else pruner.measured_layer + 1
         self.settled = False
-        self.places = torch.arange(embeds.shape[1], device=self.device)
+        self.width = embeds.shape[1]
+        self.places = torch.arange(self.width, device=self.device)
         self.tables: tuple[Tensor, Tensor] | None = None
         self.overrides: dict[str, Any] = {}
         self.shapes: list[CacheShape] = []
@@ -110,10 +110,21 @@ class PromptPass:
                 hint="pass pixel_values to the model, or vision= to prune()",
             )
 
-    def leave(self) -> PromptCache:
-        """What the tokens that follow need to know."""
-        owner = (lambda: None) if self.cache is None else weakref.ref(self.cache)
-        return PromptCache(owner, tuple(self.shapes), self.next_positions, self.repacked)
+    def finish(self, context: str) -> PromptCache:
+        """What the tokens that follow need to know; the cache that was filled carries it.
+
+        Raises:
+            PruningError: not all layers told that they were entered.
+        """
+        if len(self.shapes) != self.decoder.num_layers:
+            raise PruningError(
+                f"{len(self.shapes)} of {self.decoder.num_layers} decoder layers ran as layers that can be pruned",
+                hint="do not compile, replace or skip layers (assistant_early_exit) inside a prune context",
+            )
+        prompt = PromptCache(context, tuple(self.shapes), self.width, self.next_positions, self.repacked)
+        if self.cache is not None:
+            mark(self.cache, prompt)
+        return prompt
 
     def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Decide and carry out boundary `layer` on `hidden`, shape (batch, width, d).
@@ -130,7 +141,7 @@ class PromptPass:
             for sample in self.samples:
                 sample.move(self.device)
         if layer == self.measured_at and not self.settled:
-            self.settle(self.measure(hidden).tolist(), hidden)
+            self.set_schedule(self.measure(hidden).tolist(), hidden)
         hidden = self._cut(layer, hidden)
         for sample in self.samples:
             sample.record()
@@ -138,7 +149,7 @@ class PromptPass:
         self.cache = kwargs.get("past_key_values")
         spans = tuple((sample.span.start, sample.span.stop) for sample in self.samples)
         self.shapes.append(CacheShape(spans, hidden.shape[1], bool(self.overrides)))
-        self.watch(layer, kwargs["position_embeddings"])
+        self.capture_projections(layer, kwargs["position_embeddings"])
         return hidden, kwargs
 
     def _cut(self, layer: int, hidden: Tensor) -> Tensor:
@@ -176,7 +187,7 @@ class PromptPass:
             sample.rows = observation.rows if TEXT_ATTENTION in self.needs else None
         return torch.stack(measured)
 
-    def settle(self, complexities: Sequence[float], hidden: Tensor) -> None:
+    def set_schedule(self, complexities: Sequence[float], hidden: Tensor) -> None:
         """Settle every sample's counts by its complexity.
 
         Raises:
@@ -187,10 +198,10 @@ class PromptPass:
             if not math.isfinite(value):
                 raise not_finite(hidden)
             sample.trace.complexity = value
-            asked = (sample.trace.num_visual, self.decoder.num_layers, value, sample.trace.num_text)
+            asked = (sample.trace.num_visual, self.decoder.num_layers, value, sample.state.num_text)
             sample.trace.counts = self.pruner.plan(*asked)
 
-    def watch(self, layer: int, tables: tuple[Tensor, Tensor]) -> None:
+    def capture_projections(self, layer: int, tables: tuple[Tensor, Tensor]) -> None:
         """Layer `layer` is about to run: catch its projections if boundary `layer + 1` will ask for attention.
 
         Where complexity is measured at that boundary, the counts known so far do not tell whether it cuts.
@@ -205,10 +216,11 @@ class PromptPass:
         """What the pruner sees of one sample at boundary `layer`.
 
         Args:
-            hidden: the sample's hidden states without padding, (length, d).
+            hidden: the sample's hidden states without padding, (length, d). Its answer is not looked at.
         """
         sample, needs, rows = self.samples[number], self.needs, None
         state, queries = sample.state, self._queries(sample.state)
+        hidden = hidden[: state.prompt_length]
         if layer > 0 and TEXT_ATTENTION in needs:
             rows, sample.rows = sample.rows, None
             rows = self._rows(number, queries) if rows is None else rows
@@ -237,15 +249,17 @@ class PromptPass:
 
     def _rows(self, number: int, queries: Tensor | int) -> Tensor:
         assert self.capture is not None
-        return self.capture.rows(number, self.samples[number].span, queries)
+        return self.capture.rows(number, self.samples[number].prompt, queries)
 
     def _keys(self, number: int) -> Tensor:
         assert self.capture is not None
-        return self.capture.keys(number, self.samples[number].span)
+        return self.capture.keys(number, self.samples[number].prompt)
 
     def _queries(self, state: TokenState) -> Tensor | int:
-        """Places of the text queries in the sample's sequence, or how many of its last tokens they are."""
-        return state.text_slots if self.pruner.text_scope == "all_text" else state.num_question
+        """Places of the text queries in the sample's prompt, or how many of its last tokens they are."""
+        if self.pruner.text_scope == "question":
+            return state.num_question
+        return state.text_slots[: state.num_text]
 
     def _columns(self, state: TokenState) -> Tensor:
         """Where the rotary tables hold the positions of a sample's tokens, (length,)."""
@@ -258,9 +272,9 @@ class PromptPass:
         return cos, sin
 
     def _own_tables(self, number: int) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of one sample, each (length, head_dim)."""
-        cos, sin = self._tables()
-        row, columns = number if cos.shape[0] > 1 else 0, self._columns(self.samples[number].state)
+        """Cosine and sine of one sample's prompt, each (length, head_dim)."""
+        (cos, sin), state = self._tables(), self.samples[number].state
+        row, columns = number if cos.shape[0] > 1 else 0, self._columns(state)[: state.prompt_length]
         return cos[row].index_select(0, columns), sin[row].index_select(0, columns)
 
     def _rope_product(self, number: int, queries: Tensor | int) -> Tensor:

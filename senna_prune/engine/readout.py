@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from senna_prune.devices import copied_once, device_of, moved
 from senna_prune.engine.decode import TokenTree
 from senna_prune.engine.decoder import Decoder, find_decoder
-from senna_prune.engine.prefill import is_pruned
+from senna_prune.engine.prune import is_pruned
 from senna_prune.errors import InputError
 
 

@@ -39,6 +39,11 @@ class Sample:
         """Its columns in the batch at hand."""
         return slice(self.start, self.start + self.state.length)
 
+    @property
+    def prompt(self) -> slice:
+        """The columns of them that hold its prompt."""
+        return slice(self.start, self.start + self.state.prompt_length)
+
     def cut_at(self, boundary: int) -> bool:
         """Whether tokens leave or are merged at `boundary`."""
         counts = self.trace.counts

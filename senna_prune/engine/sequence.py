@@ -36,7 +36,8 @@ class TokenState:
             merged token has its anchor's), their index in the original visual list (negative: merged), their view, and
             the order key of its last token in the unpruned sequence.
         num_views: number of views.
-        num_question: how many tokens at the end of the sequence follow the last view.
+        num_question: how many tokens at the end of the prompt follow the last view.
+        num_answer: how many tokens at the end of the sequence are no prompt.
     """
 
     text_slots: Tensor
@@ -45,12 +46,13 @@ class TokenState:
     visual: Tensor
     num_views: int
     num_question: int
+    num_answer: int = 0
 
     @classmethod
     def start(cls, layout: TokenLayout, column: int, device: torch.device) -> TokenState:
         """The unpruned sequence of `layout`, which begins at `column` of its batch."""
         start = _started.__wrapped__ if detect_fake_mode() else _started
-        return start(layout.length, tuple(layout.views.values()), column, device)
+        return start(layout.length, tuple(layout.views.values()), layout.answer, column, device)
 
     def to(self, device: torch.device) -> TokenState:
         """The same on another device; itself where it is there already."""
@@ -81,6 +83,16 @@ class TokenState:
     @property
     def length(self) -> int:
         return self.text_slots.shape[0] + self.num_visual
+
+    @property
+    def num_text(self) -> int:
+        """Text tokens of the prompt."""
+        return self.text_slots.shape[0] - self.num_answer
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens that are left of the prompt; they come first."""
+        return self.length - self.num_answer
 
     def columns(self) -> Tensor:
         """Column of every current token in the batch that entered the decoder, in sequence order, shape (length,)."""
@@ -126,13 +138,14 @@ class TokenState:
 
 
 @lru_cache(maxsize=64)
-def _started(length: int, spans: tuple[range, ...], column: int, device: torch.device) -> TokenState:
+def _started(length: int, spans: tuple[range, ...], answer: int, column: int, device: torch.device) -> TokenState:
     """See `TokenState.start`: prompts of the same layout share what is copied to the device, and write none of it."""
-    layout = TokenLayout(length, {str(number): span for number, span in enumerate(spans)})
+    layout = TokenLayout(length, {str(number): span for number, span in enumerate(spans)}, answer)
     places, origin, views = layout.visual, torch.arange(layout.num_visual), layout.view_of_visual
     ends = torch.tensor([span.stop - 1 for span in spans], dtype=torch.long)
     with torch.inference_mode(False):
         visual = torch.stack([places, places * _STRIDE, places + column, origin, views, ends[views] * _STRIDE])
         text = torch.stack([layout.text, layout.text * _STRIDE, layout.text + column])
         slots, keys, columns = moved(text, device)
-        return TokenState(slots, keys, columns, moved(visual, device), len(spans), len(layout.question))
+        counts = (len(spans), len(layout.question), answer)
+        return TokenState(slots, keys, columns, moved(visual, device), *counts)

@@ -105,7 +105,7 @@ def run_prompt(
     arguments |= {"position_ids": inner.places[None], "use_cache": True}
     if first:
         inner.settled = True
-        inner.watch(first - 1, (arguments | inner.overrides)["position_embeddings"])
+        inner.capture_projections(first - 1, (arguments | inner.overrides)["position_embeddings"])
         if inner.capture is not None:
             inner.capture.caught = parts["caught"]
     hidden = _through(decoder, context, inner, parts["hidden"], arguments, range(first, last))

@@ -100,21 +100,15 @@ class Host(ABC):
         `generate` encodes images before it calls the model, and hands over features alone: sizes and pixels are gone.
         """
         encoder = self.model.base_model
-        encode, before = encoder.get_image_features, vars(encoder).get("get_image_features")
+        encode = encoder.get_image_features
         names = tuple(inspect.signature(encode).parameters)
 
         @functools.wraps(encode)
         def call(*args: Any, **kwargs: Any) -> Any:
             return instead(encode, dict(zip(names, args, strict=False)) | kwargs)
 
-        encoder.get_image_features = call
-        try:
+        with replaced(encoder, "get_image_features", call):
             yield
-        finally:
-            if before is None:
-                del encoder.get_image_features
-            else:
-                encoder.get_image_features = before
 
 
 def attach_vision_scores(host: Host, encode: Callable[..., Any], images: dict[str, Any]) -> Any:
@@ -139,12 +133,36 @@ def host_class(kind: str) -> type[Host]:
     return own
 
 
+@contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Inside, `owner` has `value` in place of what its attribute `name` is, on itself or on its class."""
+    before = vars(owner).get(name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if before is None:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
+
+
+def unwrapped(model: Any) -> Any:
+    """The model that computes, out of what `torch.compile`, peft and data-parallel wrappers put around it."""
+    parts = getattr(model, "_modules", {})
+    inner = next((parts[name] for name in ("_orig_mod", "module") if name in parts), None)
+    if inner is None and hasattr(model, "get_base_model"):
+        inner = model.get_base_model()
+    return model if inner is None else unwrapped(inner)
+
+
 def find_host(model: nn.Module, required: bool = True) -> Host | None:
     """What reads `model`; None where no file of this folder knows it.
 
     Raises:
         PruningError: that is so, although the host is `required` and `model` is a model of transformers.
     """
+    model = unwrapped(model)
     kind = getattr(getattr(model, "config", None), "model_type", None)
     if kind in host_names():
         return host_class(kind)(model)

@@ -18,10 +18,13 @@ class TokenLayout:
     Attributes:
         length: number of tokens, text and visual.
         views: positions of each view's visual tokens, by label, in sequence order.
+        answer: tokens at the end that are no prompt: an answer that is scored, or a draft of one. They are carried
+            along, and have no say in which visual tokens are kept.
     """
 
     length: int
     views: Mapping[str, range]
+    answer: int = 0
 
     def __post_init__(self) -> None:
         end = 0
@@ -29,6 +32,8 @@ class TokenLayout:
             if span.step != 1 or span.start < end or span.stop > self.length:
                 raise InputError(f"view {name!r} at {span} overlaps another or leaves the sequence")
             end = span.stop
+        if not 0 <= self.answer <= self.length - end:
+            raise InputError(f"the prompt ends at token {self.length - self.answer}, before its last image does")
 
     @property
     def num_visual(self) -> int:
@@ -55,9 +60,11 @@ class TokenLayout:
 
     @property
     def question(self) -> Tensor:
-        """Positions of the text after the last view: these tokens have seen every view. Shape (num_question,)."""
+        """Positions of the prompt's text after the last view: these tokens have seen every view.
+
+        Shape (num_question,)."""
         last = max((span.stop for span in self.views.values()), default=0)
-        return torch.arange(last, self.length)
+        return torch.arange(last, self.length - self.answer)
 
     @classmethod
     def from_ids(cls, input_ids: Tensor, image_token_id: int, view_tokens: int) -> TokenLayout:

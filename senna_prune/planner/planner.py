@@ -13,6 +13,7 @@ from torch import Tensor
 from senna_prune.devices import constant, moved
 from senna_prune.engine import prune
 from senna_prune.engine.captured import CapturedDecoder
+from senna_prune.hosts.host import unwrapped
 from senna_prune.image_files import AnyImage
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.images import Preprocess
@@ -79,6 +80,7 @@ class Planner(FrameEncoder):
         compiled: bool = False,
         preprocess: Preprocess = "exact",
     ) -> None:
+        model = unwrapped(model)
         check_settings(model, processor, pruner, readout, system, max_new_tokens)
         require(preprocess in get_args(Preprocess), "preprocess", preprocess, "'exact' or 'device'")
         super().__init__(model, processor, system, preprocess, compiled)

@@ -7,7 +7,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from senna_prune.engine.decoder import find_decoder
-from senna_prune.hosts.host import find_host
+from senna_prune.hosts.host import find_host, unwrapped
 from senna_prune.planner.inputs import require
 from senna_prune.pruning import Budget, Method, make_pruner
 
@@ -16,7 +16,7 @@ def pruner_for(model: PreTrainedModel, method: str, budget: Budget | None = None
     """A pruning method built for this model.
 
     Args:
-        model: the model it will prune; any that `prune` takes.
+        model: the model it will prune; any that `prune` takes, wrapped or not.
         method: a registered method; "none" leaves every bit of the model's output as it is.
         budget: what the method may spend; None is all visual tokens.
         options: of the method. Where positions follow from the images (M-RoPE), `positions` is "original" by default,
@@ -26,6 +26,7 @@ def pruner_for(model: PreTrainedModel, method: str, budget: Budget | None = None
         PruningError: unknown method or option, a budget out of reach, or a model that is no host.
         InputError: an argument of the wrong type.
     """
+    model = unwrapped(model)
     require(isinstance(model, PreTrainedModel), "model", model, "a model of transformers")
     require(isinstance(method, str), "method", method, "the name of a method")
     require(budget is None or isinstance(budget, Budget), "budget", budget, "a Budget such as Budget.retention(0.25)")

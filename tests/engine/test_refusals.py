@@ -110,18 +110,13 @@ def test_hosts_the_probe_would_misread_are_refused(kind: str) -> None:
     assert count_hooks(host) == before
 
 
-def test_contexts_do_not_nest_and_caches_do_not_wander() -> None:
-    model, processor = tiny_senna()
-    inputs = inputs_for(model, processor)
-    with torch.no_grad(), prune(model, ScriptedPruner(LATE)):
+def test_contexts_do_not_nest() -> None:
+    model, _ = tiny_senna()
+    with prune(model, ScriptedPruner(LATE)):
         with pytest.raises(PruningError, match="already"), prune(model, ScriptedPruner(EARLY)):
             pass
-        older = model(**inputs, use_cache=True).past_key_values
-        model(**inputs, use_cache=True)
-        with pytest.raises(PruningError, match="latest prefill"):
-            model(input_ids=torch.tensor([[5]]), past_key_values=older)
-    with torch.no_grad(), prune(model, ScriptedPruner(LATE)), pytest.raises(PruningError, match="latest prefill"):
-        model(input_ids=torch.tensor([[5]]), past_key_values=older)
+        assert count_hooks(model) > 0
+    assert count_hooks(model) == 0
 
 
 def test_nothing_holds_on_to_the_cache() -> None:
