@@ -34,6 +34,8 @@ def _report(arguments: Sequence[str] | None) -> None:
         help="folder of the pictures (default: the run's; of that, only what lies below the current folder is shown)",
     )
     parser.add_argument("--intervals", action="store_true", help="95 %% intervals in results.tex too")
+    parser.add_argument("--against", metavar="ROW", help="also compare every row with this one, e.g. pyramiddrop@0.25")
+    parser.add_argument("--baseline", metavar="RUN", type=Path, help="compare with another run of the same questions")
     parser.add_argument("--cameras", action="store_true", help="print visual tokens per camera and write nothing")
     options = parser.parse_args(arguments)
     if vars(options).pop("cameras"):

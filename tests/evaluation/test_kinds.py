@@ -224,7 +224,7 @@ def test_a_damaged_kind_is_refused_by_line(finished: Path, tmp_path: Path) -> No
         (tmp_path / name).write_bytes((finished / name).read_bytes())
     text = (tmp_path / "decisions.jsonl").read_text(encoding="utf-8")
     (tmp_path / "decisions.jsonl").write_text(text.replace('"kind":"vru"', '"kind":"vrv"', 1), encoding="utf-8")
-    with pytest.raises(RunError, match=r"decisions.jsonl:1: unknown kind of question 'vrv'"):
+    with pytest.raises(RunError, match=r"decisions.jsonl:1: .*'vrv'"):
         write_report(tmp_path)
 
 

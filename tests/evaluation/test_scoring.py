@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -11,9 +12,13 @@ from msgspec.structs import replace
 from senna_prune.config import ScoringConfig
 from senna_prune.cost import decision_flops, kv_bytes
 from senna_prune.errors import RunError
-from senna_prune.evaluation.report.plan_tables import every_comparison, every_row
+from senna_prune.evaluation.report.comparison_tables import damage, every_comparison, in_words
+from senna_prune.evaluation.report.plan_tables import every_row
 from senna_prune.evaluation.run.records import Condition, Record, Trace
+from senna_prune.evaluation.score.comparisons import against
+from senna_prune.evaluation.score.decisions import questions_of
 from senna_prune.evaluation.score.metrics import majority_answer
+from senna_prune.evaluation.score.statistics import SceneBootstrap
 from tests.evaluation.dummy import SHAPE, scores_of
 
 NONE = Condition("none", "none")
@@ -236,6 +241,64 @@ def test_no_right_answer_leaves_no_ratio() -> None:
     lines = [replace(r, answer=WRONG) if r.condition == "none" else r for r in LINES]
     assert rows(lines)["autoprune@0.25"]["ratio"] is None
     assert every_row(group(lines), {"rows": {}}).rows[2]["ratio % [95 %]"] == "-"
+
+
+def test_best_and_baselines_are_compared_at_their_retention() -> None:
+    """Of 24 scenes AutoPrune has all, PyramidDrop the first half, at 20 % both one: nothing can be told there."""
+    conditions = [
+        NONE,
+        *(Condition(name, name, share) for share in (0.2, 0.25) for name in ("autoprune", "pyramiddrop")),
+    ]
+    answers = {"none": "1" * 24, "autoprune@0.25": "1" * 24, "pyramiddrop@0.25": "1" * 12 + "0" * 12}
+    answers |= dict.fromkeys(("autoprune@0.2", "pyramiddrop@0.2"), "1" + "0" * 23)
+    scored = scores_of(records(answers), conditions, SCORING)["groups"][0]
+    found = {(pair["purpose"], pair["retention"]): pair for pair in scored["pairs"]}
+    assert list(found) == [("best", 0.2), ("table 3", 0.2), ("best", 0.25), ("table 3", 0.25)]
+    clear = found["table 3", 0.25]
+    assert (clear["row"], clear["to"], clear["difference"]) == ("autoprune@0.25", "pyramiddrop@0.25", 0.5)
+    # Twelve scenes on one side: half of 2 of 2^12 patterns; Holm is within the retention, whose only pair it is.
+    assert clear["p"] == clear["p_holm"] == 1 / 2**12
+    assert clear["supported"] and not found["best", 0.2]["supported"]
+    vague, sure = in_words(scored)
+    assert vague == "At 20 % of the tokens autoprune is best (4.2 %), but nothing can be told apart here."
+    assert sure.startswith(
+        "At 25 % of the tokens autoprune is best (100.0 %) and better than 1 of 1 others, at least by +50.0 ["
+    )
+
+
+def test_damage_by_hand() -> None:
+    """Two samples; unpruned 0.9 for the truth, pruned 0.5, the rest shared by the other 19 plans."""
+
+    def spread(right: float) -> tuple[float, ...]:
+        return (right, *[(1 - right) / 19] * 19)
+
+    lines = [replace(r, distribution=spread(0.9 if r.condition == "none" else 0.5)) for r in LINES]
+    table = rows(lines)
+    assert table["majority"]["distribution"] is None
+    auto, none = (table[name]["distribution"] for name in ("autoprune@0.25", "none"))
+    assert (none["kl"], none["nll"]) == pytest.approx((0, -math.log(0.9)))
+    assert auto["kl"] == auto["kl_p95"] == pytest.approx(0.9 * math.log(0.9 / 0.5) + 0.1 * math.log(0.1 / 0.5))
+    assert (auto["nll"], auto["brier"]) == pytest.approx((math.log(2), 0.25 + 19 * (0.5 / 19) ** 2))
+    assert auto["nll_interval"] == pytest.approx([math.log(2)] * 2)
+    (cells, *_) = damage(group(lines)).rows
+    assert (cells["method"], cells["KL [95 %]"], cells["NLL [95 %]"]) == ("none", "0 [0, 0]", "0.105 [0.105, 0.105]")
+    assert rows(LINES)["none"]["distribution"] is None and damage(group(LINES)).rows == []
+
+
+def test_any_two_rows_and_runs_are_compared() -> None:
+    (mine,) = questions_of(LINES, CONDITIONS, SHAPE, SCORING)
+    better = [replace(r, answer=RIGHT) if r.condition == "autoprune@0.25" else r for r in LINES]
+    (other,) = questions_of(better, CONDITIONS, SHAPE, SCORING)
+    bootstrap = SceneBootstrap(mine.scenes, 50)
+    to_none = {pair["row"]: pair["difference"] for pair in against(mine, "none", None, bootstrap)}
+    assert to_none == pytest.approx({"majority": 0.2, "autoprune@0.25": -0.1, "random@0.25": -0.5})
+    of_runs = {pair["row"]: pair["difference"] for pair in against(mine, None, other, bootstrap)}
+    assert of_runs == pytest.approx({"majority": 0, "none": 0, "autoprune@0.25": -0.3, "random@0.25": 0})
+    with pytest.raises(RunError, match="no row 'x' to compare with"):
+        against(mine, "x", None, bootstrap)
+    (fewer,) = questions_of([r for r in LINES if r.sample != "s0"], CONDITIONS, SHAPE, SCORING)
+    with pytest.raises(RunError, match="different samples"):
+        against(mine, None, fewer, bootstrap)
 
 
 SENNA = replace(SHAPE, layers=32, views=6, view_tokens=128)

@@ -17,15 +17,18 @@ TABLE3: dict[str, dict[float, float]] = {
     "autoprune": {0.2: 0.9663, 0.25: 1.1123, 0.3: 1.0675, 0.35: 1.0506, 0.4: 1.0451},
 }
 """AutoPrune paper, Table 3: planning accuracy relative to the unpruned model, by method and retention."""
-SAMPLES = 178
-"""What Table 3 rests on: every published ratio is a multiple of 1/178."""
+RIGHT = 178
+"""Plans that the unpruned model got right in Table 3: every published ratio is a multiple of 1/178."""
+SIZES = (300, 500, 955)
+"""How many samples Table 3 may rest on, which the paper does not say: at least 198, as its largest ratio is 198/178."""
 SENNA = (32, 6, 128)
 """Decoder layers, views and visual tokens per view of the model in the paper."""
 PAPER_NOTE = (
     "Ratio to unpruned in %, here and as published (AutoPrune paper, Table 3: the released Senna, no intervals). Each "
-    f"published ratio is a multiple of 1/{SAMPLES}. Published could detect: the smallest difference from 100 % that "
-    f"{SAMPLES} paired samples find in {100 * POWER:.0f} % of all runs, if as many of them change between right and "
-    "wrong as here. The weights and the samples may be others than the paper's."
+    f"published ratio is a multiple of 1/{RIGHT}, so the unpruned model had {RIGHT} plans right, of at least 198. "
+    f"Published could detect: the smallest difference from 100 % that {', '.join(map(str, SIZES))} paired samples, "
+    f"{RIGHT} of them right unpruned, find in {100 * POWER:.0f} % of all runs, if as large a share of them changes "
+    "between right and wrong as here. The weights and the samples may be others than the paper's."
 )
 
 
@@ -48,7 +51,13 @@ def beside_the_paper(group: Mapping[str, Any], shape: ModelShape) -> Table:
                         "retention %": f"{100 * row['retention']:g}",
                         "ratio % here [95 %]": with_interval(row["ratio"], row["ratio_interval"]),
                         "ratio % published": hundredths(published, 2),
-                        "published could detect": hundredths(detectable_of(SAMPLES, discordant)),
+                        "published could detect": " / ".join(_could_detect(size, discordant) for size in SIZES),
                     }
                 )
     return Table.of("Beside the paper", rows, PAPER_NOTE)
+
+
+def _could_detect(samples: int, discordant: float) -> str:
+    """In percent of the unpruned model's right plans."""
+    least = detectable_of(samples, discordant)
+    return hundredths(None if least is None else least * samples / RIGHT)

@@ -9,7 +9,6 @@ from senna_prune.cli import counted
 from senna_prune.evaluation.report.table import Table, ends, hundredths, signed, with_interval
 from senna_prune.evaluation.run.records import RANDOM, UNPRUNED
 from senna_prune.evaluation.score.latency import accuracy_and_time, pareto_front
-from senna_prune.evaluation.score.statistics import POWER
 
 Group = Mapping[str, Any]
 """One of `results["groups"]`."""
@@ -55,12 +54,6 @@ LEGEND = (
     "s, c: than itself with another sample's complexity, with a constant one."
 )
 """Of the letters in the tables of the terminal, which have no room for words."""
-COMPARED = ("method", "against", "difference [95 %]", "could detect", "supported")
-COMPARISON_NOTE = (
-    "Differences in points (percent of the samples). Could detect: the smallest true difference that this comparison "
-    f"finds in {100 * POWER:.0f} % of all runs, on its own, paired and clustered by scene; a smaller one that is not "
-    "supported may still be there."
-)
 ADAPTATION = "Does the retention curve follow the sample?"
 ADAPTATION_NOTE = (
     "Complexity: minimum / quartiles / maximum over the samples. Slope: of the curve (Eq. 8), least to greatest; "
@@ -166,26 +159,6 @@ def front(group: Group, timing: Mapping[str, Any]) -> Table:
     return Table("Fastest for their accuracy (Pareto front)", FRONT, shown, words=frozenset({"positions", "marks"}))
 
 
-def every_comparison(group: Group) -> Table:
-    """Every difference with its interval and what it could have detected."""
-    rows = [
-        {
-            "method": row["row"],
-            "against": comparison["to"],
-            "difference [95 %]": signed(comparison["difference"], comparison["difference_interval"]),
-            "could detect": hundredths(comparison["detectable"]),
-            "only this right": str(comparison["only_this"]),
-            "only the other right": str(comparison["only_other"]),
-            "exact p": f"{comparison['p']:.3g}",
-            "Holm p": f"{comparison['p_holm']:.3g}",
-            "supported": "yes" if comparison["supported"] else "no",
-        }
-        for row in group["rows"]
-        for comparison in row["comparisons"]
-    ]
-    return Table.of("Every comparison", rows, COMPARISON_NOTE, folded=True, words={"against"})
-
-
 def adaptation(group: Group) -> Table:
     """A line for every row whose schedule depends on the sample."""
     rows = []
@@ -268,6 +241,7 @@ def _numbers(group: Group, row: Mapping[str, Any], timing: Mapping[str, Any] | N
     for name in ("accuracy", "ratio", "speed", "path"):
         found |= ends(name, row[f"{name}_interval"])
     found |= {n: row[n] for n in ("unparsed", "agreement")}
+    found |= {n: value for n, value in (row["distribution"] or {}).items() if not n.endswith("_interval")}
     found |= {f"f1_{name}": scores["f1"] for name, scores in row["classes"].items()}
     found["reference_accuracy_percent"] = row["reference"]["accuracy_percent"]
     if cost := row["cost"]:

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from senna_prune.errors import RunError
-from senna_prune.evaluation.report import kind_tables, paper, plan_tables
+from senna_prune.evaluation.report import comparison_tables, kind_tables, paper, plan_tables
 from senna_prune.evaluation.report.table import Table, printable, to_terminal
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.score.decisions import require_consistent
@@ -33,14 +33,17 @@ def show_results(folder: RunFolder, console: Console) -> None:
         say(f"{info.name}: {title}: {kind_tables.counts(group)}")
         show(kind_tables.overview(group, intervals=False))
     for group in results["groups"]:
-        say(f"{info.name}: {plan_tables.describe_group(group, results)}", plan_tables.LEGEND)
+        say(f"{info.name}: {plan_tables.describe_group(group, results)}", *comparison_tables.in_words(group))
+        say(plan_tables.LEGEND)
         show(plan_tables.pivot(group, marks="letters"))
         show(plan_tables.adaptation(group))
         say(*plan_tables.warnings(group))
         show(plan_tables.front(group, timing))
         columns = plan_tables.WIDE if console.width >= plan_tables.WIDE_COLUMNS else plan_tables.NARROW
         show(plan_tables.every_row(group, timing).only(*columns))
-        show(plan_tables.every_comparison(group).only(*plan_tables.COMPARED))
+        show(comparison_tables.every_comparison(group).only(*comparison_tables.COMPARED))
+        show(comparison_tables.pairs(comparison_tables.BEST, group["pairs"]))
+        show(comparison_tables.damage(group))
         show(paper.beside_the_paper(group, info.shape))
     console.print(printable(f"Files: {folder.path}"), highlight=False, markup=False, soft_wrap=True)
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from senna_prune.config import ScoringConfig
 from senna_prune.errors import ConfigError, RunError
-from senna_prune.evaluation.report import kind_tables, plan_tables, plots
+from senna_prune.evaluation.report import comparison_tables, kind_tables, plan_tables, plots
 from senna_prune.evaluation.report.browser import Pictures, browser_data, choose_samples, failures
 from senna_prune.evaluation.report.kept_tokens import TokenMasks
 from senna_prune.evaluation.report.paper import beside_the_paper
@@ -24,9 +24,13 @@ from senna_prune.evaluation.report.run_plots import draw_kind_plots, draw_plots
 from senna_prune.evaluation.report.table import Table, markdown, printable, to_csv, to_html, to_latex, to_markdown
 from senna_prune.evaluation.run.records import UNPRUNED
 from senna_prune.evaluation.run.run_folder import Lines, RunFolder, RunInfo
+from senna_prune.evaluation.score.comparisons import against as against_row
+from senna_prune.evaluation.score.decisions import Questions, questions_of
 from senna_prune.evaluation.score.latency import summarise_run
 from senna_prune.evaluation.score.results import all_scores
+from senna_prune.evaluation.score.statistics import SceneBootstrap
 from senna_prune.files import check_output, write_whole
+from senna_prune.task.labels import PLAN
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -49,6 +53,8 @@ def write_report(
     samples: int = 40,
     image_root: Path | None = None,
     intervals: bool = False,
+    against: str | None = None,
+    baseline: Path | None = None,
 ) -> Path:
     """Score a run anew from its lines and report it; a partial run is reported as far as it goes.
 
@@ -60,12 +66,15 @@ def write_report(
         image_root: folder of the pictures. If absent, the run's own: of that, only files below the current folder are
             shown, as a run folder that came from somebody else could name any file of this machine.
         intervals: also print 95 % intervals in `results.tex`.
+        against: also compare every row with this one.
+        baseline: another run of the same questions; `against` is then one of its rows, if absent that of the same name.
 
     Returns:
         Path of `report.html`.
 
     Raises:
-        RunError: no run there, nothing decided yet, or its files contradict each other.
+        RunError: no run there, nothing decided yet, its files contradict each other, or nothing of `against` and
+            `baseline` can be compared.
         ConfigError: a negative number of samples, or an `image_root` that is no folder.
         FileError: a file of the report cannot be written.
     """
@@ -92,6 +101,7 @@ def write_report(
     complete = info.status == "complete"
     results = all_scores([record for record, _ in lines.values()], asked, info, scoring, complete)
     timing = summarise_run(lines, info.conditions)
+    asked_pairs = _asked(info, lines, scoring, against, baseline) if against or baseline else []
     lost = failures(asked, lines, info.conditions, scoring.protocol)
     masks = TokenMasks.of_run(folder, info.shape)
     shown = choose_samples(asked, lines, samples, {entry["sample"] for entry in lost.shown})
@@ -110,6 +120,7 @@ def write_report(
         write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
     tables: dict[str, list[Part]] = {
         "results": [
+            *asked_pairs,
             *_parts_of_kinds(results, timing, by_kind),
             *_parts_of_plans(results, timing, info, by_group),
             *_titled("By circumstances", kind_tables.breakdowns(results), kind_tables.BREAKDOWN_NOTE),
@@ -126,6 +137,26 @@ def write_report(
     counts = kind_tables.failure_counts(lost.counts)
     write_whole(out / "report.html", html_report(info, results, tables, counts, browser))
     return out / "report.html"
+
+
+def _asked(info: RunInfo, lines: Lines, scoring: ScoringConfig, row: str | None, baseline: Path | None) -> list[Part]:
+    def plans_of(info: RunInfo, lines: Lines) -> dict[str, Questions]:
+        found = questions_of([record for record, _ in lines.values()], info.conditions, info.shape, scoring)
+        return {one.convention: one for one in found if one.kind == PLAN}
+
+    other = RunFolder(baseline) if baseline else None
+    theirs = plans_of(other.read_info(), other.read_lines()) if other else {}
+    parts: list[Part] = []
+    for convention, mine in plans_of(info, lines).items():
+        if other and convention not in theirs:
+            raise RunError(
+                f"no plans of convention {convention}", where=baseline, hint="name a run of the same questions"
+            )
+        bootstrap = SceneBootstrap(mine.scenes, scoring.resamples, scoring.seed)
+        compared = against_row(mine, row, theirs.get(convention), bootstrap)
+        title = f"Against {row or 'the same rows'}{f' of {printable(str(baseline))}' if baseline else ''}, {convention}"
+        parts.append(comparison_tables.pairs(title, compared))
+    return parts
 
 
 def _parts_of_kinds(
@@ -146,13 +177,16 @@ def _parts_of_plans(
     parts: list[Part] = []
     for number, (group, figures) in enumerate(zip(results["groups"], drawn, strict=True), start=1):
         parts.append(Text("heading", plan_tables.describe_group(group, results)))
+        parts += [Text("note", sentence) for sentence in comparison_tables.in_words(group)]
         if group["first_failure"]:
             parts.append(Text("warning", f"First unusable picture: {group['first_failure']['message']}"))
         parts += [plan_tables.pivot(group), *figures[:1], plan_tables.adaptation(group)]
         parts += [Text("warning", f"{warning}.") for warning in plan_tables.warnings(group)]
         parts += [
             plan_tables.every_row(group, timing),
-            plan_tables.every_comparison(group),
+            comparison_tables.damage(group),
+            comparison_tables.pairs(comparison_tables.BEST, group["pairs"]),
+            comparison_tables.every_comparison(group),
             replace(plan_tables.classes(group), anchor=f"classes-{number}"),
             plan_tables.stages(group, timing),
             beside_the_paper(group, info.shape),
@@ -180,7 +214,7 @@ def _as_markdown(part: Part) -> str:
         return f"## {title}\n\n![{title}](plots/{part.name}.png)\n"
     shown = {
         "heading": f"# {markdown(part.text)}\n",
-        "note": f"{part.text}\n",
+        "note": f"{markdown(part.text)}\n",
         "warning": f"**{markdown(part.text)}**\n",
         "printed": f"## {PRINTED}\n\n```\n{part.text}\n```\n",
     }

@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
+from senna_prune.errors import RunError
 from senna_prune.evaluation.run.controls import control_of, measured_row
 from senna_prune.evaluation.run.records import RANDOM, UNPRUNED, Condition
 from senna_prune.evaluation.score.decisions import Questions
-from senna_prune.evaluation.score.statistics import ALPHA, SceneBootstrap, detectable, holm, mcnemar
+from senna_prune.evaluation.score.statistics import ALPHA, SceneBootstrap, detectable, holm, mcnemar, sign_flip
+
+BASELINES = ("fastervlm", "sparsevlm", "pyramiddrop")
+"""Methods that the paper's Table 3 compares AutoPrune with."""
 
 
 def compare(
@@ -60,6 +66,90 @@ def compare(
             }
         )
     return result
+
+
+def best_and_baselines(
+    questions: Questions, conditions: Sequence[Condition], bootstrap: SceneBootstrap
+) -> list[dict[str, Any]]:
+    """At every retention the best row against every other, and AutoPrune against each baseline of the paper's Table 3,
+    each method at its own kept positions; controls of adaptation stay out.
+
+    The best one was picked from the same data, so its own lead is flattering; Holm's adjustment within the family (one
+    retention and purpose) covers every pair of it.
+    """
+    scores, found = questions.by_sample(), []
+    firsts = {c.row: c for c in conditions if c.retention is not None and not control_of(c)}
+    for retention in sorted({c.retention for c in firsts.values() if c.retention is not None}):
+        rows = [row for row, condition in firsts.items() if condition.retention == retention]
+        best = max(rows, key=lambda row: float(scores[row].mean()))
+        found += compare_rows(
+            "best",
+            [(best, scores[best], row, scores[row]) for row in rows if row != best],
+            questions,
+            bootstrap,
+            retention,
+        )
+        ours = [row for row in rows if firsts[row].label == "autoprune"]
+        pairs = [(one, scores[one], row, scores[row]) for one in ours for row in rows if firsts[row].label in BASELINES]
+        found += compare_rows("table 3", pairs, questions, bootstrap, retention)
+    return found
+
+
+def against(
+    mine: Questions, row: str | None, other: Questions | None, bootstrap: SceneBootstrap
+) -> list[dict[str, Any]]:
+    """Every row against one row, of this run or of another (`other`); without a row, against the other run's row of the
+    same name.
+
+    Raises:
+        RunError: there is no such row, or the other run is of other samples.
+    """
+    scores = mine.by_sample()
+    theirs = scores if other is None else other.by_sample()
+    if (row is not None and row not in theirs) or not set(scores) & set(theirs):
+        raise RunError(f"no row {row!r} to compare with", hint=f"rows are: {', '.join(theirs)}")
+    of_run = "" if other is None else " of the baseline"
+    names = {name: row or name for name in scores if (row or name) in theirs}
+    pairs = [(name, scores[name], f"{to}{of_run}", theirs[to]) for name, to in names.items() if of_run or name != to]
+    return compare_rows("asked", pairs, mine, bootstrap)
+
+
+def compare_rows(
+    purpose: str,
+    pairs: Sequence[tuple[str, pd.Series, str, pd.Series]],
+    questions: Questions,
+    bootstrap: SceneBootstrap,
+    retention: float | None = None,
+) -> list[dict[str, Any]]:
+    """Any rows of the same samples, also of two runs: paired difference, interval, p of the sign-flip test by scenes,
+    and p adjusted by Holm within these pairs.
+
+    Args:
+        purpose: in a word.
+        pairs: name and score by sample of one row, and of the other.
+        questions: whose samples and scenes these are.
+        bootstrap: over the same samples.
+        retention: of the pairs, None where it is not one.
+
+    Raises:
+        RunError: the rows are of different samples.
+    """
+    p_values = [sign_flip(first, second, questions.scenes) for _, first, _, second in pairs]
+    return [
+        {
+            "purpose": purpose,
+            "retention": retention,
+            "row": row,
+            "to": other,
+            "difference": float(first.mean() - second.mean()),
+            "difference_interval": bootstrap.difference(first, second),
+            "detectable": detectable(first, second, questions.scenes),
+            "p": p,
+            "p_holm": adjusted,
+            "supported": adjusted < ALPHA,
+        }
+        for (row, first, other, second), p, adjusted in zip(pairs, p_values, holm(p_values), strict=True)
+    ]
 
 
 def _opponents(row: str, conditions: Mapping[str, Sequence[Condition]]) -> list[tuple[str, str]]:

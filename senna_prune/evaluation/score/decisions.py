@@ -21,7 +21,7 @@ from senna_prune.task.truths import fault_of
 
 CONVENTIONS = {Convention(*halves).name for halves in product(("corrected", "upstream"), repeat=2)}  # type: ignore[arg-type]
 HINT = "that line is damaged: delete it and run the same evaluation again"
-ENTRIES = ("convention", "kind", "sample", "scene", "condition", "truth", "answer", "error", "trace")
+ENTRIES = ("convention", "kind", "sample", "scene", "condition", "truth", "answer", "error", "trace", "distribution")
 """Columns that are a decision's own fields."""
 COSTS = (
     *("tokens_entering", "tokens_after", "tokens_middle", "tokens_last", "kv_bytes"),
@@ -111,7 +111,7 @@ def _scored(
     part = part.sort_values(["row", "seed"], key=lambda c: c.map(order.index) if c.name == "row" else c, kind="stable")
     first = part[part["condition"] == conditions[0].id]
     if (guesses := majority_answers(kind, list(first["truth"]))) is not None:
-        majority = first.assign(row=MAJORITY, condition=MAJORITY, seed=0, trace=None, answer=guesses)
+        majority = first.assign(row=MAJORITY, condition=MAJORITY, seed=0, trace=None, answer=guesses, distribution=None)
         part = pd.concat([majority, part], ignore_index=True)
     part = part.assign(answer=part["answer"].astype(object).where(~part["failed"] & part["answer"].notna(), None))
     unpruned = part[part["condition"] == UNPRUNED].set_index("sample")["answer"]

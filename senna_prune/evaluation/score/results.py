@@ -14,8 +14,9 @@ from senna_prune.config import ScoringConfig
 from senna_prune.evaluation.run.records import MAJORITY, SCHEMA_VERSION, UNPRUNED, Condition, Record
 from senna_prune.evaluation.run.run_folder import RunInfo
 from senna_prune.evaluation.score.adaptation import adaptation
-from senna_prune.evaluation.score.comparisons import compare
+from senna_prune.evaluation.score.comparisons import best_and_baselines, compare
 from senna_prune.evaluation.score.decisions import Questions, questions_of
+from senna_prune.evaluation.score.distributions import distribution_scores
 from senna_prune.evaluation.score.judge import MEASURES
 from senna_prune.evaluation.score.metrics import planning_metrics, read_plan
 from senna_prune.evaluation.score.nuscenes_val import in_nuscenes_val
@@ -66,6 +67,7 @@ def _plans(plans: Questions, conditions: Sequence[Condition], scoring: ScoringCo
     """One of `results["groups"]`: every row's accuracy, ratio, classes, cost, adaptation and comparisons."""
     table, scenes = plans.table, plans.scenes
     bootstrap = SceneBootstrap(scenes, scoring.resamples, scoring.seed)
+    damage = distribution_scores(table, scenes, scoring.resamples, scoring.seed)
     of_row = {row: [c for c in conditions if c.row == row] for row in plans.rows}
     compared = compare(plans, of_row, bootstrap)
     true, given = (pd.Series(map(read_plan, table[name]), index=table.index) for name in ("truth", "answer"))
@@ -102,6 +104,7 @@ def _plans(plans: Questions, conditions: Sequence[Condition], scoring: ScoringCo
                     **{name: getattr(reference, name) for name in ("total", "correct", "accuracy_percent")},
                     **{"f1": reference.f1(), "summary": reference.summary()},
                 },
+                "distribution": damage.get(row),
                 "cost": _cost(lines),
                 "adaptation": adaptation(first, [t for t in lines["trace"] if t]) if first else None,
                 "comparisons": compared.get(row, []),
@@ -115,6 +118,7 @@ def _plans(plans: Questions, conditions: Sequence[Condition], scoring: ScoringCo
         "failed": plans.failed,
         "first_failure": plans.first_failure,
         "rows": rows,
+        "pairs": best_and_baselines(plans, conditions, bootstrap),
     }
 
 

@@ -25,6 +25,9 @@ FACTOR = float(norm.ppf(1 - ALPHA / 2) + norm.ppf(POWER))
 FEWEST = math.ceil(1 - math.log2(ALPHA))
 """The exact McNemar test needs so many samples that only one side has right: 2 * (1/2)^6 = 0.03 is below `ALPHA`."""
 
+FLIPS = 9999
+"""Patterns of signs that a permutation test draws."""
+
 Values: TypeAlias = Mapping[str, float] | pd.Series
 """A number by sample key."""
 Bounds: TypeAlias = list[float] | None
@@ -66,6 +69,33 @@ def aligned(first: Values, *others: Values) -> list[NDArray]:
             )
         found.append(values.to_numpy())
     return found
+
+
+def sign_flip(first: Values, second: Values, scenes: Mapping[str, str] | pd.Series) -> float:
+    """Two-sided p-value of mean(first) - mean(second): could the sign of each scene's difference as well be the other?
+
+    The permutation test of paired differences, by whole scenes, whose frames are alike; values averaged over seeds go
+    in. Every pattern of signs is tried where there are at most `FLIPS`, else so many drawn ones. Patterns that tie with
+    the observed one count half (mid-p): counted in full, as scipy's `permutation_test` does, the test keeps less than
+    its level on differences of whole plans, and the stated power would be two points too high.
+
+    Raises:
+        RunError: the arguments are about different samples.
+    """
+    a, b, of_scene = aligned(first, second, scenes)
+    _, scene = np.unique(of_scene.astype(str), return_inverse=True)
+    sums = np.bincount(scene, weights=a.astype(float) - b.astype(float))
+    sums = sums[np.abs(sums) > 1e-12]
+    if not len(sums):
+        return 1.0
+    every = 2 ** len(sums) <= FLIPS
+    if every:
+        signs = 1.0 - 2 * (np.arange(2 ** len(sums))[:, None] >> np.arange(len(sums)) & 1)
+    else:
+        signs = np.random.default_rng(0).integers(0, 2, size=(FLIPS, len(sums))) * 2.0 - 1
+    beyond = np.abs(signs @ sums) - abs(sums.sum())
+    extreme = np.sum(beyond > 1e-9) + np.sum(np.abs(beyond) <= 1e-9) / 2
+    return float(extreme / len(signs) if every else (extreme + 1) / (len(signs) + 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
