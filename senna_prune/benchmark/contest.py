@@ -217,7 +217,7 @@ def decision_cost(timed: TimedModel, one: Contestant, config: BenchmarkConfig) -
 
 def stages_of(config: BenchmarkConfig, timed: TimedModel) -> dict[str, Callable[[], Any]]:
     """What runs before the decoder, by name; those that run as graphs begin with `COMPILED`."""
-    actions: dict[str, Callable[[], Any]] = {"preprocess": timed.preprocess} if timed.pictures else {}
+    actions: dict[str, Callable[[], Any]] = {"preprocess": timed.preprocess} if timed.images else {}
     if timed.pixel_values is not None:
         patches = timed.encode()[0]
         for kind in ("", COMPILED) if config.compiled else ("",):

@@ -49,7 +49,7 @@ class TimedModel:
         pixel_values: (views, 3, H, W), or None for a model without a vision tower.
         features: visual tokens and vision scores of that frame, as `get_image_features` of the model returns them.
         trie: the 20 answers.
-        pictures: the frame before preprocessing.
+        images: the frame before preprocessing.
         captured: its compiled passes.
     """
 
@@ -58,7 +58,7 @@ class TimedModel:
     pixel_values: Tensor | None
     features: Any
     trie: AnswerTrie
-    pictures: list[np.ndarray]
+    images: list[np.ndarray]
     captured: CapturedDecoder = field(default_factory=CapturedDecoder)
 
     @property
@@ -102,7 +102,7 @@ class TimedModel:
         return prune(self.model, pruner, layouts=[self.layout] * batch, vision=vision, compiled=captured)
 
     def preprocess(self) -> None:
-        pixel_values_of(self.pictures, self.config.vision_config.image_size)
+        pixel_values_of(self.images, self.config.vision_config.image_size)
 
     @torch.inference_mode()
     def encode(self, scores: bool = False, compiled: bool = False) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -187,7 +187,7 @@ def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = Fa
         InputError: these weights cannot be packed.
     """
     dtype, generator = getattr(torch, config.dtype), np.random.default_rng(0)
-    pictures = [generator.integers(0, 256, (*config.images, 3), dtype=np.uint8) for _ in range(VIEWS)]
+    images = [generator.integers(0, 256, (*config.images, 3), dtype=np.uint8) for _ in range(VIEWS)]
     if config.host.checkpoint:
         model, processor = load_senna(config.host.checkpoint, config.dtype, str(device))
         prompt = planning_prompt(planning_question(6.0, Command.STRAIGHT.value))
@@ -203,12 +203,12 @@ def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = Fa
         pack_linears(model, model.model.img_adapter)
     size, pixels = model.config.vision_config.image_size, None
     if model.config.num_vision_layers:
-        pixels = pixel_values_of(pictures, size).to(device, dtype)
+        pixels = pixel_values_of(images, size).to(device, dtype)
         with torch.inference_mode():
             features = model.get_image_features(pixels[None], output_vision_scores=True)
     else:
         features = _random_features(model.config, device, dtype)
-    return TimedModel(model, ids.to(device), pixels, features, trie, pictures)
+    return TimedModel(model, ids.to(device), pixels, features, trie, images)
 
 
 def _decoder_settings(host: TimedModelConfig) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from senna_prune.config import DTYPES, one_of, require_shares
+from senna_prune.checks import one_of, require_between, require_shares
+from senna_prune.config import DTYPES
 from senna_prune.errors import ConfigError
 from senna_prune.image_files import MAX_PIXELS
 from senna_prune.pruning.registry import method_names
@@ -57,16 +58,15 @@ class TimedModelConfig:
         if self.checkpoint and self.kind != "senna":
             raise ConfigError("only a Senna is timed from a checkpoint", where="host.checkpoint", hint="set kind=senna")
         for key, value in vars(self).items():
-            least = {"vision_layers": 0, "vocabulary": 256}.get(key, 1)
-            if key not in ("kind", "checkpoint") and value < least:
-                raise ConfigError(f"{value} is less than {least}", where=f"host.{key}")
+            if key not in ("kind", "checkpoint"):
+                require_between(f"host.{key}", value, {"vision_layers": 0, "vocabulary": 256}.get(key, 1), None)
         for width, heads in (("hidden", "heads"), ("vision_hidden", "vision_heads")):
             # Half of a head's numbers are rotated against the other half.
             if getattr(self, width) % (2 * getattr(self, heads)):
                 problem = f"{getattr(self, width)} does not divide into {getattr(self, heads)} heads of even size"
                 raise ConfigError(problem, where=f"host.{width}")
         if self.image_size < self.patch:
-            raise ConfigError("the picture is smaller than a patch", where="host.image_size")
+            raise ConfigError("the image is smaller than a patch", where="host.image_size")
         views = VIEWS if self.kind == "senna" else 1
         if self.kind == "senna" and self.view_tokens > (self.image_size // self.patch) ** 2:
             raise ConfigError("there are more visual tokens than patches", where="host.view_tokens")
@@ -100,7 +100,7 @@ class BenchmarkConfig:
         new_tokens: tokens that `generate` decodes.
         warmup, repeats: rounds; in every round each contestant runs once, in turn.
         batch_sizes: for throughput.
-        images: pictures (height, width) of the preprocess stage.
+        images: size of the images (height, width) of the preprocess stage.
         output: folder of the result files.
     """
 
@@ -141,12 +141,9 @@ class BenchmarkConfig:
         for key in ("warmup", "repeats", "new_tokens", "threads", "batch_sizes", "images"):
             value = getattr(self, key)
             for number in value if isinstance(value, list) else [value]:
-                if number is not None and number < 1:
-                    raise ConfigError(f"{number} is less than 1", where=key)
-        if (self.threads or 1) > MAX_THREADS:
-            raise ConfigError(f"{self.threads} is more than {MAX_THREADS}", where="threads")
+                require_between(key, number, 1, MAX_THREADS if key == "threads" else None)
         if len(self.images) != 2 or math.prod(self.images) > MAX_PIXELS:
-            raise ConfigError("not the height and width of a picture", where="images", hint="use e.g. [900,1600]")
+            raise ConfigError("not the height and width of an image", where="images", hint="use e.g. [900,1600]")
         for time in self.milliseconds:
             if not 0 < time < math.inf:
                 raise ConfigError(f"{time} is no time", where="milliseconds", hint="use a positive number")

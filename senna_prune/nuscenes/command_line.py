@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, metavar="FILE", help="planning set to write")
     add("--summary", action="store_true", help="print the distributions, and plot them beside the planning set")
     add("--import-reference", type=Path, metavar="FILE", help="take the samples from a file in the reference's layout")
-    add("--check", type=Path, metavar="FILE", help="say what is wrong with a planning set; pictures below --dataroot")
+    add("--check", type=Path, metavar="FILE", help="say what is wrong with a planning set; images below --dataroot")
     return result
 
 
@@ -106,8 +106,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out: Path = options["out"]
     check_output(out)  # before the captioner is loaded, which takes long
     if summary:
-        picture = beside(out, ".summary.png")
-        check_output(picture)
+        plot = beside(out, ".summary.png")
+        check_output(plot)
     if imported is not None:
         convention = options["convention"] and parse_convention(options["convention"])
         count = write_samples(out, read_reference(imported, convention))
@@ -126,6 +126,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.print(console)
     if summary:
         print_summary(report, console)
-        plot_summary(report, picture)
-        console.print(f"plotted in {picture}")
+        plot_summary(report, plot)
+        console.print(f"plotted in {plot}")
     return 0

@@ -62,7 +62,7 @@ def check_set(path: Path, image_root: Path | None = None) -> SetCheck:
     """Check every line of a planning set, and the lines against each other.
 
     Args:
-        image_root: folder of the pictures; None leaves unchecked whether they are there.
+        image_root: folder of the images; None leaves unchecked whether they are there.
 
     Raises:
         FileError: the set cannot be read.
@@ -116,13 +116,13 @@ def _faults(sample: PlanningSample, image_root: Path | None) -> Iterator[str]:
         try:
             path = confined(image_root or "", name)
             if image_root is not None and not path.is_file():
-                yield f"no picture {name!r}"
+                yield f"no image {name!r}"
             elif image_root is not None and boxes:
                 width, height = open_image(path).size
                 if any(right > width or bottom > height for _, _, right, bottom in boxes):
                     yield f"an object's box leads out of {name!r}, which has {width} x {height} pixels"
         except (OSError, SennaPruneError) as error:
-            yield f"picture {name[:60]!r}: {error}"
+            yield f"image {name[:60]!r}: {error}"
 
 
 def _plan_faults(sample: PlanningSample) -> Iterator[str]:

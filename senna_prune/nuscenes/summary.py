@@ -1,4 +1,4 @@
-"""Distributions of a planning set: printed as tables, plotted as a picture."""
+"""Distributions of a planning set: printed as tables, and plotted."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _speed_table(speeds: Mapping[int, int]) -> Table:
 
 
 def plot_summary(report: ConversionCounts, path: Path) -> None:
-    """Write a picture of the same distributions and of the keyframes left out.
+    """Plot the same distributions and of the keyframes left out.
 
     Raises:
         FileError: it cannot be written.
@@ -82,9 +82,9 @@ def plot_summary(report: ConversionCounts, path: Path) -> None:
     reasons = [f"{kind}\n{reason}" for kind, reason in sorted(report.skipped)]
     skipped.barh(reasons, [report.skipped[key] for key in sorted(report.skipped)], height=0.4)
     skipped.set(title=f"left out, of {report.keyframes} keyframes", xlabel="keyframes")
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=100, bbox_inches="tight", format="png")
-    write_whole(path, picture.getvalue())
+    plot = io.BytesIO()
+    figure.savefig(plot, dpi=100, bbox_inches="tight", format="png")
+    write_whole(path, plot.getvalue())
 
 
 def _heat_map(axes: Axes, title: str, rows: Sequence[str], columns: Sequence[str], counts: Pairs) -> None:

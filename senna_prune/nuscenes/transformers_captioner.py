@@ -57,8 +57,8 @@ class TransformersCaptioner:
 
     @torch.inference_mode()
     def caption(self, images: Sequence[Path], question: str) -> str:
-        pictures = [open_image(path) for path in images]
-        inputs = self.processor(images=pictures, text=self.prompt(len(pictures), question), return_tensors="pt")
+        opened = [open_image(path) for path in images]
+        inputs = self.processor(images=opened, text=self.prompt(len(opened), question), return_tensors="pt")
         inputs = inputs.to(self.model.device, dtype=self.model.dtype)
         output = self.model.generate(**inputs, max_new_tokens=self.max_new_tokens, do_sample=False)
         answer = output[0, inputs["input_ids"].shape[1] :]

@@ -11,6 +11,7 @@ from senna_prune.errors import FileError, SampleError, SennaPruneError
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
 from senna_prune.nuscenes.reference_layout import read_reference
 from senna_prune.task.labels import Convention
+from senna_prune.task.prompts import planning_question
 from senna_prune.task.sample import read_samples, write_samples
 from tests.nuscenes.tiny_tables import VERSION, straight, write_tables
 
@@ -112,6 +113,10 @@ def test_trajectories_written_under_numpy_2(settings: ConversionSettings) -> Non
     assert read_reference(settings.out, UPSTREAM)[0].trajectory == tuple((2.0 * n, 2.0 * n + 1) for n in range(6))
 
 
+def ask_at(record: dict[str, Any], speed: str) -> None:
+    record["conversations"][0]["value"] = planning_question(5.0, "go straight").replace("is 5 m/s", f"is {speed} m/s")
+
+
 def shuffle(record: dict[str, Any]) -> None:
     record["images"] = record["images"][::-1]
 
@@ -130,6 +135,11 @@ def shuffle(record: dict[str, Any]) -> None:
         (lambda record: record["conversations"][0].update(value="How are you?"), "of no known kind"),
         (lambda record: record["conversations"][0].update(value="What is your plan?" + "<image>" * 5), "no known kind"),
         (lambda record: record.update(token="\ud800"), "surrogates not allowed"),
+        (lambda record: record.update(token=7), "must be texts"),
+        (lambda record: record.update(ego_fut_trajs=[float("inf")] * 12), "trajectory is "),
+        (lambda record: record.update(ego_fut_trajs=[10**400] * 12), "not a list of numbers"),
+        (lambda record: record["images"].append("samples/CAM_TOP/x.jpg"), "unknown order"),
+        (lambda record: ask_at(record, "7" * 5_000), "speed is inf"),
         (lambda record: record.update(ego_fut_trajs="[1.0, two]"), "ego_fut_trajs is not a list of numbers"),
         (lambda record: record.update(ego_fut_trajs=[1.0] * 11), "ego_fut_trajs holds 11 numbers, not 12"),
         (lambda record: record.update(ego_fut_trajs=[float("nan")] * 12), "trajectory is "),
