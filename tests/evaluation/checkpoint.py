@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -31,3 +34,17 @@ def write_planning_set(folder: Path, count: int = 4) -> Path:
         samples.append(PlanningSample(f"t{number}", f"scene-{number}", number, "plan", images, question, answer))
     write_samples(folder / "set.jsonl", samples)
     return folder / "set.jsonl"
+
+
+def arguments(work: Path, *more: str) -> list[str]:
+    """A command line that evaluates the two above, `model` and `data` of one folder, quickly, to `run` beside them."""
+    data = work / "data"
+    paths = [f"data.planning_set={data}/set.jsonl", f"data.image_root={data}", f"model.path={work}/model"]
+    return [*paths, "readout.max_new_tokens=2", "scoring.resamples=20", f"output={work}/run", *more]
+
+
+def rewrite(path: Path, change: Callable[[dict[str, Any]], object], number: int = 0) -> None:
+    """Change one line of a JSON Lines file."""
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    change(lines[number])
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")

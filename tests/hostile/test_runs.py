@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from senna_prune.errors import SennaPruneError
 from senna_prune.evaluation.run.run_folder import RunFolder
-from tests.evaluation.checkpoint import write_checkpoint, write_planning_set
+from tests.evaluation.checkpoint import arguments, rewrite, write_checkpoint, write_planning_set
 from tests.hostile import fifo, refused
-from tools import eval_planning
+from tools import eval_planning, report
 
 Change = Callable[[dict[str, Any]], object]
 Capture, Patch = pytest.CaptureFixture[str], pytest.MonkeyPatch
@@ -35,19 +35,6 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def work(pristine: Path, tmp_path: Path) -> Path:
     return shutil.copytree(pristine, tmp_path, dirs_exist_ok=True)
-
-
-def arguments(work: Path, *more: str) -> list[str]:
-    data = work / "data"
-    paths = [f"data.planning_set={data}/set.jsonl", f"data.image_root={data}", f"model.path={work}/model"]
-    return [*paths, "readout.max_new_tokens=2", "scoring.resamples=20", f"output={work}/run", *more]
-
-
-def rewrite(path: Path, change: Change, number: int = 0) -> None:
-    """Change one line of a JSON Lines file."""
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    change(lines[number])
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
 def image(path: str) -> Change:
@@ -83,7 +70,7 @@ def test_planning_sets(
         assert eval_planning.main(given) == 0
         return
     line = refused(capsys, monkeypatch, eval_planning.main, given, message)
-    assert "set.jsonl:1" in line or "leads out" in line or "no such image" in line or "sample t0/" in line
+    assert any(part in line for part in ("set.jsonl:1", "leads out", "no such image", "sample t0/"))
 
 
 def test_lines_that_are_not_the_first(capsys: Capture, monkeypatch: Patch, work: Path) -> None:
@@ -114,6 +101,62 @@ def test_an_image_nobody_writes_to(capsys: Capture, monkeypatch: Patch, work: Pa
     assert eval_planning.main(given) == 0
     records = [record for record, _ in RunFolder(work / "run").read_lines().values()]
     assert {record.sample for record in records if record.error} == {"t1/plan/0/corrected"}
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+SET = "data/set.jsonl"
+FOLDERS: list[tuple[Callable[[Path], object], str]] = [
+    (lambda w: (w / SET).write_text(""), "the planning set is empty"),
+    (lambda w: (w / SET).write_text("{"), "set.jsonl:1: not JSON"),
+    (
+        lambda w: [rewrite(w / SET, lambda s: s.update(kind="vru"), n) for n in range(3)],
+        "no question of kind",
+    ),
+    (lambda w: (w / SET).write_text(2 * (w / SET).read_text()), "is in it twice"),
+    (lambda w: rewrite(w / SET, lambda s: s.update(answer="maybe")), "the answer 'maybe' is no plan"),
+    (lambda w: (w / "data/1/CAM_BACK.png").unlink(), "no such image (1 of 18 images are missing)"),
+    (lambda w: (w / "data/1/CAM_BACK.png").write_bytes(b"junk"), "1/CAM_BACK.png"),
+    (lambda w: cut(w / "data/1/CAM_BACK.png"), "1/CAM_BACK.png"),
+    (lambda w: (w / "model/config.json").write_text("{}"), "config.json"),
+    (lambda w: cut(w / "model/model.safetensors"), "model.safetensors"),
+    (lambda w: [(w / "run").mkdir(), (w / "run/notes.txt").touch()], "the folder is not empty and holds no run"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), FOLDERS, ids=[message for _, message in FOLDERS])
+def test_spoilt_folders(
+    capsys: Capture, monkeypatch: Patch, work: Path, spoil: Callable[[Path], object], message: str
+) -> None:
+    shutil.rmtree(work / "run")
+    spoil(work)
+    refused(capsys, monkeypatch, eval_planning.main, arguments(work), message)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("run.json", "{", "run.json: not JSON"),
+        ("run.json", "[]", "run.json: not a JSON object"),
+        ("decisions.jsonl", '{"a":\n{}\n', "decisions.jsonl:1: "),
+        ("decisions.jsonl", "{}\n", "decisions.jsonl:1: field sample is missing"),
+        ("decisions.jsonl", "", "nothing is decided yet"),
+        ("plots", "in the way", "cannot be written"),
+    ],
+)
+def test_reports_of_damaged_runs(
+    capsys: Capture, monkeypatch: Patch, work: Path, name: str, text: str, message: str
+) -> None:
+    (work / "run" / name).write_text(text)
+    refused(capsys, monkeypatch, report.main, [work / "run"], message)
+    (work / "run" / "run.json").unlink()
+    refused(capsys, monkeypatch, report.main, [work / "run"], "no run here (run.json is absent)")
+
+
+def test_another_limit_is_refused(capsys: Capture, monkeypatch: Patch, work: Path) -> None:
+    refused(capsys, monkeypatch, eval_planning.main, arguments(work, "--limit", "1"), "limit was 200, is 1")
 
 
 def in_place_of(name: str, put: Callable[[Path], object]) -> Callable[[Path], object]:

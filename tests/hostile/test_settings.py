@@ -52,6 +52,27 @@ def test_configuration_files_that_are_none(capsys: Capture, monkeypatch: Patch, 
 
 
 WORDS: list[tuple[str, str]] = [
+    ("nonsense", "command line: 'nonsense' is not key=value"),
+    ("pruning.retention=0.3", "unknown key 'pruning.retention'. Did you mean 'pruning.retentions'?"),
+    ("--config absent.yaml", "absent.yaml: no such configuration file"),
+    ("--limit ten", "limit: Value 'ten' of type 'str' could not be converted to Integer"),
+    ("--limit 0", "limit: 0 is less than 1"),
+    ("--methods autoprun", "unknown pruning method 'autoprun'. Did you mean 'autoprune'?"),
+    ("--methods random,random", "pruning: 'random@0.25#0' is listed twice"),
+    ("pruning.retentions=0", "pruning.retentions: 0.0 is no share of tokens"),
+    ("pruning.retentions=25", "pruning.retentions: 25.0 is no share of tokens"),
+    ("pruning.options.autoprune.colour=red", "unknown option 'colour'"),
+    ("pruning.options.autoprune.variant=beta", "'beta' is not one of released, paper"),
+    ("readout.mode=guess", "readout.mode: unknown value 'guess'"),
+    ("scoring.on_error=hope", "scoring.on_error: unknown value 'hope'"),
+    ("scoring.protocol=mine", "scoring.protocol: unknown value 'mine'"),
+    ("model.dtype=int7", "model.dtype: unknown value 'int7'"),
+    ("model.path=absent", "absent"),
+    ("model.device=quantum", "quantum"),
+    ("model.attn_implementation=psychic", "psychic"),
+    ("data.planning_set=absent.jsonl", "absent.jsonl: no such planning set"),
+    ("data.image_root=absent", "no such image (6 of 6 images are missing)"),
+    ("output=/proc/nowhere", "/proc/nowhere: cannot be written"),
     ("name=../../x", "name: '../../x' cannot name a run"),
     ("name=..\\x", "cannot name a run"),
     ("name=[/x]", "name: Cannot convert 'ListConfig'"),
@@ -84,7 +105,8 @@ WORDS: list[tuple[str, str]] = [
 @pytest.mark.parametrize(("word", "message"), WORDS, ids=range(len(WORDS)))
 def test_key_value_words(capsys: Capture, monkeypatch: Patch, tmp_path: Path, word: str, message: str) -> None:
     monkeypatch.chdir(tmp_path)
-    refused(capsys, monkeypatch, eval_planning.main, [*DEMO, word], message)
+    words = word.split() if word.startswith("--") else [word]
+    refused(capsys, monkeypatch, eval_planning.main, [*DEMO, *words], message)
     assert not list(tmp_path.rglob("decisions.jsonl"))
 
 
