@@ -12,7 +12,7 @@ import inspect
 import pkgutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -156,6 +156,12 @@ def _complete(found: Any, where: str) -> type[Method]:
     if inspect.isabstract(found):
         problem = f"the method does not define {', '.join(sorted(found.__abstractmethods__))}"
         raise PruningError(problem, where=where, hint="define it, see docs/tutorials/new-method.md")
+    typed = {name for name, hint in inspect.get_annotations(found).items() if "ClassVar" not in str(hint)}
+    lost = typed - {one.name for one in fields(found)}
+    lost |= {one.name for one in fields(found) if vars(found).get(one.name, one.default) != one.default}
+    if lost:
+        hint = "give it a type, and write @dataclass(frozen=True, kw_only=True) above the class"
+        raise PruningError(f"{', '.join(sorted(lost))} would not be an option", where=where, hint=hint)
     return found
 
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from senna_prune.engine import prune
-from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
+from senna_prune.planner.pruners import pruner_for
+from senna_prune.pruning import Budget, Pruner, method_names
 from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.fakes import tiny_senna, tiny_views
 from tests.pruning.scenes import BUDGETED
@@ -19,16 +20,7 @@ QUESTIONS = [planning_question(0.0, "turn right"), planning_question(11.0, "go s
 
 
 def policy_for(model: Any, name: str, retention: float, **options: Any) -> Pruner:
-    text = model.config.text_config
-    visual = model.config.num_views * model.config.num_view_tokens
-    return make_pruner(
-        name,
-        Budget.retention(retention),
-        num_layers=text.num_hidden_layers,
-        num_heads=text.num_attention_heads,
-        num_visual=visual,
-        **options,
-    )
+    return pruner_for(model, name, Budget.retention(retention), **options)
 
 
 def batch_of(processor: Any, numbers: list[int]) -> dict[str, Any]:

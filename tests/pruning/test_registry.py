@@ -103,6 +103,8 @@ def test_a_new_method_is_one_file(site: Path, value: str | None, monkeypatch: py
         ("stranger_norm", ("(Method)", ""), "0 subclasses of Method"),
         ("stranger_norm", ("    stage =", "    stages ="), "does not say where it cuts"),
         ("stranger_norm", ("def score", "def scores"), "does not define score"),
+        ("stranger_norm", ("@dataclass(frozen=True, kw_only=True)\n", ""), "order would not be an option"),
+        ("stranger_norm", ("    stage", "    scope = 'per_view'\n    stage"), "scope would not be an option"),
     ],
 )
 def test_a_broken_file_is_named_and_disturbs_no_other(
