@@ -268,11 +268,11 @@ class Method(ABC):
             text: text tokens of the sample, for a FLOPs budget; None takes those of its `DecoderCost`.
         """
         asked = (num_visual, num_layers, complexity, text if self.budget.cost else None)
-        if asked not in self._solved:
+        if (counts := self._solved.get(asked)) is None:
             if len(self._solved) >= 1024:
                 self._solved.clear()
-            self._solved[asked] = self.resolve(*asked).plan
-        return self._solved[asked]
+            counts = self._solved[asked] = self.resolve(*asked).plan
+        return counts
 
     def select(self, seen: Observation, keep_total: int, merged: int) -> Selection:
         """The tokens that stay behind a boundary: `keep_total` in all, `merged` of them made anew, as the counts say.

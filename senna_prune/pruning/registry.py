@@ -16,7 +16,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from senna_prune.errors import PruningError, brief, nearest_of
 from senna_prune.pruning.base import Method, Stage
@@ -150,9 +150,12 @@ def _complete(found: Any, where: str) -> type[Method]:
         found = kinds[0]
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise PruningError(f"{brief(found)} is no subclass of Method", where=where, hint="derive it from Method")
-    if not hasattr(found, "stage"):
+    if getattr(found, "stage", None) not in get_args(Stage):
         hint = 'write e.g. stage = "inside, once"'
         raise PruningError("the method does not say where it cuts tokens", where=where, hint=hint)
+    if found.schedule is Method.schedule and (found.stage == "inside, once") != (found.published_layer is not None):
+        hint = 'a cut inside has stage = "inside, once" and a published_layer, one before the decoder has neither'
+        raise PruningError("stage and published_layer do not fit together", where=where, hint=hint)
     if inspect.isabstract(found):
         problem = f"the method does not define {', '.join(sorted(found.__abstractmethods__))}"
         raise PruningError(problem, where=where, hint="define it, see docs/tutorials/new-method.md")
