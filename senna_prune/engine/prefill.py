@@ -29,6 +29,7 @@ from senna_prune.hosts.host import (
     replaced,
     split_vision_scores,
 )
+from senna_prune.hosts.mismatch import mismatches_named
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import VISION, Pruner, VisionScores
 
@@ -113,6 +114,7 @@ class PruneContext:
                     key = "_loss_function" if name == "loss_function" else name
                     stack.enter_context(replaced(model, key, functools.wraps(own)(partial(instead, own))))
             if self.host is not None:
+                stack.enter_context(mismatches_named(self.host.model))
                 stack.enter_context(self.host.patched_image_encoder(self.encode))
             yield
 

@@ -19,7 +19,7 @@ from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import VisionScores
 
-SHARED = ("host", "support", "tower")
+SHARED = ("host", "mismatch", "support", "tower")
 """Files of this folder that are no host."""
 UNFINISHED = {
     "qwen3_vl": "its first layers add features of all visual tokens (deepstack), which would have to be pruned too, "
