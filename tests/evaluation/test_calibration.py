@@ -18,7 +18,7 @@ from senna_prune.evaluation.run.run_key import run_key
 from senna_prune.evaluation.run.senna_system import SennaSystem
 from senna_prune.evaluation.run.sweep import expand
 from senna_prune.pruning import make_method
-from senna_prune.pruning.complexities import on_published_range
+from senna_prune.pruning.methods.autoprune import on_published_range
 from tests.evaluation.checkpoint import write_checkpoint, write_planning_set
 from tools import calibrate
 

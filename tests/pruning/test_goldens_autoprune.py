@@ -12,9 +12,8 @@ import pytest
 import torch
 
 from senna_prune.pruning.clusters import cluster_and_merge
-from senna_prune.pruning.complexities import mutual_information
 from senna_prune.pruning.curve_shapes import curve, dynamic_slope
-from senna_prune.pruning.methods.autoprune import CAP, PLATEAU, released_keep_percent, simulate
+from senna_prune.pruning.methods.autoprune import CAP, PLATEAU, mutual_information, released_keep_percent, simulate
 from tests.conftest import golden_cases
 
 pytestmark = pytest.mark.golden

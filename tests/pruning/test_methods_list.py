@@ -39,6 +39,7 @@ def test_options_of_every_method_are_printed_once() -> None:
     text = listed()
     assert text.count("min_tokens_per_view") == 1
     assert "view_weights" in text.partition("Options of every method")[2]
+    assert "[2, 1, 1, 1, 1, 1]" in text, "brackets in documentation are not markup"
 
 
 def test_the_configuration_of_all_methods_lists_all() -> None:
@@ -48,10 +49,6 @@ def test_the_configuration_of_all_methods_lists_all() -> None:
     built_in = set(registry._entries()) - {"oracle", "anti_oracle"}  # for sets whose objects are annotated
     repacked = [name for name in built_in if method_options(name)["positions"] == "repacked" and name != "blind"]
     assert run == {(name, None) for name in built_in} | {(name, "original") for name in repacked}
-
-
-def test_brackets_in_documentation_are_not_markup() -> None:
-    assert "[2, 1, 1, 1, 1, 1]" in listed()
 
 
 @pytest.mark.parametrize("arguments", [["--methods"], ["limit=3", "--methods"], ["--methods", "--limit", "2"]])

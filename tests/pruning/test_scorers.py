@@ -10,7 +10,7 @@ import torch
 
 from senna_prune.pruning.base import EMBEDDINGS, LAST_ATTENTION, NEXT_ATTENTION, ROPE_PRODUCT, TEXT_ATTENTION, VISION
 from senna_prune.pruning.clusters import cluster_and_merge
-from senna_prune.pruning.complexities import mutual_information, printed_mutual_information
+from senna_prune.pruning.methods.autoprune import mutual_information, printed_mutual_information
 from senna_prune.pruning.methods.visionzip import contextual_merge
 from tests.pruning.scenes import pruner, scene
 

@@ -10,15 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from senna_prune.devices import constant
 from senna_prune.pruning.base import EMBEDDINGS, TEXT_ATTENTION, VISION, LayerCounts, Observation, Positions
 from senna_prune.pruning.clusters import Clustered, merged_count
-from senna_prune.pruning.complexities import mutual_information, on_published_range, printed_mutual_information
 from senna_prune.pruning.curve_shapes import REFERENCE_LAYERS, Shape, Slope, curve, curve_area, dynamic_slope
 from senna_prune.pruning.options import option
 
 REFERENCE_HEADS = 32
 MEASURED_LAYER = 1  # the layer whose attention gives the complexity
 PLATEAU = 0.75  # height of the released logistic
+PUBLISHED_MOST = 2.0  # k0 / gamma as published: from complexity 0 to 2 the slope of Eq. 8 runs from k0 down to 0
 CAP = 2.5  # the released code lets at most this multiple of the target through layer 0
 
 
@@ -244,3 +245,46 @@ def released_keep_percent(values: Sequence[float], first: int, target: int, num_
             break
         low, high = (scale, high) if total < wanted else (low, scale)
     return [best * value for value in values]
+
+
+def mutual_information(attention: Tensor, columns: Tensor | None = None) -> Tensor:
+    """The released estimate per head, shape (heads,), float32, in bits: Eqs. 3 and 4 with base-2 logarithms, on rows
+    that are not renormalised over the visual tokens.
+
+    Args:
+        attention: softmax attention from text rows to visual columns, shape (heads, queries, n).
+        columns: which of the n columns are visual, if not all; cheaper than gathering them first.
+    """
+    rows, queries = attention.float(), attention.shape[1]
+    # The joint distribution is rows / queries; dividing sums instead of all of them saves a pass over the attention.
+    product = rows.sum(1, keepdim=True) / queries**2
+    terms = (rows / ((product + 1e-6) * queries)).clamp_(min=1e-6).log2_().mul_(rows).sum(1)
+    return (terms if columns is None else terms.index_select(-1, columns)).sum(-1) / queries
+
+
+def printed_mutual_information(attention: Tensor) -> Tensor:
+    """Eqs. 3 and 4 per head, shape (heads,), float32, in nats; rows are distributions over the visual tokens.
+
+    `attention` as for `mutual_information`.
+    """
+    conditional = attention.float()
+    conditional = conditional / conditional.sum(-1, keepdim=True).clamp(min=1e-12)
+    marginal = conditional.mean(1, keepdim=True)
+    ratio = torch.where(conditional > 0, conditional / marginal.clamp(min=1e-12), 1.0)
+    return (conditional * ratio.log()).sum((1, 2)) / attention.shape[1]
+
+
+def on_published_range(value: Tensor, quantiles: tuple[float, ...]) -> Tensor:
+    """`PUBLISHED_MOST` times the share of calibration samples below `value`, linear between quantiles, 0-d float32.
+
+    Ours, off by default. The slopes of samples like the calibration's are then spread evenly over [0, k0].
+
+    Args:
+        value: measured, 0-d.
+        quantiles: at evenly spaced shares from 0 to 1 of the calibration samples, ascending, two at least.
+    """
+    points = constant(quantiles, torch.float32, value.device)
+    upper = torch.searchsorted(points, value.float()).clamp(1, len(quantiles) - 1)
+    low, high = points[upper - 1], points[upper]
+    within = ((value.float() - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    return PUBLISHED_MOST * (upper - 1 + within) / (len(quantiles) - 1)
