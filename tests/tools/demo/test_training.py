@@ -20,7 +20,7 @@ from senna_prune.model.modeling import IGNORED_LABEL, SennaForConditionalGenerat
 from senna_prune.task.labels import PLANS, plan_text
 from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.tools.demo.tiny import TINY
-from tools.demo.training import packing
+from tools.demo.training import packing, validation
 from tools.demo.training.attributes import (
     ATTRIBUTES,
     BLOCK,
@@ -35,10 +35,10 @@ from tools.demo.training.driver import RECORD, new_driver, run_identity, save_dr
 from tools.demo.training.judge import _auc, _effective, _probe, judge
 from tools.demo.training.loop import batch_numbers
 from tools.demo.training.optimizer import MasterOptimizer
-from tools.demo.training.packing import Packer, ViewHead, collate, packed_hidden, random_share, right_answers
+from tools.demo.training.packing import Packer, ViewHead, collate, packed_hidden
 from tools.demo.training.pictures import TrainingScene, TrainingScenes, training_scenes
 from tools.demo.training.question_pool import PERCEPTION, Mix, Question, object_questions, sample_questions
-from tools.demo.training.validation import HeldOut
+from tools.demo.training.validation import HeldOut, random_share, right_answers
 from tools.demo.world.rig import HEIGHT, WIDTH
 
 MODEL, PROCESSOR = new_driver(TINY, torch.float32)
@@ -119,7 +119,7 @@ def test_right_answers_are_those_that_greedy_decoding_writes(monkeypatch: pytest
     answers = ((pack.blocks == 2) & (pack.labels != IGNORED_LABEL)).nonzero().flatten().tolist()
     for place, position in enumerate(answers):
         head[int(pack.labels[position]), place] = hidden[0, position, place] = 1.0
-    monkeypatch.setattr(packing, "packed_hidden", lambda *_, **__: (hidden, hidden))
+    monkeypatch.setattr(validation, "packed_hidden", lambda *_, **__: (hidden, hidden))
     features = torch.zeros(6, 2, TINY.width)
     assert right_answers(model, packer, features, questions) == [False, True, False]
     hidden[0, answers[-1]] = 0.0

@@ -16,9 +16,9 @@ from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.task.prompts import planning_prompt
 from tools.demo.training.attributes import ATTRIBUTES, DECIDING, SHOWN, grid_pooling, patch_coverage
-from tools.demo.training.packing import Packer, random_share, right_answers
+from tools.demo.training.packing import Packer
 from tools.demo.training.pictures import TrainingScene, training_scenes
-from tools.demo.training.validation import VALIDATION_SEED, HeldOut
+from tools.demo.training.validation import VALIDATION_SEED, HeldOut, random_share, right_answers
 
 SHARES = (0.25, 0.125)
 _READABLE, _RIDGE = 0.9, 5.0

@@ -255,34 +255,3 @@ def answer_loss(
     answers = nn.functional.cross_entropy(logits, labels)
     figures = {"answers": float(answers.detach()), "right": float(right.mean()), "right_views": right_views}
     return answers + of_views, figures
-
-
-@torch.no_grad()
-def right_answers(
-    model: SennaForConditionalGeneration,
-    packer: Packer,
-    features: Tensor,
-    questions: Sequence[Question],
-    kept: Tensor | None = None,
-) -> list[bool]:
-    """For every question about one scene: whether greedy decoding gives exactly its answer.
-
-    Teacher-forced: all tokens are right if and only if greedy decoding writes them.
-
-    Args:
-        features: visual tokens, shape (views, T, D).
-        kept: as for `packed_hidden`.
-    """
-    batch = collate([packer.pack(questions)], packer.processor.tokenizer.pad_token_id, model.dtype, model.device)
-    hidden, _ = packed_hidden(model, packer, features[None], batch, kept=kept)
-    wrong = (model.lm_head(hidden).argmax(dim=-1) != batch.labels) & (batch.labels != IGNORED_LABEL)
-    missed = set(batch.blocks[wrong].tolist())
-    return [number not in missed for number in range(1, len(questions) + 1)]
-
-
-def random_share(packer: Packer, share: float, seed: int) -> Tensor:
-    """Places of the prefix's words and of a random share of its visual tokens."""
-    assert packer.prefix is not None
-    visual = packer.prefix == packer.processor.image_token_id
-    drawn = torch.rand(len(visual), generator=torch.Generator().manual_seed(seed))
-    return (~visual | (drawn <= drawn[visual].quantile(share))).nonzero().flatten()
