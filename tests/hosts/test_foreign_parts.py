@@ -191,8 +191,8 @@ def test_another_geometry_is_refused_when_the_context_is_entered(case: str) -> N
 @torch.no_grad()
 def test_every_choice_of_features_runs_with_as_many_scores_as_tokens(tower: str, layer: Any, strategy: str) -> None:
     model = llava(TOWERS[tower], vision_feature_layer=layer, vision_feature_select_strategy=strategy)
-    pixels = torch.randn(1, 3, 56, 56)
-    tokens = len(model.get_image_features(pixels).pooler_output[0])
+    pixels = torch.randn(2, 3, 56, 56)
+    tokens = 2 * len(model.get_image_features(pixels).pooler_output[0])
     ids = torch.tensor([[7, *[5] * tokens, 8, 9]])
     for method in method_names():
         pruner = pruner_for(model, method, Budget.retention(0.5))
@@ -200,7 +200,7 @@ def test_every_choice_of_features_runs_with_as_many_scores_as_tokens(tower: str,
             continue
         with prune(model, pruner) as trace:
             model(input_ids=ids, pixel_values=pixels)
-        assert trace.samples[0].num_visual == tokens
+        assert (trace.samples[0].num_visual, trace.samples[0].num_views) == (tokens, 2)
 
 
 def test_a_row_end_that_is_offloaded_is_named() -> None:
