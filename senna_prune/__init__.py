@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
     from senna_prune.task.labels import Command, Path, Speed
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 _HOMES = {
     "Budget": "senna_prune.pruning",
