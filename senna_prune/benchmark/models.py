@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import torch
 from torch import Tensor
@@ -175,7 +176,8 @@ class TimedHost(TimedModel):
 
     def shape(self, dtype: torch.dtype) -> ModelShape:
         senna = SennaConfig(text_config=self.model.config.get_text_config().to_dict() | {"model_type": "llama"})
-        return replace(model_shape(senna, dtype), views=1, view_tokens=self.layout.num_visual, vision_layers=0)
+        tokens = self.layout.num_visual
+        return msgspec.structs.replace(model_shape(senna, dtype), views=1, view_tokens=tokens, vision_layers=0)
 
 
 def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = False) -> TimedModel:

@@ -19,7 +19,7 @@ from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.report import write
 from tests.evaluation.dummy import DummySystem, make_planning_set
 from tests.hostile import fifo, refused
-from tests.hostile.test_pictures import chunk, png
+from tests.hostile.test_image_files import chunk, png
 from tools.report import main
 
 LABEL = "=[/x]<b>$x^$y"

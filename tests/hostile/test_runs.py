@@ -54,7 +54,7 @@ SAMPLES: list[tuple[Change, str]] = [
     (lambda s: s.update(token="\ud800"), "token is '\\ud800', not a text"),
     (lambda s: s.update(question="\udfff" + s["question"]), "question is "),
     (lambda s: s.update(question=s["question"] + " a" * 5000), "sample t0/plan/0/corrected: the prompt has"),
-    (lambda s: s.update(speed=10**400), "speed is 1000"),
+    (lambda s: s.update(speed=10**400), "speed is a number of 13"),
 ]
 
 
