@@ -201,9 +201,12 @@ def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Se
     for file in files:
         merged = _merge(merged, _read_yaml(Path(file)), keys, str(file))
     for override in overrides:
-        where, (key, equals, _) = brief(override, 80)[1:-1], override.partition("=")
+        key, equals, _ = override.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"{where!r} is not key=value", where="command line", hint="write e.g. limit=10")
+            raise ConfigError(
+                f"{brief(override, 80)} is not key=value", where="command line", hint="write e.g. limit=10"
+            )
+        where = override if len(override) <= 80 else f"{override[:77]}..."
         try:
             layer = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
         except _UNREADABLE as error:
@@ -220,9 +223,9 @@ def checked_config(schema: type[T], settings: Mapping[str, Any]) -> T:
 def _checked_object(merged: Any) -> Any:
     try:
         return OmegaConf.to_object(merged)
-    except ConfigError:
-        raise
     except _UNREADABLE as error:
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(_reason(error), where=getattr(error, "full_key", None) or "settings") from error
 
 

@@ -45,7 +45,7 @@ from senna_prune.task.prompts import System, image_prompt
 class Planner(FrameEncoder):
     """Decides frames with one model.
 
-    May be called from several threads: pictures are read side by side, and one batch at a time runs through the model.
+    May be called from several threads: images are read side by side, and one batch at a time runs through the model.
 
     Args:
         model: Senna, in evaluation mode.
@@ -60,7 +60,7 @@ class Planner(FrameEncoder):
         max_new_tokens: longest generated answer, 1 or more.
         compiled: see `prune`; graphs run single frames: tower, adapter, prompt, and the second pass of the readouts
             "one_pass" and "constrained".
-        preprocess: "exact" resizes pictures as the released model does, "device" on the model's device, by nearly the
+        preprocess: "exact" resizes images as the released model does, "device" on the model's device, by nearly the
             same filter (`model.images.pixel_values_on`).
 
     Raises:
