@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NoReturn
@@ -15,57 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from senna_prune.devices import read_together
-from senna_prune.engine.decode import DecodeStep, prompt_of, require_dynamic, stop_reading
+from senna_prune.engine.calls import IGNORED_LABEL, Call, Calls
+from senna_prune.engine.decode import DecodeStep, require_dynamic, stop_reading
 from senna_prune.engine.decoder import Decoder
 from senna_prune.engine.masks import pad_left
 from senna_prune.engine.prompt_pass import PromptPass
 from senna_prune.engine.trace import PruneTrace
 from senna_prune.errors import InputError, PruningError
-from senna_prune.hosts.host import (
-    VISION_SCORES,
-    Host,
-    attach_vision_scores,
-    one_per_prompt,
-    replaced,
-    split_vision_scores,
-)
-from senna_prune.hosts.mismatch import mismatches_named
+from senna_prune.hosts.host import VISION_SCORES, Host, one_per_prompt, split_vision_scores
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import VISION, Pruner, VisionScores
 
-IGNORED_LABEL = -100
-REFUSED_OPTIONS = {
-    "guidance_scale": "read a second prompt without images beside the one that is pruned",
-    "prefill_chunk_size": "read a prompt in pieces, and tokens are chosen by all of it",
-    "assistant_early_exit": "skip decoder layers, of which each has its own tokens",
-}
-"""Options of `generate`, and what it would do."""
 
-
-class _Call(threading.local):
-    """The call of the model that this thread is in.
-
-    Attributes:
-        prompt_width, generated: columns that `generate` began with, and how many it has added.
-        inputs, images: what it was given, and what its images were encoded to, until the decoder is called.
-        decoded: whether its decoder was called; None outside.
-        running: the tokens that run through the decoder.
-        labelled: whether it has labels.
-        columns: of a prompt with labels that was cut, where each row of the logits stood in the batch, (batch, n), -1
-            for padding.
-    """
-
-    prompt_width = 0
-    generated = 0
-    inputs: Mapping[str, Any] = {}
-    images: Any = None
-    decoded: bool | None = None
-    running: PromptPass | DecodeStep | None = None
-    labelled = False
-    columns: Tensor | None = None
-
-
-class PruneContext:
+class PruneContext(Calls):
     """The hooks of one `prune` context. What they remember of a call belongs to its thread and goes with it; what they
     remember of a prompt is carried by its cache."""
 
@@ -79,44 +39,15 @@ class PruneContext:
         prompt_lengths: Sequence[int] | None,
         padding_side: Literal["left", "right"] | None,
     ) -> None:
-        self.decoder, self.pruner, self.host = decoder, pruner, host
+        super().__init__(host, looks=VISION in pruner.needs and vision is None)
+        self.decoder, self.pruner = decoder, pruner
         self.given_layouts, self.given_vision, self.prompt_lengths = layouts, vision, prompt_lengths
         self.padding_side = padding_side
         self.trace, self.key = PruneTrace(), uuid.uuid4().hex
-        self.call, self.looking = _Call(), threading.Lock()
         self.inside, self.closed, self.changed = set[int](), False, threading.Condition()
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise PruningError("a model cannot be copied or pickled inside a prune context", hint="leave the context first")
-
-    @property
-    def running(self) -> PromptPass | DecodeStep | None:
-        """What runs through the decoder in this thread."""
-        return self.call.running
-
-    @running.setter
-    def running(self, running: PromptPass | DecodeStep | None) -> None:
-        self.call.running = running
-
-    @contextmanager
-    def patched(self, model: Any) -> Iterator[None]:
-        """Inside, the model asks this context whenever it generates, computes a loss or encodes images."""
-        self.generation_config = getattr(model, "generation_config", None)
-        methods: dict[str, Any] = {
-            "generate": self.generate,
-            "prepare_inputs_for_generation": self.prepare,
-            "loss_function": self.loss,
-        }
-        with ExitStack() as stack:
-            for name, instead in methods.items():
-                own = getattr(model, name, None)
-                if own is not None:
-                    key = "_loss_function" if name == "loss_function" else name
-                    stack.enter_context(replaced(model, key, functools.wraps(own)(partial(instead, own))))
-            if self.host is not None:
-                stack.enter_context(mismatches_named(self.host.model))
-                stack.enter_context(self.host.patched_image_encoder(self.encode))
-            yield
 
     def hooks(self, model: nn.Module) -> Iterator[Any]:
         """Register everything, one at a time; the handles are the caller's to remove."""
@@ -130,51 +61,12 @@ class PruneContext:
         yield self.decoder.module.register_forward_pre_hook(self._begin, with_kwargs=True)
         yield self.decoder.module.register_forward_hook(self._end, always_call=True)
 
-    def loss(self, loss: Callable[..., Any], logits: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Any:
-        """In place of the model's `loss`: logits are compared with the labels of the tokens they belong to."""
-        columns = self.call.columns
-        if columns is not None:
-            columns = columns[:, -logits.shape[1] :].to(labels.device)
-            labels = labels.gather(1, columns.clamp(min=0)).masked_fill(columns < 0, IGNORED_LABEL)
-        return loss(logits, labels, *args, **kwargs)
-
-    def generate(self, generate: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """In place of the model's `generate`: refuse options under which it does not read one prompt in one pass."""
-        config = kwargs.get("generation_config") or (*args, None, None)[1] or self.generation_config
-        for option, what in REFUSED_OPTIONS.items():
-            value = kwargs.get(option, getattr(config, option, None))
-            if value is not None and (option, value) != ("guidance_scale", 1):
-                raise PruningError(f"generate would {what}", where=option, hint="leave it out inside a prune context")
-        return generate(*args, **kwargs)
-
-    def prepare(self, prepare: Callable[..., Any], input_ids: Tensor, **kwargs: Any) -> Any:
-        """In place of the model's `prepare_inputs_for_generation`: `generate` tells how many tokens it has made, and
-        hears how many were read, where it would count those that the first layer's cache holds."""
-        cache: Any = kwargs.get("past_key_values")
-        width = input_ids.shape[1]
-        if kwargs.get("is_first_iteration"):
-            self.call.prompt_width = width
-            prompt = prompt_of(cache)
-            if prompt is not None and kwargs.get("next_sequence_length") == width - cache.get_seq_length():
-                kwargs["next_sequence_length"] = width - prompt.read(cache)
-        self.call.generated = max(width - self.call.prompt_width, 0)
-        return prepare(input_ids, **kwargs)
-
     def close(self) -> None:
         """Wait for calls of other threads that are inside the decoder, and let none begin."""
         stop_reading()
         with self.changed:
             self.closed = True
             self.changed.wait_for(lambda: self.inside <= {threading.get_ident()})
-
-    def encode(self, encode: Callable[..., Any], images: dict[str, Any]) -> Any:
-        """The model encodes images, by `generate` before it is called, or inside the call."""
-        if self.host is not None and VISION in self.pruner.needs and self.given_vision is None:
-            with self.looking:  # a host's own hooks on the tower tell no threads apart
-                self.call.images = attach_vision_scores(self.host, encode, images)
-        else:
-            self.call.images = encode(**images)
-        return self.call.images
 
     def _call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model is called: remember what tells the layout and where the prompt ends."""
@@ -188,14 +80,14 @@ class PruneContext:
                 hint="read the whole prompt in one pass, without its old cache",
             )
 
-    def _shows_images(self, call: _Call) -> bool:
+    def _shows_images(self, call: Call) -> bool:
         """Whether the call brings images or their placeholders."""
         inputs = call.inputs
         if call.images is not None or inputs.get("pixel_values") is not None:
             return True
         ids = inputs.get("input_ids")
-        # A single token was generated, whatever it is; looking at it would make the host wait for the device.
-        if self.host is None or ids is None or ids.shape[1] == 1 or "token_tree" in inputs:
+        # What was generated or drafted is no image, whatever it is; looking at it would make the host wait.
+        if self.host is None or ids is None or ids.shape[1] == 1 or inputs["generated"] or "token_tree" in inputs:
             return False
         return bool((ids == self.host.model.config.image_token_id).any())
 
