@@ -110,6 +110,7 @@ def test_replay_repeats_a_prefill_without_asking_the_policy() -> None:
     assert real.samples[0].entering[-1] < 96
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vision_layers", [0, 3])
 def test_tool_writes_results_and_a_profile_that_turns_milliseconds_into_retention(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], vision_layers: int
@@ -132,6 +133,7 @@ def test_tool_writes_results_and_a_profile_that_turns_milliseconds_into_retentio
     assert "ms" in label
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["llava", "llava_next", "qwen2_5_vl"])
 def test_other_hosts_are_timed_behind_one_encoded_image(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
@@ -153,6 +155,7 @@ def test_other_hosts_are_timed_behind_one_encoded_image(
     assert "only a Senna is timed from a checkpoint" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
 def test_packed_rows_are_compared_with_both_layouts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*tiny_host_arguments(0), "repeats=1", "warmup=1", "retentions=[0.5]", "new_tokens=2", "packed=true"]
@@ -172,6 +175,7 @@ def test_packed_rows_are_compared_with_both_layouts(tmp_path: Path, capsys: pyte
     assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_compiled_rows_stand_beside_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -233,6 +237,7 @@ def test_peak_memory_of_a_run_is_that_of_its_own_device(monkeypatch: pytest.Monk
     assert fake.asked == [("reset_peak_memory_stats", 1), ("max_memory_allocated", 1)]
 
 
+@pytest.mark.slow
 def test_close_retentions_are_rows_of_their_own(tmp_path: Path) -> None:
     arguments = [
         *tiny_host_arguments(0),

@@ -39,6 +39,7 @@ def planners(method: str, compile: Any = as_traced, **options: Any) -> tuple[Pla
     return eager, captured, captured.captured.pruner(pruner)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", method_names())
 def test_traced_passes_give_the_same_bits(method: str) -> None:
     """Tracing sees shapes alone: what depended on data would be refused with a warning, which is an error here."""
@@ -87,6 +88,7 @@ def test_without_a_graph_it_runs_eagerly_and_says_so_once() -> None:
     assert [plan.distribution for plan in plans] == 2 * [eager.decide(frame, few).distribution]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "most"), [("fastv", 64), ("autoprune", 24)])
 def test_a_warm_planner_makes_no_graph_for_any_command_and_speed(method: str, most: int) -> None:
     _, captured, _ = planners(method)

@@ -170,6 +170,7 @@ def test_time_is_counted_once(data: Path, tmp_path: Path, capsys: pytest.Capture
     assert "evaluator overhead " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_batches_of_the_demo_model_answer_as_single_frames_do(tmp_path: Path) -> None:
     """With methods that choose by place alone: a score may differ in its last bits, and with it what is kept."""
     base = [f"data.planning_set={ROOT}/data/demo/planning_set.jsonl", f"data.image_root={ROOT}/data/demo", "limit=5"]

@@ -46,6 +46,7 @@ def _about(sample: PlanningSample, frame: dict) -> PlanningSample:
     return replace(sample, images=images, **told)
 
 
+@pytest.mark.slow
 def test_all_kinds_run_on_real_pictures_and_are_reported(tmp_path: Path) -> None:
     root = real_set(tmp_path / "real.jsonl")
     write_checkpoint(tmp_path / "model")

@@ -221,6 +221,7 @@ PIXELS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium installed")
 @pytest.mark.parametrize("padded", [True, False])
 def test_masks_lie_where_the_model_looked(run: Path, tmp_path: Path, padded: bool) -> None:

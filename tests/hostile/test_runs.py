@@ -228,6 +228,7 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "message"), DAMAGE)
 def test_damaged_runs(
     capsys: Capture, monkeypatch: Patch, work: Path, damage: Callable[[Path], object], message: str

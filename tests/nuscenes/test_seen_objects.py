@@ -33,6 +33,7 @@ def iou(one: Any, other: Any) -> float:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["scene-0103", "scene-0916", "scene-0061"])
 def test_boxes_are_the_devkits(tmp_path: Path, scene: str) -> None:
     from nuscenes.nuscenes import NuScenes
