@@ -1,11 +1,11 @@
-"""A planning set from one's own recordings: a CSV of keyframes and a folder of pictures, one sub-folder a camera.
+"""A planning set from one's own recordings: a CSV of keyframes and a folder of images, one sub-folder a camera.
 
 python examples/own_planning_set.py keyframes.csv set.jsonl
 python tools/convert_nuscenes.py --check set.jsonl --dataroot pictures
 
 The CSV has one row every 0.5 s, in time order: token,scene,timestamp,speed,x,y,yaw. `timestamp` is in microseconds,
 `speed` in m/s, `x,y` the position of the car in metres in any fixed frame, `yaw` its heading in radians, anticlockwise
-from x. The picture of a camera is `CAMERA/TOKEN.jpg`, e.g. `CAM_FRONT/a1.jpg`.
+from x. The image of a camera is `CAMERA/TOKEN.jpg`, e.g. `CAM_FRONT/a1.jpg`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Run it with the Python that the checkout was installed in; it needs nothing of t
         --image-folder images --answers-file out/answers.jsonl --visual-token-num 576 --target-token-num 144 \
         --temperature 0 --conv-mode vicuna_v1 --max_new_tokens 10
 
-Everything behind CHECKOUT goes to its `llava.eval.model_vqa_loader`. A time begins with the picture ready on the host
+Everything behind CHECKOUT goes to its `llava.eval.model_vqa_loader`. A time begins with the image ready on the host
 and ends with the last token; with `--max_new_tokens 1` it is the vision tower and the prefill. For a figure that can be
 held against `tools/benchmark.py`, use the same GPU, the same number of new tokens and as many tokens in the prompt.
 """

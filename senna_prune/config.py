@@ -36,7 +36,7 @@ class DataConfig:
     Attributes:
         planning_set: JSON Lines files of `senna-prune convert`; their samples are evaluated together.
         image_root: folder that the samples' image paths are relative to; no path may lead out of it. Symbolic links
-            inside it are followed, so pictures that lie elsewhere can be linked into it.
+            inside it are followed, so images that lie elsewhere can be linked into it.
         camera_orders: evaluate every sample under each of these orders (`corrected`, `upstream`); empty: as converted.
         kinds: questions that are asked (`task.labels.KINDS`); samples of other kinds are left out, which is said.
     """
@@ -62,7 +62,7 @@ class ModelConfig:
         compiled: run single frames as compiled graphs, from the tower to the readout (see `engine.prune`). Numbers
             equal the others to rounding, and AutoPrune takes one of a few slopes, within 1 % of the visual tokens per
             layer. Batches run eagerly, and behind the adapter also seeded methods and free questions.
-        preprocess: `exact` resizes pictures as the released model does, `device` on the model's device, by nearly the
+        preprocess: `exact` resizes images as the released model does, `device` on the model's device, by nearly the
             same filter.
     """
 
@@ -138,7 +138,7 @@ class EvaluationConfig:
         batch_size: samples decided together, chosen by the length of their questions (seeded methods take them one by
             one). 1 gives the numbers of `Planner.decide`; others change the last digits of distributions, and with them
             an answer only where two were as good as equal. Times are shares of a batch's, peak memory is the batch's.
-        kept_samples: record which tokens were kept for so many samples, spread over the set, for the report's pictures.
+        kept_samples: record which tokens were kept for so many samples, spread over the set, for the report's images.
         output: run folder; None: `runs/<name>-<run key>`.
         log_with: trackers that the results are sent to, e.g. [tensorboard, wandb, trackio]; see accelerate.
     """

@@ -66,7 +66,7 @@ class SampleError(SennaPruneError, ValueError):
 
 
 class ImageError(SennaPruneError, ValueError):
-    """An image is missing, unreadable or not a camera picture."""
+    """An image is missing, unreadable or not a camera image."""
 
 
 class InputError(SennaPruneError, ValueError):

@@ -1,4 +1,4 @@
-"""Opening camera pictures: the one place where image files and arrays from outside are checked and decoded."""
+"""Opening camera images: the one place where image files and arrays from outside are checked and decoded."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from senna_prune.errors import ImageError, InputError
 from senna_prune.files import accessing, read_bytes
 
 AnyImage = Image.Image | np.ndarray | bytes | str | PathLike[str]
-"""A camera picture: PIL image, numpy array (H, W, 3) or (H, W) of uint8, the bytes of an image file, or its path."""
+"""A camera image: PIL image, numpy array (H, W, 3) or (H, W) of uint8, the bytes of an image file, or its path."""
 
 MAX_FILE_BYTES = 256 << 20
 MAX_PIXELS = 36_000_000
-"""Pixels of a camera picture: a little more than 8K video."""
+"""Pixels of a camera image: a little more than 8K video."""
 MAX_SIDE = 8192
 """Longer side in pixels: padding to a square needs memory for its square."""
 MAX_ASPECT = 8
@@ -43,19 +43,19 @@ _UNDECODABLE = (
 
 
 def open_image(picture: AnyImage, where: str = "image") -> Image.Image:
-    """An upright 8-bit RGB picture; the given one itself if it is that already.
+    """An upright 8-bit RGB image; the given one itself if it is that already.
 
     Greyscale becomes three equal channels, transparency is dropped. An EXIF orientation is applied, so that the model
-    sees the picture as a viewer shows it (deviation: the reference ignores the tag; nuScenes files carry none).
+    sees the image as a viewer shows it (deviation: the reference ignores the tag; nuScenes files carry none).
 
     Args:
-        picture: the picture.
-        where: what an error names when the picture has no path.
+        picture: what to open.
+        where: what an error names when the image has no path.
 
     Raises:
         ImageError: unreadable or truncated file, another format, zero size, too many pixels, far longer than wide, more
             than 8 bits per channel.
-        InputError: not a picture at all, or an array of another type or shape.
+        InputError: not an image at all, or an array of another type or shape.
     """
     if isinstance(picture, np.ndarray):
         picture = _from_array(picture, where)
@@ -66,14 +66,14 @@ def open_image(picture: AnyImage, where: str = "image") -> Image.Image:
         picture = _from_bytes(picture, where)
     elif not isinstance(picture, Image.Image):
         raise InputError(
-            f"{type(picture).__name__} is not a picture",
+            f"{type(picture).__name__} is not an image",
             where=where,
             hint="pass a PIL image, a uint8 array of shape (height, width, 3) or a path",
         )
     _check_size(*picture.size, where)
     if picture.mode.split(";")[0] in _DEEP_MODES or _is_deep(picture):
         raise ImageError(
-            f"the picture has more than 8 bits per channel (mode {picture.mode})",
+            f"the image has more than 8 bits per channel (mode {picture.mode})",
             where=where,
             hint="tone-map it to 8 bit first; clipping it here would hide most of it",
         )
@@ -123,11 +123,11 @@ def _from_array(array: np.ndarray, where: str) -> Image.Image:
 def _check_size(width: int, height: int, where: str) -> None:
     short, long = sorted((width, height))
     if short == 0:
-        raise ImageError(f"the picture is empty ({width}x{height})", where=where)
+        raise ImageError(f"the image is empty ({width}x{height})", where=where)
     if long > MAX_ASPECT * short:
-        raise ImageError(f"{width}x{height} is no shape of a camera picture", where=where, hint="crop it first")
+        raise ImageError(f"{width}x{height} is no shape of a camera image", where=where, hint="crop it first")
     if width * height > MAX_PIXELS or long > MAX_SIDE:
-        raise ImageError(f"the picture is too large ({width}x{height})", where=where, hint="scale it down first")
+        raise ImageError(f"the image is too large ({width}x{height})", where=where, hint="scale it down first")
 
 
 def _is_deep(picture: Image.Image) -> bool:

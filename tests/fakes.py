@@ -99,6 +99,6 @@ def tiny_senna(
 
 
 def tiny_views(seed: int = 0, num_views: int = 6, size: tuple[int, int] = (90, 160)) -> list[np.ndarray]:
-    """Random pictures of one frame, uint8 arrays of shape (height, width, 3)."""
+    """Random images of one frame, uint8 arrays of shape (height, width, 3)."""
     generator = np.random.default_rng(seed)
     return [generator.integers(0, 256, (*size, 3), dtype=np.uint8) for _ in range(num_views)]

@@ -66,7 +66,7 @@ def test_same_record_gives_the_same_bytes_whatever_it_holds() -> None:
 
 
 def test_decision_stands_against_an_error_in_a_later_journal(tmp_path: Path) -> None:
-    """Process 1 of 2 could not read the picture; once it was mended, process 0 of 1 decided the sample."""
+    """Process 1 of 2 could not read the image; once it was mended, process 0 of 1 decided the sample."""
     folder = RunFolder(tmp_path)
     failed = Record(
         "s", "none", "scene", "corrected", "KEEP, STRAIGHT", error={"type": "ImageError", "message": "gone"}

@@ -1,4 +1,4 @@
-"""The opener of pictures: what it takes, and that bytes, files, arrays and PIL images give the same."""
+"""The opener of images: what it takes, and that bytes, files, arrays and PIL images give the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The README is one page; its trees, links, table of hosts and pictures are true.
+"""The README is one page; its trees, links, table of hosts and figures are true.
 
 Its code blocks and commands are checked with those of the documentation (`tests/docs/test_pages.py`).
 """

@@ -1,4 +1,4 @@
-"""Make the bundled demo: `world` (pictures, tables, planning set), `train` (the driver), or `all`.
+"""Make the bundled demo: `world` (images, tables, planning set), `train` (the driver), or `all`.
 
 `judge` says whether the driver in --out is a test bed for pruning.
 `complexity` says how the mutual information of a run on the bundle follows the number of objects that decide a scene.
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("what", choices=("world", "train", "all", "judge", "complexity"))
     parser.add_argument("--run", type=Path, metavar="DIR", help="a finished run on the bundle, for `complexity`")
     parser.add_argument("--out", type=Path, default=Path("data/demo"), help="the bundle (default: data/demo)")
-    parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="pictures, checkpoints, log.jsonl")
+    parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="images, checkpoints, log.jsonl")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of training and of rendering")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--compile", action="store_true", help="train a third faster; needs a C++ compiler")

@@ -27,11 +27,11 @@ def _report(arguments: Sequence[str] | None) -> None:
     parser.add_argument("path", metavar="run", type=Path, help="run folder, finished or not")
     parser.add_argument("--out", type=Path, help="folder of the report (default: the run folder)")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="score by this protocol instead of the run's")
-    parser.add_argument("--samples", type=int, default=40, help="samples with pictures in the page (default: 40)")
+    parser.add_argument("--samples", type=int, default=40, help="samples with images in the page (default: 40)")
     parser.add_argument(
         "--image-root",
         type=Path,
-        help="folder of the pictures (default: the run's; of that, only what lies below the current folder is shown)",
+        help="folder of the images (default: the run's; of that, only what lies below the current folder is shown)",
     )
     parser.add_argument("--intervals", action="store_true", help="95 %% intervals in results.tex too")
     parser.add_argument("--against", metavar="ROW", help="also compare every row with this one, e.g. pyramiddrop@0.25")

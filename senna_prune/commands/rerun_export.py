@@ -1,6 +1,6 @@
 """Export a run for the Rerun viewer: cameras, kept tokens by layer, the plan's distribution, latency.
 
-Reads the run folder and the pictures alone. rerun-sdk needs numpy 2, the nuScenes devkit numpy 1, so it lives in an
+Reads the run folder and the images alone. rerun-sdk needs numpy 2, the nuScenes devkit numpy 1, so it lives in an
 environment of its own: `pip install -e ".[rerun]"` without the extra `nuscenes`.
 """
 
@@ -26,7 +26,7 @@ from senna_prune.task.sample import PlanningSample
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder, finished or not")
-    parser.add_argument("--image-root", type=Path, required=True, help="folder of the pictures, as in the run")
+    parser.add_argument("--image-root", type=Path, required=True, help="folder of the images, as in the run")
     parser.add_argument("--condition", help="e.g. autoprune@0.25 (default: the first whose kept tokens were recorded)")
     parser.add_argument("--out", type=Path, help="file to write (default: RUN/CONDITION.rrd)")
     options = parser.parse_args(arguments)
@@ -41,7 +41,7 @@ def export(run: Path, image_root: Path, condition: str | None = None, out: Path 
     Raises:
         ConfigError: rerun-sdk is not installed.
         RunError: no run, or no kept tokens were recorded under that condition.
-        ImageError, FileError: a picture or the output is unusable.
+        ImageError, FileError: an image or the output is unusable.
     """
     if importlib.util.find_spec("rerun") is None:
         hint = "run pip install -e '.[rerun]' in an environment of its own: it needs numpy 2, the nuScenes devkit 1"

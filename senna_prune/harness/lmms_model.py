@@ -92,7 +92,7 @@ class PrunedModel(lmms):
         return {}
 
     def pictures(self, conversations: Sequence[Conversation]) -> Sequence[Any]:
-        """Pictures of all conversations, in order, as the processor gets them."""
+        """Images of all conversations, in order, as the processor gets them."""
         return pictures_of(conversations)
 
     def generate_until(self, requests: list[Instance]) -> list[GenerationResult]:
@@ -173,7 +173,7 @@ class PrunedQwen25VL(PrunedModel):
     """Qwen2.5-VL.
 
     Args:
-        min_pixels, max_pixels: a picture is scaled to lie between; the defaults are lmms-eval's.
+        min_pixels, max_pixels: an image is scaled to lie between; the defaults are lmms-eval's.
     """
 
     kind = "qwen2_5_vl"

@@ -1,4 +1,4 @@
-"""Camera pictures to pixel values: in the arithmetic of the released model (PIL on 8-bit values), or near it."""
+"""Camera images to pixel values: in the arithmetic of the released model (PIL on 8-bit values), or near it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PIXEL_VALUES = (
 def to_pixel_values(picture: Image.Image, size: int, aspect_ratio: AspectRatio) -> Tensor:
     """Pixel values of shape (3, size, size), float32.
 
-    `pad` centres the picture on a square of `PAD_COLOUR` and resizes that; `plain` resizes the shorter side and crops
+    `pad` centres the image on a square of `PAD_COLOUR` and resizes that; `plain` resizes the shorter side and crops
     the centre. Both as the reference's CLIPImageProcessor does, rounding to 8 bit after the resize.
     """
     small = _pad_and_resize(picture, size) if aspect_ratio == "pad" else _crop_centre(picture, size)

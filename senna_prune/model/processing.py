@@ -1,4 +1,4 @@
-"""`SennaProcessor`: prompts and camera pictures to model inputs."""
+"""`SennaProcessor`: prompts and camera images to model inputs."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PaddingSide = Literal["left", "right"]
 
 
 class SennaProcessor(ProcessorMixin):
-    """Tokenises prompts chunk by chunk and turns pictures into pixel values.
+    """Tokenises prompts chunk by chunk and turns images into pixel values.
 
     Args:
         tokenizer: the checkpoint's sentencepiece tokenizer.
         image_size: side of the square the vision tower sees, pixels.
         image_aspect_ratio: `pad` (as the released model was trained) or `plain`.
-        num_views: pictures per frame.
-        num_view_tokens: placeholders per picture.
+        num_views: images per frame.
+        num_view_tokens: placeholders per image.
         image_token_id: id of the placeholder; outside the vocabulary, never decoded.
 
     Raises:
@@ -88,8 +88,8 @@ class SennaProcessor(ProcessorMixin):
             input_ids and attention_mask of shape (B, S), int64, and pixel_values of shape (B, views, 3, H, W), float32.
 
         Raises:
-            InputError: numbers of prompts, markers and pictures that do not match; a prompt beyond the context limit.
-            ImageError: an unusable picture.
+            InputError: numbers of prompts, markers and images that do not match; a prompt beyond the context limit.
+            ImageError: an unusable image.
         """
         features: dict[str, Tensor] = {}
         prompts = [text] if isinstance(text, str) else list(text) if text is not None else None
@@ -98,7 +98,7 @@ class SennaProcessor(ProcessorMixin):
             frames = [images]
         if prompts is not None:
             if frames is not None and len(frames) != len(prompts):
-                raise InputError(f"{len(prompts)} prompts but pictures of {len(frames)} frames were given")
+                raise InputError(f"{len(prompts)} prompts but images of {len(frames)} frames were given")
             rows = [self.encode_prompt(prompt) for prompt in prompts]
             features["input_ids"], features["attention_mask"] = self.pad(rows, padding_side)
         if frames is not None:
@@ -136,16 +136,16 @@ class SennaProcessor(ProcessorMixin):
         """Pixel values of one frame, shape (views, 3, H, W).
 
         Args:
-            views: its pictures, in the order of the markers.
-            names: what an error calls each picture that has no path; default "view 0" and so on.
+            views: its images, in the order of the markers.
+            names: what an error calls each image that has no path; default "view 0" and so on.
             device: where to resize, near to what Pillow does (`pixel_values_on`); None: by Pillow, exactly.
 
         Raises:
-            InputError: not one picture per view, or one that is no picture.
-            ImageError: an unusable picture.
+            InputError: not one image per view, or one that is no image.
+            ImageError: an unusable image.
         """
         if isinstance(views, str) or len(views) != self.num_views:
-            raise InputError(f"{len(views)} pictures were given for {self.num_views} views", where="images")
+            raise InputError(f"{len(views)} images were given for {self.num_views} views", where="images")
         return pixel_values_of(views, self.image_size, self.image_aspect_ratio, names, device)
 
     def pad(self, rows: Sequence[Tensor], padding_side: PaddingSide = "left") -> tuple[Tensor, Tensor]:
@@ -172,7 +172,7 @@ def pixel_values_of(
     names: Sequence[str] | None = None,
     device: torch.device | None = None,
 ) -> Tensor:
-    """Pixel values of one frame, its pictures in parallel threads, shape (views, 3, size, size).
+    """Pixel values of one frame, its images in parallel threads, shape (views, 3, size, size).
 
     Args:
         size: side of the square the vision tower sees, pixels.
@@ -200,6 +200,6 @@ def pixel_values_of(
 @cache
 def _threads(process: int) -> ThreadPoolExecutor:
     """A thread per core, but six at least, for files on slow disks: PIL decodes and resizes without holding the
-    interpreter. They are kept, because starting them takes longer than small pictures do; a forked process needs its
+    interpreter. They are kept, because starting them takes longer than small images do; a forked process needs its
     own."""
     return ThreadPoolExecutor(max(6, os.cpu_count() or 1), "pictures")

@@ -1,1 +1,1 @@
-"""From six camera pictures, ego speed and a navigation command to a driving plan."""
+"""From six camera images, ego speed and a navigation command to a driving plan."""

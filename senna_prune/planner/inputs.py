@@ -71,7 +71,7 @@ def require_dtype(dtype: torch.dtype, device: torch.device) -> None:
 
 
 def views_in_order(images: Mapping[str, AnyImage], cameras: Sequence[str]) -> list[AnyImage]:
-    """The pictures in the order of `cameras`.
+    """The images in the order of `cameras`.
 
     Raises:
         InputError: not a mapping of exactly these cameras, or the checkpoint names none.
@@ -83,19 +83,19 @@ def views_in_order(images: Mapping[str, AnyImage], cameras: Sequence[str]) -> li
         )
     if not isinstance(images, Mapping):
         raise InputError(
-            f"a {type(images).__name__} does not say which picture is whose",
+            f"a {type(images).__name__} does not say which image is whose",
             where="images",
-            hint="pass a mapping of camera channels to pictures",
+            hint="pass a mapping of camera channels to images",
         )
     if missing := [camera for camera in cameras if camera not in images]:
-        raise InputError(f"no picture of {', '.join(missing)}", where="images", hint="pass all cameras")
+        raise InputError(f"no image of {', '.join(missing)}", where="images", hint="pass all cameras")
     if unknown := [camera for camera in images if camera not in cameras]:
         raise InputError(f"unknown camera {unknown[0]!r}", where="images", hint=f"use {', '.join(cameras)}")
     return [images[camera] for camera in cameras]
 
 
 def cameras_of(model: SennaForConditionalGeneration, convention: CameraOrder) -> tuple[str, ...]:
-    """The cameras whose pictures stand under the prompt's labels, in their order; none where nobody names them.
+    """The cameras whose images stand under the prompt's labels, in their order; none where nobody names them.
 
     Raises:
         SampleError: unknown convention.

@@ -149,15 +149,15 @@ class Planner(FrameEncoder):
         """Decide one frame.
 
         Args:
-            images: a picture per camera (nuScenes' `CAMERAS`, or those that the checkpoint's configuration names): PIL
+            images: an image per camera (nuScenes' `CAMERAS`, or those that the checkpoint's configuration names): PIL
                 image, uint8 array (H, W, 3) in RGB order or path.
             speed: ego speed, m/s, >= 0.
             command: navigation command.
 
         Raises:
-            InputError: wrong cameras, something that is no picture, a bad speed or command; or the model's output is
+            InputError: wrong cameras, something that is no image, a bad speed or command; or the model's output is
                 not finite, which gives no plan.
-            ImageError: an unusable picture; the message names the camera or the file.
+            ImageError: an unusable image; the message names the camera or the file.
         """
         return self.plan_batch([Frame(images, speed, command)])[0]
 

@@ -1,4 +1,4 @@
-"""Copies the README's two pictures from a reported run: `python -m tests.docs.figures runs/readme`."""
+"""Copies the README's two figures from a reported run: `python -m tests.docs.figures runs/readme`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_BYTES = 300_000
 
 
 def copy_figures(run: Path) -> None:
-    """Copy the pictures, at most `WIDEST` pixels wide, in all their colours: a palette loses the small red lights."""
+    """Copy the figures, at most `WIDEST` pixels wide, in all their colours: a palette loses the small red lights."""
     for name, place in FIGURES.items():
         picture = Image.open(run / place).convert("RGB")
         picture.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""A tiny random checkpoint and a planning set with real pictures, on disk."""
+"""A tiny random checkpoint and a planning set with real images, on disk."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def draw(*parts: object) -> float:
 
 
 def make_planning_set(folder: Path, scenes: int = 5, per_scene: int = 4) -> Path:
-    """Samples with one tiny file per picture, and plans that favour KEEP, STRAIGHT."""
+    """Samples with one tiny file per image, and plans that favour KEEP, STRAIGHT."""
     samples = []
     for scene in range(scenes):
         for number in range(per_scene):
@@ -117,7 +117,7 @@ class DummySystem:
         self.prepared.append(sample.key)
         for path, picture in zip(sample.view_paths(), pictures, strict=True):
             if not picture.startswith(b"picture"):
-                raise ImageError("not a picture", where=path)
+                raise ImageError("not an image", where=path)
         return sample
 
     def encode(self, prepared: Sequence[PlanningSample]) -> list[PlanningSample]:

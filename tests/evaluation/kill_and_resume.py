@@ -2,7 +2,7 @@
 
     python -m tests.evaluation.kill_and_resume --times 20 -- tools/eval_planning.py limit=40
 
-Prints how many of the killed runs ended byte-identical, e.g. `20/20`. `--picture FILE` names a picture that the runs
+Prints how many of the killed runs ended byte-identical, e.g. `20/20`. `--picture FILE` names an image that the runs
 read; take it from a copy of the data, as it is overwritten for a moment. After each kill, if a decision has seen it,
 the run is first continued with other bytes in it, which must be refused.
 """
@@ -104,17 +104,17 @@ def kill_and_resume(
 
 
 def was_seen(picture: Path, folder: Path) -> bool:
-    """Whether a decision saw the picture: a whole line of a journal names it."""
+    """Whether a decision saw the image: a whole line of a journal names it."""
     lines = [line for journal in folder.glob("journal/*.jsonl") for line in journal.read_bytes().splitlines(True)]
     return any(picture.name.encode() in line and line.endswith(b"\n") for line in lines)
 
 
 def refuses_a_change(start: Callable[[Path], Process], folder: Path, picture: Path) -> int:
-    """1 for a run that refuses to go on with other bytes in the picture, and changes none of its files."""
+    """1 for a run that refuses to go on with other bytes in the image, and changes none of its files."""
     content, before = picture.read_bytes(), result_files(folder)
     picture.write_bytes(content + b"\0")
     try:
-        assert start(folder).wait(None) == 2, "a changed picture was not refused"
+        assert start(folder).wait(None) == 2, "a changed image was not refused"
         after = result_files(folder)
     finally:
         picture.write_bytes(content)
@@ -145,7 +145,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--kills", type=int, default=2, help="per run, at most")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="a picture to change; its name must be unique")
+    parser.add_argument("--picture", type=Path, metavar="FILE", help="an image to change; its name must be unique")
     parser.add_argument("command", nargs="+", help="a Python script or `-m module` and its arguments, without output=")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
@@ -157,7 +157,7 @@ def main() -> None:
             options.seed,
             options.picture,
         )
-    changed = f", a changed picture refused {refused} times" if options.picture else ""
+    changed = f", a changed image refused {refused} times" if options.picture else ""
     print(f"{identical}/{options.times} identical after {hits} kills{changed}")
     sys.exit(identical != options.times)
 

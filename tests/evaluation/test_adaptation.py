@@ -215,7 +215,7 @@ def test_what_controls_take_by_hand() -> None:
         for c in conditions
     ]
     assert shuffled != shuffled_by(reseeded, samples)
-    # A sample without a decision (an unusable picture) gives nothing, and takes as the others do.
+    # A sample without a decision (an unusable image) gives nothing, and takes as the others do.
     del decided[samples[4].key, "autoprune@0.25"]
     taken = taken_complexities(conditions, samples, decided)
     assert taken[samples[4].key, "static@0.25"] == round((sum(MEASURED) - 0.8) / 11, 5)

@@ -1,4 +1,4 @@
-"""Batched runs: the same bytes however they are cut off or shared out, and one bad picture spoils nothing else."""
+"""Batched runs: the same bytes however they are cut off or shared out, and one bad image spoils nothing else."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_bad_picture_leaves_its_batch(data: Path, tmp_path: Path) -> None:
 
 def test_a_bad_picture_stops_the_run_where_it_stands(data: Path, tmp_path: Path) -> None:
     spoil(data, 7)
-    with pytest.raises(ImageError, match=r"token0700_CAM_FRONT\.jpg: not a picture"):
+    with pytest.raises(ImageError, match=r"token0700_CAM_FRONT\.jpg: not an image"):
         run(data, tmp_path / "run")
     # The two batches before it are there.
     assert len(RunFolder(tmp_path / "run").read_lines()) == 2 * 3 * 5
@@ -160,12 +160,12 @@ def test_time_is_counted_once(data: Path, tmp_path: Path, capsys: pytest.Capture
     with Journal(tmp_path / "journal.jsonl") as journal:
         spent = run_tasks(chunks, system, journal, PictureReader(data, {}), fail_on_error=True, advance=advanced.append)
     assert advanced == [1] * 55
-    # Vision and adapter once per sample, prefill and readout once per decision, pictures not at all.
+    # Vision and adapter once per sample, prefill and readout once per decision, images not at all.
     assert spent.model == pytest.approx(1e-3 * (11 * 30 + 55 * 3))
     assert 0 < spent.waiting < spent.total
     assert spent.overhead == pytest.approx(spent.total - spent.model - spent.waiting)
     spent.total, spent.model, spent.waiting = 40.0, 38.0, 1.0
-    assert str(spent) == "evaluator overhead 2.5 % of 40.0 s, waiting for pictures 2.5 %"
+    assert str(spent) == "evaluator overhead 2.5 % of 40.0 s, waiting for images 2.5 %"
     run(data, tmp_path / "run")
     assert "evaluator overhead " in capsys.readouterr().out
 

@@ -103,7 +103,7 @@ def test_the_planner_takes_the_checkpoints_cameras(fleet: Path) -> None:
     plan = planner.plan(dict(zip(FLEET, views, strict=True)), 3.0, "go straight")
     encoded = planner.encode(views, planning_question(3, "go straight", LABELS))
     assert plan.distribution == planner.decide(encoded).distribution
-    with pytest.raises(InputError, match="no picture of windscreen"):
+    with pytest.raises(InputError, match="no image of windscreen"):
         planner.plan(dict(zip(CAMERAS, views, strict=False)), 3.0, "go straight")
     with pytest.raises(InputError, match="order 'upstream' is one of nuScenes' six"):
         Planner(model, processor, convention="upstream")

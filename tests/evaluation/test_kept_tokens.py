@@ -1,4 +1,4 @@
-"""The picture of kept tokens: which sample and layers it shows, and how bright it draws what is left."""
+"""The figure of kept tokens: which sample and layers it shows, and how bright it draws what is left."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.evaluation.dummy import DummySystem, make_planning_set
 
 
 def finished_run(work: Path, *overrides: str) -> RunFolder:
-    """A dummy run whose pictures are real ones."""
+    """A dummy run whose images are real ones."""
     make_planning_set(work / "data", scenes=3, per_scene=2)
     settings = [f"data.planning_set={work}/data/set.jsonl", f"data.image_root={work}/data", f"output={work}/run"]
     config = load_config(EvaluationConfig, overrides=[*settings, "scoring.resamples=50", *overrides])

@@ -1,4 +1,4 @@
-"""All kinds of questions on real keyframes: nuScenes mini's one with pictures and five more. The answers of a random
+"""All kinds of questions on real keyframes: nuScenes mini's one with images and five more. The answers of a random
 model mean nothing; that everything runs and is reported is the point."""
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished dummy run whose pictures have since become real ones."""
+    """A finished dummy run whose images have since become real ones."""
     work = tmp_path_factory.mktemp("report")
     make_planning_set(work / "data", scenes=6, per_scene=3)
     overrides = [

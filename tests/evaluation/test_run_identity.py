@@ -1,4 +1,4 @@
-"""What makes a run the same run: settings, checkpoint, planning set, pictures and code."""
+"""What makes a run the same run: settings, checkpoint, planning set, images and code."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_whatever_shapes_a_line_is_in_the_key(tmp_path: Path, monkeypatch: pytes
 
 
 PICTURE = "images/token0002_CAM_BACK.jpg"
-CHANGED = rf"sample token0002/plan/0/corrected, .+{PICTURE}: the picture has changed since this run decided on it"
+CHANGED = rf"sample token0002/plan/0/corrected, .+{PICTURE}: the image has changed since this run decided on it"
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
@@ -117,7 +117,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
 def test_a_picture_changed_before_resuming_is_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lines: int
 ) -> None:
-    """Whether its sample was begun (11 and 12 of 5 lines each) or was done: the decisions saw other pictures."""
+    """Whether its sample was begun (11 and 12 of 5 lines each) or was done: the decisions saw other images."""
     run(data, tmp_path / "whole")
     with monkeypatch.context() as patch:
         stop_after(patch, lines)
@@ -168,10 +168,10 @@ def test_a_picture_changed_under_a_running_evaluation_is_refused(data: Path, tmp
 
     system.decide = retouch  # type: ignore[method-assign, assignment]
     samples = [json.loads(line) for line in (data / "set.jsonl").read_text().splitlines()]
-    # The same pictures once more at the end of the set, under another token.
+    # The same images once more at the end of the set, under another token.
     again = {**samples[0], "token": "again"}
     (data / "set.jsonl").write_text("".join(json.dumps(sample) + "\n" for sample in [*samples, again]))
-    with pytest.raises(RunError, match=r"sample again/.+token0000_CAM_BACK\.jpg: the picture has changed"):
+    with pytest.raises(RunError, match=r"sample again/.+token0000_CAM_BACK\.jpg: the image has changed"):
         evaluate(config, system)
 
 
@@ -186,12 +186,12 @@ def test_processes_that_saw_different_pictures_are_refused(data: Path, tmp_path:
         with pytest.raises(RunError, match="5 decisions are missing"):
             evaluate(config, DummySystem(config), processes=Processes(0, 2))
     shutil.copy(tmp_path / "other/journal/process-000.jsonl", tmp_path / "run/journal/process-001.jsonl")
-    with pytest.raises(RunError, match=r"token0000_CAM_BACK\.jpg: the picture changed while the run was under way"):
+    with pytest.raises(RunError, match=r"token0000_CAM_BACK\.jpg: the image changed while the run was under way"):
         run(data, tmp_path / "run")
 
 
 def test_an_unusable_picture_may_be_replaced(data: Path, tmp_path: Path) -> None:
-    """Only decided samples tie their pictures: an error is there to be repaired."""
+    """Only decided samples tie their images: an error is there to be repaired."""
     (data / PICTURE).write_bytes(b"junk")
     with pytest.raises(ImageError):
         run(data, tmp_path / "run")

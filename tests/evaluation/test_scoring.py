@@ -207,7 +207,7 @@ def test_policies_for_unusable_pictures(policy: str, samples: int, accuracy: flo
 
 
 def test_a_failed_sample_is_wrong_in_every_row() -> None:
-    """Also in the majority row, and in rows that decided the sample before its picture failed."""
+    """Also in the majority row, and in rows that decided the sample before its image failed."""
     common = majority_answer([r.truth for r in LINES])
     victim = next(r.sample for r in LINES if r.truth == common)
     failed = {"type": "ImageError", "message": "no such image"}

@@ -57,7 +57,7 @@ def test_twenty_killed_runs_end_byte_identical(data: Path, tmp_path: Path) -> No
         kills=1,
         picture=data / "images" / "token0000_CAM_BACK.jpg",
     )
-    print(f"{identical}/20 identical after {hits} kills, a changed picture refused {refused} times")
+    print(f"{identical}/20 identical after {hits} kills, a changed image refused {refused} times")
     assert identical == 20
     assert hits == 20
     assert refused > 0
@@ -171,7 +171,7 @@ def test_missing_images_stop_the_run_before_anything_heavy(data: Path, tmp_path:
 
 def test_corrupt_image_stops_the_run_by_default(data: Path, tmp_path: Path) -> None:
     (data / "images" / "token0002_CAM_FRONT.jpg").write_bytes(b"junk")
-    with pytest.raises(ImageError, match=r"token0002_CAM_FRONT\.jpg: not a picture"):
+    with pytest.raises(ImageError, match=r"token0002_CAM_FRONT\.jpg: not an image"):
         run(data, tmp_path / "run")
     assert RunFolder(tmp_path / "run").read_info().status == "partial"
 
@@ -198,7 +198,7 @@ def test_error_rows_follow_the_policy_and_are_tried_again(data: Path, tmp_path: 
     run(data, tmp_path / "run", f"scoring.on_error={policy}")
     group = json.loads((tmp_path / "run" / "results.json").read_text(encoding="utf-8"))["groups"][0]
     assert group["failed"] == 2
-    assert group["first_failure"] == {"message": "images/token0002_CAM_FRONT.jpg: not a picture", "type": "ImageError"}
+    assert group["first_failure"] == {"message": "images/token0002_CAM_FRONT.jpg: not an image", "type": "ImageError"}
     assert group["samples"] == (12 if policy == "count_wrong" else 10)
     assert {row["count"] for row in group["rows"]} >= {group["samples"]}
     errors = [r for _, r in read_lines(tmp_path / "run" / "decisions.jsonl") if r["error"]]

@@ -1,4 +1,4 @@
-"""Writes a task of five drawn pictures for lmms-eval, and a tiny random model of each kind: `tiny_task.py FOLDER`."""
+"""Writes a task of five drawn images for lmms-eval, and a tiny random model of each kind: `tiny_task.py FOLDER`."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     """What is not refused would render for minutes and train for hours."""
 
     def rendered(self: TrainingScenes, *_: object) -> None:
-        raise AssertionError("pictures were rendered")
+        raise AssertionError("images were rendered")
 
     monkeypatch.setattr(TrainingScenes, "prepare", rendered)
     monkeypatch.chdir(tmp_path)
@@ -82,6 +82,6 @@ def test_checkpoints(mention: str, capsys: pytest.CaptureFixture[str], monkeypat
     CHECKPOINTS[mention](Path("work/answers.safetensors"))
     command = ["train", "--work=work", "--out=out"]
     refused(capsys, monkeypatch, main, command, "answers.safetensors", mention)
-    save_checkpoint(Path("other/answers.safetensors"), STEPS, OURS)  # the run's own passes, and pictures come next
-    with pytest.raises(AssertionError, match="pictures were rendered"):
+    save_checkpoint(Path("other/answers.safetensors"), STEPS, OURS)  # the run's own passes, and images come next
+    with pytest.raises(AssertionError, match="images were rendered"):
         main(["train", "--work=other", "--out=out"])

@@ -54,8 +54,8 @@ def saved(picture: Image.Image, format: str, **options: Any) -> bytes:
 
 def in_file(content: bytes) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
-        (folder / "picture.png").write_bytes(content)
-        return folder / "picture.png"
+        (folder / "image.png").write_bytes(content)
+        return folder / "image.png"
 
     return write
 
@@ -73,17 +73,17 @@ CASES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda f: TALL, "1x100000 is "),
     (lambda f: np.zeros((100_000, 1, 3), np.uint8), "1x100000"),
     (lambda f: Image.new("RGB", (1, 100_000)), "1x100000"),
-    (lambda f: Image.new("RGB", (900, 100)), "900x100 is no shape of a camera picture"),
+    (lambda f: Image.new("RGB", (900, 100)), "900x100 is no shape of a camera image"),
     (in_file(png(8000, 8000, rows=b"")), "too large (8000x8000)"),
-    (in_file(png(2**31 - 1, 2**31 - 1, rows=b"")), "picture.png"),
+    (in_file(png(2**31 - 1, 2**31 - 1, rows=b"")), "image.png"),
     (lambda f: np.broadcast_to(np.zeros(1, np.uint8), (90_000, 90_000, 3)), "too large (90000x90000)"),
     (in_file(png(4, 4, 16)), "more than 8 bits per channel"),
     (in_file(ppm(65535)), "more than 8 bits per channel"),
     (in_file(ppm(4095)), "more than 8 bits per channel"),
     (in_file(deep_tiff()), "more than 8 bits per channel"),
     (lambda f: Image.open(io.BytesIO(png(4, 4, 16))), "more than 8 bits"),
-    (in_file(png(4, 4)[:30] + b"\xff" + png(4, 4)[31:]), "picture.png"),
-    (in_file(png(4, 4, before=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80 << 20))))), "picture.png"),
+    (in_file(png(4, 4)[:30] + b"\xff" + png(4, 4)[31:]), "image.png"),
+    (in_file(png(4, 4, before=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80 << 20))))), "image.png"),
     (in_file(EPS), "it is no JPEG, PNG, WEBP, BMP, PPM, TIFF, GIF file"),
     (in_file(b"\x00\x00\x00\x0cjP  \r\n\x87\n" + bytes(50)), "it is no JPEG"),
     (lambda f: fifo(f / "pipe.png"), "pipe.png: cannot be read (it is no ordinary file)"),

@@ -29,7 +29,7 @@ SETTINGS = ["data.planning_set=data/set.jsonl", "data.image_root=data", "output=
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished dummy run in `run`, beside the pictures it names."""
+    """A finished dummy run in `run`, beside the images it names."""
     work = tmp_path_factory.mktemp("hostile_report")
     make_planning_set(work / "data", scenes=3, per_scene=2)
     config = load_config(EvaluationConfig, overrides=[*SETTINGS, "kept_samples=2"])
@@ -182,7 +182,7 @@ def first_images() -> dict[str, str]:
 
 
 def shown() -> dict[str, Any]:
-    """The front picture of the first sample."""
+    """The front image of the first sample."""
     return next(view["picture"] for view in page_data()["samples"][0]["views"] if view["camera"] == "CAM_FRONT")
 
 

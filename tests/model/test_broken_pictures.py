@@ -1,4 +1,4 @@
-"""Whatever is wrong with a picture of a frame is named in one line, by a typed error that says which picture."""
+"""Whatever is wrong with an image of a frame is named in one line, by a typed error that says which image."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ PICTURES: dict[str, tuple[Callable[[Path], Any], type[SennaPruneError], tuple[st
     "16-bit array": (lambda f: np.zeros((8, 8, 3), np.uint16), InputError, ("uint16, not uint8",)),
     "channels first": (lambda f: np.zeros((3, 8, 8), np.uint8), InputError, ("shape (3, 8, 8)",)),
     "four channels": (lambda f: np.zeros((8, 8, 4), np.uint8), InputError, ("shape (8, 8, 4)",)),
-    "tensor": (lambda f: torch.zeros(3, 8, 8), InputError, ("Tensor is not a picture",)),
-    "nothing": (lambda f: None, InputError, ("NoneType is not a picture",)),
+    "tensor": (lambda f: torch.zeros(3, 8, 8), InputError, ("Tensor is not an image",)),
+    "nothing": (lambda f: None, InputError, ("NoneType is not an image",)),
 }
 
 

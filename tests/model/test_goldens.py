@@ -223,7 +223,7 @@ def test_prompt_text(path: Path) -> None:
 
 
 def recipe(size: int, seed: int) -> np.ndarray:
-    """The synthetic picture of meta.json: blocks of `size` pixels coloured by a hash."""
+    """The synthetic image of meta.json: blocks of `size` pixels coloured by a hash."""
     grid = np.meshgrid(*(np.arange(n, dtype=np.uint64) for n in (900, 1600, 3)), indexing="ij")
     y, x, c = grid[0] // np.uint64(size), grid[1] // np.uint64(size), grid[2]
     low = np.uint64(2**32 - 1)
@@ -236,7 +236,7 @@ def recipe(size: int, seed: int) -> np.ndarray:
 
 
 def picture(folder: Path, name: str) -> Image.Image:
-    """A recorded picture: from its file, else from the recipe of meta.json; checked against its digest."""
+    """A recorded image: from its file, else from the recipe of meta.json; checked against its digest."""
     files = sorted(folder.glob(f"{name}*.png"))
     opened = open_image(files[0]) if files else open_image(recipe(1, 1))
     meta = json.loads((folder / "meta.json").read_text())

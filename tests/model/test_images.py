@@ -1,4 +1,4 @@
-"""Image preparation: pixel arithmetic on known pictures, and every kind of picture a user may bring."""
+"""Image preparation: pixel arithmetic on known images, and every kind of image a user may bring."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_pad_of_a_tall_picture() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_pad_is_bit_for_bit_padding_then_resizing(width: int, height: int, size: int, seed: int) -> None:
-    """The shortcut for wide pictures and the table of pixel values change nothing."""
+    """The shortcut for wide images and the table of pixel values change nothing."""
     array = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     side = max(width, height)
     square = Image.new("RGB", (side, side), PAD_COLOUR)
@@ -84,9 +84,9 @@ def test_any_size_gives_the_square(size: tuple[int, int], aspect_ratio: str) -> 
 
 def test_sources_agree(tmp_path: Path) -> None:
     array = gradient()
-    Image.fromarray(array).save(tmp_path / "picture.png")
-    opened = [open_image(source) for source in (array, Image.fromarray(array), tmp_path / "picture.png")]
-    opened.append(open_image(str(tmp_path / "picture.png")))
+    Image.fromarray(array).save(tmp_path / "image.png")
+    opened = [open_image(source) for source in (array, Image.fromarray(array), tmp_path / "image.png")]
+    opened.append(open_image(str(tmp_path / "image.png")))
     for picture in opened:
         np.testing.assert_array_equal(np.asarray(picture), array)
 

@@ -119,9 +119,9 @@ def test_round_trip_by_auto_class(tmp_path: Path, aspect_ratio: str) -> None:
 def test_wrong_numbers_are_named() -> None:
     _, processor = tiny_senna()
     views = tiny_views()
-    with pytest.raises(InputError, match="2 prompts but pictures of 1"):
+    with pytest.raises(InputError, match="2 prompts but images of 1"):
         processor(text=[PROMPT, PROMPT], images=[views])
-    with pytest.raises(InputError, match="5 pictures were given for 6"):
+    with pytest.raises(InputError, match="5 images were given for 6"):
         processor(text=PROMPT, images=views[:5])
     with pytest.raises(InputError, match="1 <image> markers, expected 6"):
         processor(text="<image> what?")

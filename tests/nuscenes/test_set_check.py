@@ -65,7 +65,7 @@ PLAN_FAULTS: dict[str, tuple[Spoil, str]] = {
     "another speed": (lambda record: record.update(speed=7.0), "planning_question(speed, command)"),
     "another answer": (lambda record: record.update(answer="left"), "is no plan: 'left'"),
     "a short trajectory": (lambda record: record.update(trajectory=[[0.0, 1.0]]), "the trajectory has 1 points, not 6"),
-    "a picture elsewhere": (lambda record: record["images"].update(CAM_BACK="/x.jpg"), "leads out of its root"),
+    "an image elsewhere": (lambda record: record["images"].update(CAM_BACK="/x.jpg"), "leads out of its root"),
     "other labels": (
         lambda record: record.update(question=record["question"].replace("<FRONT VIEW>", "<TOP VIEW>")),
         "does not begin with the labelled images",

@@ -200,16 +200,16 @@ def without(camera: str) -> dict[str, Any]:
 Bad = tuple[Callable[[], tuple[Any, Any, Any]], type[SennaPruneError], str]
 
 BAD: dict[str, Bad] = {
-    "missing camera": (lambda: (without("CAM_BACK"), 6, "go straight"), InputError, "no picture of CAM_BACK"),
-    "several missing": (lambda: ({}, 6, "go straight"), InputError, "no picture of CAM_FRONT, CAM_FRONT_LEFT"),
+    "missing camera": (lambda: (without("CAM_BACK"), 6, "go straight"), InputError, "no image of CAM_BACK"),
+    "several missing": (lambda: ({}, 6, "go straight"), InputError, "no image of CAM_FRONT, CAM_FRONT_LEFT"),
     "extra camera": (lambda: (images() | {"CAM_TOP": 0}, 6, "go straight"), InputError, "unknown camera 'CAM_TOP'"),
     "a list": (lambda: (tiny_views(), 6, "go straight"), InputError, "a list does not say"),
-    "no picture": (
+    "no image": (
         lambda: (images() | {"CAM_FRONT": 3}, 6, "go straight"),
         InputError,
-        "CAM_FRONT: int is not a picture",
+        "CAM_FRONT: int is not an image",
     ),
-    "float picture": (
+    "float image": (
         lambda: (images() | {"CAM_BACK": np.zeros((8, 8, 3))}, 6, "go straight"),
         InputError,
         "CAM_BACK: the array holds float64",
@@ -219,10 +219,10 @@ BAD: dict[str, Bad] = {
         ImageError,
         "/no/such.jpg: no such image file",
     ),
-    "empty picture": (
+    "empty image": (
         lambda: (images() | {"CAM_BACK": Image.new("RGB", (0, 0))}, 6, "go straight"),
         ImageError,
-        "CAM_BACK: the picture is empty",
+        "CAM_BACK: the image is empty",
     ),
     "nan": (lambda: (images(), math.nan, "go straight"), InputError, "speed: nan is not a speed"),
     "infinite": (lambda: (images(), math.inf, "go straight"), InputError, "speed: inf"),

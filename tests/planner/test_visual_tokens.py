@@ -84,7 +84,7 @@ def test_a_method_inside_the_decoder_is_refused(name: str) -> None:
 
 def test_wrong_inputs_are_named_as_by_plan() -> None:
     planner = planner_with("divprune")
-    with pytest.raises(InputError, match="no picture of CAM_BACK"):
+    with pytest.raises(InputError, match="no image of CAM_BACK"):
         planner.visual_tokens({camera: view for camera, view in images().items() if camera != "CAM_BACK"}, QUESTION)
     with pytest.raises(InputError, match="is not a question"):
         planner.visual_tokens(images(), None)  # type: ignore[arg-type]

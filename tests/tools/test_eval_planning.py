@@ -114,7 +114,7 @@ def test_nothing_slow_is_imported_before_ctrl_c_is_caught() -> None:
 def test_real_frames_without_pictures(
     work: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The real tables name pictures that nobody may pass on: one line says which is missing and how many."""
+    """The real tables name images that nobody may pass on: one line says which is missing and how many."""
     source = shared_path("nuscenes_mini")
     pictures = sorted(path.relative_to(source).as_posix() for path in source.glob("samples/CAM_*/*.jpg"))
     assert len(pictures) == 6

@@ -34,7 +34,7 @@ def around(labels: Sequence[str]) -> list[int]:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where the page's pictures may come from. A run folder may be a stranger's, and whatever it names is embedded.
+    """Where the page's images may come from. A run folder may be a stranger's, and whatever it names is embedded.
 
     Attributes:
         root: folder that the names in the planning set are relative to; no name leads out of it.
@@ -221,6 +221,6 @@ def _failure(sample: PlanningSample, unpruned: Record, record: Record) -> dict[s
         "scene": sample.scene,
         "truth": sample.answer.strip(),
         "unpruned": unpruned.answer,
-        "answer": record.answer if record.answer is not None else "(unusable picture)",
+        "answer": record.answer if record.answer is not None else "(unusable image)",
         "drawn": bool(record.trace and record.trace.depths),
     }

@@ -1,4 +1,4 @@
-"""Where kept tokens stand in the images: the one place that knows, and one picture of a scene at three layers."""
+"""Where kept tokens stand in the images: the one place that knows, and one image of a scene at three layers."""
 
 from __future__ import annotations
 
@@ -110,11 +110,11 @@ def write_kept_tokens(folder: RunFolder, image_root: Path) -> Path | None:
     """Draw `kept_tokens.png` into the folder of a finished run.
 
     Returns:
-        Its path; None where no kept tokens were recorded, or the pictures are gone.
+        Its path; None where no kept tokens were recorded, or the images are gone.
 
     Raises:
         RunError: the folder holds no run, or a broken one.
-        FileError: the picture cannot be written.
+        FileError: the figure cannot be written.
     """
     info = folder.read_info()
     masks = TokenMasks.of_run(folder, info.shape)

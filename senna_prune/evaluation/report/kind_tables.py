@@ -137,7 +137,7 @@ def counts(group: Mapping[str, Any]) -> str:
     parts = []
     for kind in kinds_of(group):
         of = group["kinds"][kind]
-        failed = f", {of['failed']} with unusable pictures" if of["failed"] else ""
+        failed = f", {of['failed']} with unusable images" if of["failed"] else ""
         parts.append(f"{of['samples']} {kind} of {counted(of['scenes'], 'scene')}{failed} (score: {SCORES[kind]})")
     return "; ".join(parts)
 

@@ -65,7 +65,7 @@ ADAPTATION_NOTE = (
 
 def describe_group(group: Group, results: Mapping[str, Any]) -> str:
     """One line above every table: how many samples, of what convention, scored how."""
-    failed = f", {group['failed']} with unusable pictures ({results['on_error']})" if group["failed"] else ""
+    failed = f", {group['failed']} with unusable images ({results['on_error']})" if group["failed"] else ""
     partial = "PARTIAL, " if results["status"] == "partial" else ""
     size = f"{counted(group['samples'], 'sample')} of {counted(group['scenes'], 'scene')}"
     return f"{partial}{size}, convention {group['convention']}, protocol {results['protocol']}{failed}"

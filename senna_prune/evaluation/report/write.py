@@ -62,8 +62,8 @@ def write_report(
         path: the run folder.
         out: where the report goes; the run folder itself if absent.
         protocol: score by this protocol instead of the run's own.
-        samples: pictures of at most so many samples go into the page.
-        image_root: folder of the pictures. If absent, the run's own: of that, only files below the current folder are
+        samples: images of at most so many samples go into the page.
+        image_root: folder of the images. If absent, the run's own: of that, only files below the current folder are
             shown, as a run folder that came from somebody else could name any file of this machine.
         intervals: also print 95 % intervals in `results.tex`.
         against: also compare every row with this one.
@@ -81,7 +81,7 @@ def write_report(
     if samples < 0:
         raise ConfigError("a count cannot be negative", where="samples")
     if image_root is not None and not os.path.isdir(image_root):  # noqa: PTH112 - Path.is_dir fails for a long name
-        raise ConfigError("no such folder", where=image_root, hint="name the folder the pictures lie in")
+        raise ConfigError("no such folder", where=image_root, hint="name the folder the images lie in")
     folder, out = RunFolder(path), out or path
     info = folder.read_info()
     info = msgspec.structs.replace(info, name=printable(info.name))
@@ -179,7 +179,7 @@ def _parts_of_plans(
         parts.append(Text("heading", plan_tables.describe_group(group, results)))
         parts += [Text("note", sentence) for sentence in comparison_tables.in_words(group)]
         if group["first_failure"]:
-            parts.append(Text("warning", f"First unusable picture: {group['first_failure']['message']}"))
+            parts.append(Text("warning", f"First unusable image: {group['first_failure']['message']}"))
         parts += [plan_tables.pivot(group), *figures[:1], plan_tables.adaptation(group)]
         parts += [Text("warning", f"{warning}.") for warning in plan_tables.warnings(group)]
         parts += [

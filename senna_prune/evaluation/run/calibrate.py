@@ -27,7 +27,7 @@ def calibrate(config: EvaluationConfig, label: str, count: int) -> Profile:
     """Measure a method's complexity at every retention of the settings.
 
     Args:
-        config: names model, planning sets, pictures, retentions and the method's options. Answers are not read.
+        config: names model, planning sets, images, retentions and the method's options. Answers are not read.
         label: a label of `pruning.methods` that stands for AutoPrune.
         count: samples to measure, spread evenly over the sets.
 

@@ -54,7 +54,7 @@ def taken_complexities(
 
     "static" takes the mean over the samples of the same kind and convention, rounded as in a line; "shuffled" the
     complexity of the next of them in an order drawn by the seed, so that every complexity is used once and no sample
-    has its own. Samples without a measured one (an unusable picture) give nothing.
+    has its own. Samples without a measured one (an unusable image) give nothing.
 
     Args:
         conditions: of the run.

@@ -1,4 +1,4 @@
-"""The samples of a run: the questions of its sets that are asked, and whether their pictures are there."""
+"""The samples of a run: the questions of its sets that are asked, and whether their images are there."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def planning_set(data: DataConfig, limit: int | None = None) -> PlanningSet:
 
 
 def require_images(samples: list[PlanningSample], root: Path) -> None:
-    """Refuse a planning set whose pictures are not all there.
+    """Refuse a planning set whose images are not all there.
 
     Raises:
         ImageError: naming the first missing file and how many are missing.

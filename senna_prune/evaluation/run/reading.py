@@ -1,4 +1,4 @@
-"""Reads the pictures of samples once each, ahead of the model, and refuses one that changed since a decision saw it."""
+"""Reads the images of samples once each, ahead of the model, and refuses one that changed since a decision saw it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R")
 
 
 class PictureReader:
-    """Knows the digest of every picture that a decision saw.
+    """Knows the digest of every image that a decision saw.
 
     Args:
         root: folder that the paths of the samples are relative to.
@@ -47,16 +47,16 @@ class PictureReader:
         return contents, digests
 
     def keep(self, digests: Mapping[str, str]) -> None:
-        """Remember the pictures of a sample that is decided: from now on they may not change."""
+        """Remember the images of a sample that is decided: from now on they may not change."""
         self._seen.update(digests)
 
     def require_unchanged(self, samples: Sequence[PlanningSample]) -> None:
-        """Read every picture that a decision saw, and compare: a run is continued on the same pictures only.
+        """Read every image that a decision saw, and compare: a run is continued on the same images only.
 
-        A picture that is gone is left out: whether that matters depends on what is left to do.
+        An image that is gone is left out: whether that matters depends on what is left to do.
 
         Raises:
-            RunError: naming the first picture that changed, and a sample it belongs to.
+            RunError: naming the first image that changed, and a sample it belongs to.
         """
         owners = {name: sample for sample in samples for name in sample.view_paths() if name in self._seen}
         there = [name for name in owners if confined(self.root, name, SampleError).is_file()]
@@ -69,7 +69,7 @@ class PictureReader:
 
     def _compare(self, sample: PlanningSample, name: str, digest: str) -> None:
         if self._seen.get(name, digest) != digest:
-            problem = "the picture has changed since this run decided on it"
+            problem = "the image has changed since this run decided on it"
             raise RunError(problem, where=f"sample {sample.key}, {self.root / name}", hint=CHANGED)
 
 

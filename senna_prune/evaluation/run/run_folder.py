@@ -5,9 +5,9 @@ planning_set.jsonl  the evaluated samples
 journal/            one file per process while the run is partial
 decisions.jsonl     one line per (sample, condition), in the order of the plan of work
 timing.jsonl        measured times of the same lines, kept apart: they differ from run to run
-pictures.json       digest of every picture that a decision saw: a changed one is refused when the run is continued
+pictures.json       digest of every image that a decision saw: a changed one is refused when the run is continued
 results.json        scores; timing.json: p50 and p95 by stage
-appearance.json     how visual tokens are drawn back onto pictures
+appearance.json     how visual tokens are drawn back onto images
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Decided:
 
     Attributes:
         lines: what was decided.
-        pictures: digest of every picture that a decision saw, by its path in the planning set.
+        pictures: digest of every image that a decision saw, by its path in the planning set.
     """
 
     lines: Lines
@@ -78,7 +78,7 @@ class RunInfo(Struct, frozen=True, forbid_unknown_fields=True, tag_field="schema
 
 
 CONTINUE = "free space or permissions, then run the same command again: every finished decision is kept"
-CHANGED = "restore the picture as it was, choose another output=, or delete the folder and evaluate anew"
+CHANGED = "restore the image as it was, choose another output=, or delete the folder and evaluate anew"
 START_ANEW = "restore run.json from a copy, or delete the folder and evaluate anew"
 """What helps when `run.json` is damaged: nothing else says which settings the decisions belong to."""
 
@@ -203,7 +203,7 @@ class RunFolder:
         A decision replaces an error whatever their order: the sample was tried again, perhaps by another process.
 
         Raises:
-            RunError: a line is damaged, its condition is none of the run's, or a picture changed while several
+            RunError: a line is damaged, its condition is none of the run's, or an image changed while several
                 processes decided on it.
             FileError: a line is no JSON, or a file cannot be read.
         """
@@ -219,13 +219,13 @@ class RunFolder:
                 decided.lines[record.key] = (record, entry.timing)
             for path, digest in entry.pictures.items():
                 if decided.pictures.setdefault(path, digest) != digest:
-                    raise RunError("the picture changed while the run was under way", where=path, hint=CHANGED)
+                    raise RunError("the image changed while the run was under way", where=path, hint=CHANGED)
         return decided
 
     def _read_pictures(self) -> dict[str, str]:
         if not self._holds("pictures.json"):
             return {}
-        path, hint = self.path / "pictures.json", "delete that file; pictures changed before are then not noticed"
+        path, hint = self.path / "pictures.json", "delete that file; images changed before are then not noticed"
         return decoded(dict[str, str], read_bytes(path, hint=hint, error=RunError), path, hint)
 
     def _read_entries(self) -> Iterator[tuple[str, Entry]]:

@@ -18,7 +18,7 @@ from senna_prune.files import digest
 
 PATHS = ("output", "data.planning_set", "data.image_root", "model.path", "model.vision_tower")
 """Settings outside the key, so that a data set may move. Checkpoint and planning set enter the key by a digest.
-Pictures enter by their names in the planning set; digests of their bytes lie beside the decisions, see `PictureReader`.
+Images enter by their names in the planning set; digests of their bytes lie beside the decisions, see `PictureReader`.
 """
 
 PRESENTATION = ("name", "scoring.", "log_with")

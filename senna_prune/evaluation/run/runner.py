@@ -53,7 +53,7 @@ class Spent:
     Attributes:
         total: of the loop.
         model: in the stages of the model, each as often as it ran.
-        waiting: for pictures that were not ready in time.
+        waiting: for images that were not ready in time.
     """
 
     total: float = 0.0
@@ -73,12 +73,12 @@ class Spent:
 
     def __str__(self) -> str:
         shares = [100 * part / self.total if self.total else 0.0 for part in (self.overhead, self.waiting)]
-        return f"evaluator overhead {shares[0]:.1f} % of {self.total:.1f} s, waiting for pictures {shares[1]:.1f} %"
+        return f"evaluator overhead {shares[0]:.1f} % of {self.total:.1f} s, waiting for images {shares[1]:.1f} %"
 
 
 @dataclass(frozen=True)
 class _Ready:
-    """A task whose sample was loaded: what the system made of it, and the digests of its pictures by path."""
+    """A task whose sample was loaded: what the system made of it, and the digests of its images by path."""
 
     task: Task
     prepared: Any
@@ -93,7 +93,7 @@ def plan_of_work(
     batch_size: int = 1,
     taken: Mapping[tuple[str, str], float] | None = None,
 ) -> list[Chunk]:
-    """The chunks with something left to do. A sample that failed is tried again: its picture may have been repaired.
+    """The chunks with something left to do. A sample that failed is tried again: its image may have been repaired.
     A line is also made anew where its condition now takes another complexity (`taken_complexities`).
 
     Kept tokens are recorded for `kept_samples` keyframes spread over the set, as neighbours look alike.
@@ -148,14 +148,14 @@ def run_tasks(
 ) -> Spent:
     """Decide everything that is left; what the conditions of a sample share is computed once.
 
-    The pictures of a chunk are read while the one before it is decided.
+    The images of a chunk are read while the one before it is decided.
 
     Args:
         chunks: this process's share of the work.
         system: ready to decide.
-        journal: takes one line per decision; a sample's first line also holds the digests of its pictures.
+        journal: takes one line per decision; a sample's first line also holds the digests of its images.
         pictures: reads them.
-        fail_on_error: an unusable picture stops the run; otherwise it becomes an error line of every condition, and the
+        fail_on_error: an unusable image stops the run; otherwise it becomes an error line of every condition, and the
             rest of its chunk is decided without it.
         advance: told how many decisions were made, as they are kept.
 
@@ -163,8 +163,8 @@ def run_tasks(
         Where the time went.
 
     Raises:
-        ImageError: an unusable picture, with `fail_on_error`.
-        RunError: a picture changed since a decision saw it, or a decision holds numbers that are not finite.
+        ImageError: an unusable image, with `fail_on_error`.
+        RunError: an image changed since a decision saw it, or a decision holds numbers that are not finite.
         InputError, PruningError: as the system raises them; those of `decide` begin with the samples and the condition.
         FileError: the journal cannot be written.
     """
@@ -212,7 +212,7 @@ def _decide(
 ) -> None:
     """Decide a chunk's usable samples under every condition that one of them lacks, and keep what was lacking.
 
-    Where a picture was repaired, the other samples keep what was decided without it.
+    Where an image was repaired, the other samples keep what was decided without it.
     """
     tasks = [ready.task for ready in usable]
     keys = ", ".join(task.sample.key for task in tasks)

@@ -240,7 +240,7 @@ def objects_of(sample: PlanningSample) -> tuple[SeenObject, ...]:
 
 @contextmanager
 def naming(sample: PlanningSample) -> Iterator[None]:
-    """Name the sample whose question or pictures are refused."""
+    """Name the sample whose question or images are refused."""
     try:
         yield
     except InputError as error:

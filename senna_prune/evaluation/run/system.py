@@ -31,11 +31,11 @@ class ResolvedSchedule:
 
 @dataclass(frozen=True)
 class Appearance:
-    """How to draw visual tokens back onto a picture.
+    """How to draw visual tokens back onto an image.
 
     Attributes:
         paths: share of each patch in each token of a view, shape (view_tokens, patches), rows summing to 1.
-        padded: pictures were centred on a square before they were cut into patches.
+        padded: images were centred on a square before they were cut into patches.
     """
 
     paths: Sequence[Sequence[float]]
@@ -63,13 +63,13 @@ class EvaluatedSystem(Protocol):
         ...
 
     def appearance(self) -> Appearance:
-        """For pictures of kept tokens."""
+        """For images of kept tokens."""
         ...
 
     def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> Any:
         """What a sample needs before any model is run.
 
-        `ImageError` if a picture is unusable; an `InputError` names the sample, whose question is to be changed.
+        `ImageError` if an image is unusable; an `InputError` names the sample, whose question is to be changed.
 
         Called in a background thread, one sample at a time, while the model decides others.
 

@@ -40,7 +40,7 @@ class Questions:
         table: a line per sample, row and seed with the columns `ENTRIES`, `row`, `seed` (its number in the row),
             `score` in [0, 1], `agrees` (says what the unpruned model says; NaN for `majority`) and `COSTS`, NaN
             without a trace.
-        failed: number of samples with an unusable picture.
+        failed: number of samples with an unusable image.
         first_failure: type and message of the first of them.
     """
 
@@ -72,8 +72,8 @@ def questions_of(
 ) -> list[Questions]:
     """The decisions by convention and, in the order of `KIND_ORDER`, by kind.
 
-    Only samples decided under every condition count. Of samples with an unusable picture, `count_wrong` scores a wrong
-    answer in every row, also in those that decided the sample before its picture failed, and `skip_reported` leaves the
+    Only samples decided under every condition count. Of samples with an unusable image, `count_wrong` scores a wrong
+    answer in every row, also in those that decided the sample before its image failed, and `skip_reported` leaves the
     sample out of every row.
 
     Raises:
@@ -100,7 +100,7 @@ def questions_of(
             first = None if errors.empty else errors.iloc[0]
             found.append(Questions(str(convention), str(kind), kept, failed["sample"].nunique(), first))
     if not found:
-        raise RunError("every sample has an unusable picture", hint="set data.image_root")
+        raise RunError("every sample has an unusable image", hint="set data.image_root")
     return sorted(found, key=lambda one: (one.convention, KIND_ORDER.index(one.kind)))
 
 

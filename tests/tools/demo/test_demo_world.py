@@ -1,4 +1,4 @@
-"""The demo world: its rule, its pictures, its drives and its tables."""
+"""The demo world: its rule, its images, its drives and its tables."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_drives_show_what_the_expert_means_and_pictures_show_why() -> None:
 
 
 def test_pictures_change_with_what_decides() -> None:
-    """Same decoration, another light: the front picture differs, the back one does not."""
+    """Same decoration, another light: the front image differs, the back one does not."""
     red, green = (lay_out(replace(CITY, light=light), np.random.default_rng(3)) for light in ("red", "green"))
     (red_pictures, groups), (green_pictures, _) = (render(layout.mesh, layout.light) for layout in (red, green))
     assert red_pictures.shape == (6, HEIGHT, WIDTH, 3)
@@ -198,7 +198,7 @@ def test_training_asks_what_the_converter_asks(world: FilePath) -> None:
 
 
 def test_stock_devkit_opens_and_draws(world: FilePath, tmp_path: FilePath) -> None:
-    """It projects every pedestrian ahead into the front camera near where the picture shows somebody."""
+    """It projects every pedestrian ahead into the front camera near where the image shows somebody."""
     import matplotlib
 
     matplotlib.use("Agg")

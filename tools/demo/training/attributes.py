@@ -1,6 +1,6 @@
-"""Stage 1: the vision tower learns, token by token, to name what each part of a picture shows.
+"""Stage 1: the vision tower learns, token by token, to name what each part of an image shows.
 
-A token names what its own part of the picture shows and nothing else: what decides stands in a few tokens, where
+A token names what its own part of the image shows and nothing else: what decides stands in a few tokens, where
 attention can find it. The heads that name things are thrown away.
 """
 
@@ -47,7 +47,7 @@ MIRRORED_ATTRIBUTES = [
 
 
 def grid_pooling(config: SennaConfig) -> Tensor:
-    """What each token sees of the patches: Gaussian weights around the points of a grid over the picture's content.
+    """What each token sees of the patches: Gaussian weights around the points of a grid over the image's content.
 
     Returns:
         Shape (T, P); rows sum to 1.
@@ -67,7 +67,7 @@ def grid_pooling(config: SennaConfig) -> Tensor:
 
 @torch.no_grad()
 def set_adapter(model: SennaModel) -> None:
-    """Make the adapter pooling over a grid, for good: every token is of its own part of the picture."""
+    """Make the adapter pooling over a grid, for good: every token is of its own part of the image."""
     first, second, third = (layer for layer in model.img_adapter.adapter if isinstance(layer, nn.Linear))
     identity = torch.eye(model.config.num_view_tokens)
     for layer, weight, bias in (
@@ -84,7 +84,7 @@ def patch_coverage(coverage: Tensor, side: int) -> Tensor:
     """Share of every patch that shows each attribute, shape (N, attributes, side * side), the letterbox included.
 
     Args:
-        coverage: of the picture's blocks, shape (N, attributes, HEIGHT / BLOCK, WIDTH / BLOCK).
+        coverage: of the image's blocks, shape (N, attributes, HEIGHT / BLOCK, WIDTH / BLOCK).
     """
     above = (coverage.shape[3] - coverage.shape[2]) // 2
     square = nn.functional.pad(coverage, (0, 0, above, above))
@@ -92,7 +92,7 @@ def patch_coverage(coverage: Tensor, side: int) -> Tensor:
 
 
 class AttributeHeads(nn.Module):
-    """Reads all attributes off each token, linearly, and those of the whole picture off the class token."""
+    """Reads all attributes off each token, linearly, and those of the whole image off the class token."""
 
     def __init__(self, width: int, vision_width: int) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ class AttributeHeads(nn.Module):
         nn.init.constant_(self.of_token.bias, -3.0)
 
     def loss(self, model: SennaModel, pixels: Tensor, coverage: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """Loss of some pictures, and figures for the log.
+        """Loss of some images, and figures for the log.
 
         Args:
             pixels: shape (N, 3, H, W).
@@ -116,7 +116,7 @@ class AttributeHeads(nn.Module):
         logits = self.of_token(tokens / TOKEN_RMS).float().transpose(1, 2)
         shown, denied = shares >= SHOWN, shares <= HIDDEN
         present = shown.any(dim=-1)
-        # Every attribute of every picture counts alike, however many tokens show it.
+        # Every attribute of every image counts alike, however many tokens show it.
         named = (nn.functional.softplus(-logits) * shown / shown.sum(dim=-1, keepdim=True).clamp(min=1)).sum()
         false = (nn.functional.softplus(logits) * denied).sum()
         of_tokens = (named + _DENIED * false) / present.sum().clamp(min=1)

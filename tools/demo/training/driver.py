@@ -64,7 +64,7 @@ def _calm_residuals(model: SennaForConditionalGeneration) -> None:
 
 
 def run_identity(recipe: Recipe, stage: str) -> dict[str, Any]:
-    """What a stage is tied to: the recipe's numbers up to it, the world's pictures, the libraries that computed it.
+    """What a stage is tied to: the recipe's numbers up to it, the world's images, the libraries that computed it.
 
     The number of its own steps is not among them: until its cool-down a stage may be made longer or shorter.
     """
@@ -82,10 +82,10 @@ def run_identity(recipe: Recipe, stage: str) -> dict[str, Any]:
 def train_driver(
     recipe: Recipe, work: Path, workers: int, device: str = "cpu", compiled: bool = False
 ) -> tuple[SennaForConditionalGeneration, SennaProcessor]:
-    """Train in `work`, going on from whatever pictures and checkpoints it already holds.
+    """Train in `work`, going on from whatever images and checkpoints it already holds.
 
     Args:
-        work: scratch folder for pictures (0.4 GB with the default recipe), checkpoints and `log.jsonl`.
+        work: scratch folder for images (0.4 GB with the default recipe), checkpoints and `log.jsonl`.
         workers: processes that render, then threads that train; set PyTorch's own threads to 1.
         device: `cpu` or `cuda`.
         compiled: with `torch.compile`, which needs a C++ compiler and saves a third of the time.
@@ -96,7 +96,7 @@ def train_driver(
     """
     check_output(work / LOG)
     identities = {stage: run_identity(recipe, stage) for stage in STAGES}
-    for stage, identity in identities.items():  # before hours are spent on pictures
+    for stage, identity in identities.items():  # before hours are spent on images
         load_checkpoint(work / f"{stage}.safetensors", identity)
     model, processor = new_driver(recipe)
     torch.nn.Module.to(model, device)

@@ -23,7 +23,7 @@ from tools.demo.training.validation import VALIDATION_SEED, HeldOut, random_shar
 SHARES = (0.25, 0.125)
 _READABLE, _RIDGE = 0.9, 5.0
 _FEWEST = 20
-"""Pictures that must show an attribute for its probe to mean something."""
+"""Images that must show an attribute for its probe to mean something."""
 
 
 @torch.no_grad()

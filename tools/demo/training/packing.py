@@ -76,7 +76,7 @@ class Packer:
         return Pack(advance.cumsum(0) - advance, *map(torch.tensor, (ids, positions, labels, blocks)))
 
     def _tail(self, question: Question) -> tuple[list[int], list[int]]:
-        """Ids after the last picture: what is asked, and the answer with its end."""
+        """Ids after the last image: what is asked, and the answer with its end."""
         if question not in self._tails:
             ids = self.processor.encode_prompt(planning_prompt(question.text))
             last_picture = int((ids == self.processor.image_token_id).nonzero()[-1])
@@ -211,7 +211,7 @@ class ViewHead(nn.Module):
     """Reads a visual token's camera off its early hidden state; thrown away after training.
 
     What an object means depends on the camera that sees it, and a token's camera stands only in the words before its
-    picture. Without this loss the decoder needs most of its training to find them there.
+    image. Without this loss the decoder needs most of its training to find them there.
     """
 
     def __init__(self, num_views: int, width: int) -> None:

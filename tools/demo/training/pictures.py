@@ -46,9 +46,9 @@ class TrainingScene:
 
     Attributes:
         things: what an annotator would box.
-        jpegs: the six coded pictures in the order of the cameras.
+        jpegs: the six coded images in the order of the cameras.
         shown: compressed bytes of what they show: pixels of each block by view and attribute, see `coverage`.
-        mirrored: pictures are to be seen in a mirror; street and things already are.
+        mirrored: images are to be seen in a mirror; street and things already are.
     """
 
     street: Street
@@ -69,7 +69,7 @@ class TrainingScene:
         return TrainingScene(street, things, self.jpegs, self.shown, not self.mirrored)
 
     def pixel_values(self, image_size: int) -> Tensor:
-        """What the processor makes of the pictures, shape (6, 3, image_size, image_size), float32."""
+        """What the processor makes of the images, shape (6, 3, image_size, image_size), float32."""
         pictures = [to_pixel_values(Image.open(io.BytesIO(jpeg)), image_size, "pad") for jpeg in self.jpegs]
         pixels = torch.stack(pictures)
         return pixels[_MIRRORED_VIEWS].flip(-1) if self.mirrored else pixels
@@ -189,7 +189,7 @@ def _read_shard(path: Path) -> Iterator[TrainingScene]:
     except (KeyError, TypeError, ValueError) as error:
         raise FileError("not a shard of training scenes", where=path.with_suffix(".json"), hint=_FOREIGN) from error
     if start != len(content):
-        raise FileError("does not hold the pictures of its .json", where=path.with_suffix(".bin"), hint=_FOREIGN)
+        raise FileError("does not hold the images of its .json", where=path.with_suffix(".bin"), hint=_FOREIGN)
 
 
 def street_from_dict(record: dict[str, Any]) -> Street:

@@ -16,7 +16,7 @@ WORLD_SEED = 1
 def make_bundle_world(
     folder: Path, report: Callable[[int, int], None] = lambda done, total: None, num_scenes: int = NUM_SCENES
 ) -> int:
-    """Write tables, pictures and `planning_set.jsonl` under `folder`. Returns the number of planning samples."""
+    """Write tables, images and `planning_set.jsonl` under `folder`. Returns the number of planning samples."""
     write_world(folder, num_scenes, WORLD_SEED, report)
     settings = ConversionSettings(
         dataroot=folder,

@@ -23,7 +23,7 @@ class Mesh:
         quads: corners, each of shape (4, 3).
         colours: RGB per quad.
         groups: group number per quad; 0 is the ground, drawn first.
-        names: name of each group; named groups can be counted in the pictures.
+        names: name of each group; named groups can be counted in the images.
         shows: attributes that each group shows, see `training.attributes`.
         flat: groups that lie on the ground, drawn with it.
     """

@@ -1,4 +1,4 @@
-"""Painter's algorithm: a mesh becomes six small pictures."""
+"""Painter's algorithm: a mesh becomes six small images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Light:
     """How a scene is lit.
 
     Attributes:
-        sky: RGB at the top of the picture; the horizon is paler.
+        sky: RGB at the top of the image; the horizon is paler.
         gain: RGB factors of all colours.
     """
 
@@ -29,7 +29,7 @@ class Light:
 
 
 def render(mesh: Mesh, light: Light) -> tuple[np.ndarray, np.ndarray]:
-    """Six RGB pictures in the order of `RIG`, and the number of the group that every pixel shows.
+    """Six RGB images in the order of `RIG`, and the number of the group that every pixel shows.
 
     Returns:
         Shapes (6, HEIGHT, WIDTH, 3) and (6, HEIGHT, WIDTH), both uint8.
@@ -64,7 +64,7 @@ def _outlines(mesh: Mesh, camera: Camera) -> list[tuple[int, np.ndarray]]:
     facing = (normals * relative[:, 0]).sum(axis=1) < 0
     seen = relative @ camera.rotation.T
     depth = seen[..., 2]
-    # Half-spaces of the view pyramid, widened a little: a quad wholly outside one of them is not in the picture.
+    # Half-spaces of the view pyramid, widened a little: a quad wholly outside one of them is not in the image.
     half_width, half_height = WIDTH / 2 / camera.focal, HEIGHT / 2 / camera.focal
     inside = (depth > NEAR).any(axis=1)
     for axis, bound in ((0, half_width), (1, half_height)):

@@ -1,4 +1,4 @@
-"""The six cameras of the demo car: nuScenes' yaws and fields of view, at a small picture size.
+"""The six cameras of the demo car: nuScenes' yaws and fields of view, at a small image size.
 
 Frames follow nuScenes: the ego frame has x forward, y left, z up; a camera frame has x right, y down, z forward; the
 lidar frame has x right, y forward, z up. Metres and radians.
@@ -14,7 +14,7 @@ import numpy as np
 from senna_prune.task.labels import CAMERAS
 
 WIDTH, HEIGHT = 224, 126
-"""Size of every rendered picture, pixels: the 16:9 of nuScenes, and 16 x 9 patches of 14 pixels."""
+"""Size of every rendered image, pixels: the 16:9 of nuScenes, and 16 x 9 patches of 14 pixels."""
 
 Quaternion = tuple[float, float, float, float]
 
@@ -49,7 +49,7 @@ class Camera:
 
     @property
     def intrinsic(self) -> list[list[float]]:
-        """3 x 3 camera matrix for pictures of `WIDTH` x `HEIGHT`."""
+        """3 x 3 camera matrix for images of `WIDTH` x `HEIGHT`."""
         return [[self.focal, 0.0, WIDTH / 2], [0.0, self.focal, HEIGHT / 2], [0.0, 0.0, 1.0]]
 
 

@@ -22,7 +22,7 @@ from tools.demo.world.street import Plan
 KEYFRAMES = 14
 """One keyframe before the rendered one (the displayed speed needs it), itself, and twelve after it: 6 s."""
 RENDERED = 1
-"""Number of the keyframe that has pictures."""
+"""Number of the keyframe that has images."""
 
 _TICK = 0.01
 _TICKS_PER_STEP = round(STEP_SECONDS / _TICK)

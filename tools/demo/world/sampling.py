@@ -131,7 +131,7 @@ def _sample_highway(rng: np.random.Generator) -> Street:
     ambulance = bool(rng.random() < 0.35)
     occupied = [bool(rng.random() < 0.5), bool(rng.random() < 0.5)]
     if (ambulance or ahead in ("truck", "barrier")) and not any(occupied):
-        # Which free lane to prefer would be a convention without evidence in the pictures.
+        # Which free lane to prefer would be a convention without evidence in the images.
         occupied[int(rng.integers(2))] = True
     vehicles: list[Alongside] = [(("behind", "front")[int(rng.integers(2))] if taken else "none") for taken in occupied]
     return Street(

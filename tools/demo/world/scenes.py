@@ -1,4 +1,4 @@
-"""One whole demo scene from one seed: situation, drive, pictures."""
+"""One whole demo scene from one seed: situation, drive, images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.demo.world.sampling import Situation, sample_situation
 from tools.demo.world.street import Street
 
 MIN_EVIDENCE_PIXELS = 100
-"""Pixels of a picture in which every deciding object must show, in the camera it is meant for."""
+"""Pixels of an image in which every deciding object must show, in the camera it is meant for."""
 
 _OTHER_WORDING = {
     Command.LEFT: Command.STRAIGHT_LEFT,

@@ -39,7 +39,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Street:
-    """All that decides in a scene; everything else in the pictures is decoration.
+    """All that decides in a scene; everything else in the images is decoration.
 
     Attributes:
         road: city streets have lights and side streets, highways have lanes to change to.

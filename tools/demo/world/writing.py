@@ -1,4 +1,4 @@
-"""Writes demo scenes as a nuScenes data root: the devkit's thirteen tables, pictures, a map mask, a lidar file."""
+"""Writes demo scenes as a nuScenes data root: the devkit's thirteen tables, images, a map mask, a lidar file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Vector = tuple[float, float, float]
 
 
 def encode_jpeg(picture: np.ndarray) -> bytes:
-    """One RGB picture (H, W, 3) as it is stored."""
+    """One RGB image (H, W, 3) as it is stored."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)
     return buffer.getvalue()
@@ -59,7 +59,7 @@ def write_world(
 ) -> list[DemoScene]:
     """Make a data root that the stock devkit opens as `VERSION`.
 
-    Only the second keyframe of each scene has pictures; the others carry poses, for the displayed speed, the labels and
+    Only the second keyframe of each scene has images; the others carry poses, for the displayed speed, the labels and
     the command, and the six after it boxes, for the motion questions. The same arguments give the same bytes.
 
     Args:
@@ -190,7 +190,7 @@ def _add_scene(tables: dict[str, list[Record]], scene: DemoScene, number: int) -
 
 
 def _sample_data(token: str, sample: str, channel: str, timestamp: int, rest: Record) -> Record:
-    # Pictures are taken at the keyframe's own time, so they share the lidar's pose.
+    # Images are taken at the keyframe's own time, so they share the lidar's pose.
     shared = {"token": token, "sample_token": sample, "ego_pose_token": sample, "calibrated_sensor_token": channel}
     return {**shared, "timestamp": timestamp, "is_key_frame": True, **rest}
 

@@ -159,7 +159,7 @@ function failureOf(failure) {
   details.addEventListener("toggle", () => {
     if (!details.open || views.childElementCount) return;
     const sample = data.samples.find((one) => one.key === failure.sample);
-    if (!sample) return views.append("Its pictures are not in this page (see --samples).");
+    if (!sample) return views.append("Its images are not in this page (see --samples).");
     const answer = sample.answers.find((one) => one.condition === failure.condition);
     const mask = answer ? answer.mask : null;
     views.append(...sample.views.map((view) => figureOf(view, mask, Math.floor(data.layers / 2), () => true)));
