@@ -88,6 +88,7 @@ class PruningConfig:
         options: options by label; `method` in an entry names the label's method.
         controls: add `random` at the kept positions of every method where it is not listed, so that like is compared
             with like. Without it such a method is not compared with `random` at all.
+        oracles: add `oracle` and `anti_oracle` at every retention where all samples tell their objects.
     """
 
     methods: list[str] = field(default_factory=lambda: ["none", "autoprune"])
@@ -96,6 +97,7 @@ class PruningConfig:
     seeds: list[int] = field(default_factory=lambda: [0])
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     controls: bool = True
+    oracles: bool = True
 
 
 @dataclass

@@ -32,16 +32,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "planner": {*BASE, "task", "model", "pruning", "hosts", "engine"},
     "nuscenes": {*BASE, "task"},
     "evaluation.run": {*BASE, "config", "task", "model", "pruning", "hosts", "engine", "planner", "evaluation.audit"},
-    "evaluation.audit": {*BASE, "task"},
+    "evaluation.audit": {*BASE, "task", "model", "pruning", "hosts", "engine"},
     "evaluation.score": {*BASE, "config", "task", "pruning", "evaluation.run"},
-    "evaluation.report": {*BASE, "config", "task", "pruning", "evaluation.run", "evaluation.score"},
+    "evaluation.report": {*BASE, "config", "task", "pruning"}
+    | {"evaluation.audit", "evaluation.run", "evaluation.score"},
     "evaluation": {*BASE, "config", "task", "evaluation.run", "evaluation.score", "evaluation.report"},
     "benchmark": {*BASE, "config", "task", "model", "pruning", "hosts", "engine", "planner"},
     "serving": {*BASE, "task", "model", "pruning", "hosts", "engine", "planner"},
     "harness": {*BASE, "pruning", "hosts", "engine", "planner"},
     "commands": BASE
     | {"hosts", "config", "task", "model", "nuscenes", "evaluation", "evaluation.run"}
-    | {"evaluation.report", "benchmark", "serving"},
+    | {"evaluation.audit", "evaluation.report", "benchmark", "serving"},
 }
 """Every room and what it may import, itself aside. The graph has no cycle: a room stands below what imports it."""
 

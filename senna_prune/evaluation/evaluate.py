@@ -67,7 +67,7 @@ def evaluate(
     require_trackers(config.log_with)
     chosen = planning_set(config.data, config.limit)
     samples, root = chosen.samples, Path(config.data.image_root)
-    conditions = expand(config.pruning)
+    conditions = expand(config.pruning, all(sample.objects is not None for sample in samples))
     schedules = {condition.id: system.resolve(condition, samples[0]) for condition in conditions}
     if explain_only:
         explain(conditions, schedules, system.shape, console, set(config.pruning.methods))

@@ -14,7 +14,6 @@ from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.cost import decoder_flops, kv_bytes, projection_flops
 from senna_prune.engine import prune
 from senna_prune.errors import CheckpointError, InputError, PruningError
-from senna_prune.evaluation.audit.survival import nearness
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.reading import PictureReader
@@ -136,7 +135,7 @@ def test_oracles_keep_or_drop_first_what_sees_the_nearest_objects(system: SennaS
         kept[method] = [{token for token, depth in enumerate(own or ()) if depth} for own in depths]
         assert [len(own) for own in kept[method]] == [24] * batch
     for i, sample in enumerate(told):
-        near = nearness(*system._seen_objects(sample))
+        near = system.seen.nearness(sample)
         sees = {token for token, value in enumerate(near) if value}
         assert 0 < len(sees) <= 24
         assert sees <= kept["oracle"][i]

@@ -139,3 +139,12 @@ def test_shares_are_disjoint_and_complete() -> None:
     shares = [Processes(rank, 4).share(items) for rank in range(4)]
     assert sorted(item for share in shares for item in share) == items
     assert Processes.current() == Processes(0, 1)
+
+
+def test_oracles_are_added_where_the_samples_tell_their_objects() -> None:
+    pruning = PruningConfig(methods=["fastv", "oracle"], retentions=[0.2, 0.4], controls=False)
+    told = [condition.id for condition in expand(pruning, objects=True)]
+    assert told == ["none", "fastv@0.2", "fastv@0.4", "oracle@0.2", "oracle@0.4", "anti_oracle@0.2", "anti_oracle@0.4"]
+    for without in (expand(pruning), expand(replace(pruning, oracles=False), objects=True)):
+        assert [condition.id for condition in without] == told[:5]
+    assert [one.id for one in expand(PruningConfig(methods=["blind"]), objects=True)] == ["none", "blind"]

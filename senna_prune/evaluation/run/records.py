@@ -16,6 +16,7 @@ from msgspec.json import Decoder
 
 from senna_prune.cost import Count
 from senna_prune.errors import RunError
+from senna_prune.evaluation.audit.survival import Survival
 from senna_prune.task.labels import KINDS, PLAN
 
 T = TypeVar("T")
@@ -110,6 +111,7 @@ class Decision:
         distribution: probability of each of the 20 plans in the order of `PLANS`, or None.
         milliseconds: by stage; what is shared between conditions is counted in every one.
         peak_bytes: peak accelerator memory, None where it is not measured.
+        survival: of the sample's objects, None where it does not tell them.
     """
 
     answer: str
@@ -118,6 +120,7 @@ class Decision:
     distribution: tuple[float, ...] | None = None
     milliseconds: Mapping[str, float] = field(default_factory=dict)
     peak_bytes: int | None = None
+    survival: Survival | None = None
 
 
 class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="schema", tag=SCHEMA_VERSION):
@@ -128,6 +131,7 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="schema"
         condition: id of the condition.
         error: type and message of what made the sample unusable.
         kind: of the question, one of `KINDS`. The line of a plan leaves it out, as it always has.
+        survival: of the sample's objects; left out where it does not tell them.
     """
 
     sample: str
@@ -141,6 +145,7 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="schema"
     readout_positions: Count = 0
     distribution: tuple[Real, ...] | None = None
     kind: Literal[KINDS] = PLAN  # type: ignore[valid-type]
+    survival: Survival | None = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -150,6 +155,8 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="schema"
         line: dict[str, Any] = to_builtins(self)
         if self.kind == PLAN:
             del line["kind"]
+        if self.survival is None:
+            del line["survival"]
         return line
 
 

@@ -25,6 +25,8 @@ PRESENTATION = ("name", "scoring.", "log_with")
 """Settings that no decision depends on: a finished run can be scored again with other values of them."""
 
 DECIDING_PACKAGES = (
+    "evaluation/audit/seen.py",
+    "evaluation/audit/survival.py",
     "evaluation/run/records.py",
     "evaluation/run/runner.py",
     "evaluation/run/senna_system.py",

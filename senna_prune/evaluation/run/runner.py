@@ -274,6 +274,7 @@ def _record(
         readout_positions=decision.readout_positions if decision else 0,
         distribution=decision.distribution if decision else None,
         kind=sample.kind,
+        survival=decision.survival if decision else None,
     )
 
 

@@ -12,15 +12,13 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from senna_prune.config import EvaluationConfig
 from senna_prune.cost import ModelShape
 from senna_prune.devices import find_device
 from senna_prune.engine.trace import SampleTrace
 from senna_prune.errors import InputError
-from senna_prune.evaluation.audit.survival import View, nearness
+from senna_prune.evaluation.audit.seen import SeenObjects
 from senna_prune.evaluation.run.controls import control_of, takes_measured
 from senna_prune.evaluation.run.reading import picture_paths
 from senna_prune.evaluation.run.records import Condition, Decision, Trace, rounded
@@ -35,7 +33,6 @@ from senna_prune.pruning.base import Method
 from senna_prune.pruning.budget import Accounting, Budget
 from senna_prune.pruning.registry import make_pruner
 from senna_prune.task.labels import CAMERAS, PLAN, Readout, view_label
-from senna_prune.task.objects import SeenObject
 from senna_prune.task.prompts import image_prompt, planning_prompt
 from senna_prune.task.sample import PlanningSample
 
@@ -85,7 +82,7 @@ class SennaSystem:
         with naming(sample):
             self._require_cameras(sample)
             if OBJECTS in condition.resolved:
-                objects_of(sample)
+                require_objects(sample)
             ids = self.checkpoint.processor.encode_prompt(planning_prompt(sample.question))
         given = condition.options.get("assumed")
         assumed = TYPICAL_COMPLEXITY if pruner.measured_layer is not None and given is None else None
@@ -186,8 +183,9 @@ class SennaSystem:
                 distribution=_distribution(answer),
                 milliseconds=asdict(answer.timing),
                 peak_bytes=peak,
+                survival=self.seen.survival(sample, answer.trace),
             )
-            for answer, wanted in zip(answers, depths, strict=True)
+            for (sample, _), answer, wanted in zip(encoded, answers, depths, strict=True)
         ]
 
     def _pruner(self, condition: Condition) -> Method:
@@ -201,19 +199,15 @@ class SennaSystem:
             # A method's draw depends on its seed alone. With a seed per sample, it does not depend on what ran before.
             return self._make_pruner(condition, seed=sample_seed(condition.seed, sample.key))
         if OBJECTS in condition.resolved:
-            return self._make_pruner(condition, **{OBJECTS: nearness(*self._seen_objects(sample))})
+            require_objects(sample)
+            return self._make_pruner(condition, **{OBJECTS: self.seen.nearness(sample)})
         return self._make_pruner(condition, assumed=taken)
 
-    def _seen_objects(self, sample: PlanningSample) -> tuple[tuple[SeenObject, ...], dict[str, View]]:
-        """A sample's objects, and how its images become visual tokens."""
-        padded, paths = self.appearance().padded, picture_paths(sample, Path(self.config.data.image_root))
-        sizes = [Image.open(path).size for path in paths]  # reads no pixels
-        views = zip(sample.cameras, sizes, strict=True)
-        return objects_of(sample), {camera: View(size, padded, self._token_shares) for camera, size in views}
-
     @cached_property
-    def _token_shares(self) -> NDArray[np.float64]:
-        return np.array(self.appearance().paths)
+    def seen(self) -> SeenObjects:
+        """Which visual tokens see the objects of samples."""
+        look = self.appearance()
+        return SeenObjects(np.array(look.paths), look.padded, Path(self.config.data.image_root))
 
     def _make_pruner(self, condition: Condition, **own: Any) -> Method:
         return make_pruner(
@@ -226,16 +220,11 @@ class SennaSystem:
         )
 
 
-def objects_of(sample: PlanningSample) -> tuple[SeenObject, ...]:
-    """What the oracle controls go by.
-
-    Raises:
-        InputError: the planning set does not tell.
-    """
+def require_objects(sample: PlanningSample) -> None:
+    """Raises InputError where the planning set does not tell what the oracle controls go by."""
     if sample.objects is None:
         problem, hint = "the sample does not tell its objects", "convert with --objects, or leave out oracle controls"
         raise InputError(problem, where=f"sample {sample.key}", hint=hint)
-    return sample.objects
 
 
 @contextmanager

@@ -15,13 +15,19 @@ from senna_prune.pruning.registry import make_method, method_names, method_optio
 
 UNBUDGETED = (UNPRUNED, "blind")
 """Methods that take no retention: one condition each."""
-CONTROLS = (*UNBUDGETED, RANDOM, "uniform", "oracle", "anti_oracle")
+ORACLES = ("oracle", "anti_oracle")
+"""Controls that need a sample's objects."""
+CONTROLS = (*UNBUDGETED, RANDOM, "uniform", *ORACLES)
 """Labels that always mean the method of the same name, because readers of the table rely on it."""
 
 
-def expand(pruning: PruningConfig) -> tuple[Condition, ...]:
-    """Methods x retentions x seeds, in the order given, then the controls that were not listed (`pruning.controls`).
-    `none` is always there, first: every ratio is to it.
+def expand(pruning: PruningConfig, objects: bool = False) -> tuple[Condition, ...]:
+    """Methods x retentions x seeds, in the order given, then the controls that were not listed (`pruning.controls`,
+    `pruning.oracles`). `none` is always there, first: every ratio is to it.
+
+    Args:
+        pruning: the settings.
+        objects: every sample tells its objects, which the oracles need.
 
     Raises:
         ConfigError: a condition is listed twice, a label cannot be shown, options are given for a label without a
@@ -43,6 +49,9 @@ def expand(pruning: PruningConfig) -> tuple[Condition, ...]:
     conditions: list[Condition] = []
     for label in [UNPRUNED, *(label for label in pruning.methods if label != UNPRUNED)]:
         conditions += _of_label(label, pruning.options.get(label, {}), pruning)
+    if objects and pruning.oracles and any(condition.retention is not None for condition in conditions):
+        for label in ORACLES:
+            conditions += [] if label in pruning.methods else _of_label(label, pruning.options.get(label, {}), pruning)
     if pruning.controls:
         conditions += _missing_controls(conditions, pruning)
     ids = [condition.id for condition in conditions]
