@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from senna_prune.nuscenes.behaviour import FUTURE_STEPS, path_labels, speed_labels
-from senna_prune.nuscenes.navigation import HORIZON_STEPS, command_of
+from senna_prune.nuscenes.behaviour import FUTURE_STEPS, HORIZON_STEPS, command_of, path_labels, speed_labels
 from senna_prune.task.labels import CAMERAS, plan_text
 from senna_prune.task.prompts import planning_question
 from senna_prune.task.sample import PlanningSample, write_samples

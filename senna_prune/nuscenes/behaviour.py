@@ -1,6 +1,6 @@
-"""The reference's labelling rules, on arrays: meta-action of a 3 s trajectory, and the view that shows an object.
+"""The reference's labelling rules: meta-action of a 3 s trajectory, navigation command, the view that shows an object.
 
-All positions are metres in a lidar-like frame: x right, y forward.
+Positions are metres in a lidar-like frame (x right, y forward) unless said otherwise.
 """
 
 from __future__ import annotations
@@ -8,13 +8,28 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from senna_prune.task.labels import Path, Speed
+from senna_prune.task.labels import Command, Path, Speed
 
 STEP_SECONDS = 0.5
 """Nominal time between keyframes. The labels use it instead of the time stamps, which are up to 100 ms off."""
 
 FUTURE_STEPS = 6
 """Steps of the labelled future: 3 s."""
+
+HORIZON_STEPS = 12
+"""Keyframes to a command's target: 6 s. Where the scene ends before, its last keyframe stands in."""
+
+FAR = 20.0
+"""Metres along the first axis from which on a turn is announced as `go straight and turn ...`."""
+
+ASIDE = 10.0
+"""Metres along the second axis from which on the command is a turn."""
+
+MAX_JITTER = 0.25
+"""Seconds that one step may be off; on v1.0-mini steps take 0.40 to 0.60 s."""
+
+MAX_MEDIAN_OFF = 0.05
+"""Seconds that the median of three or more steps may be off; on v1.0-mini it is 0.0002 s off."""
 
 STOP_SPEED = 2.0
 """m/s; STOP if no step is faster."""
@@ -70,3 +85,29 @@ def view_numbers(points: NDArray[np.float64]) -> NDArray[np.intp]:
     """Numbers within `VIEWS` of the views in which points, shape (M, 2), are asked about."""
     angle = np.degrees(np.arctan2(points[:, 1], points[:, 0]))
     return _VIEW_OF_SECTOR[np.digitize(angle, _SECTOR_ENDS)]
+
+
+def command_of(x: float, y: float) -> Command:
+    """Command for a target point, metres; under `corrected` x is forward and y left.
+
+    A U-turn narrower than `ASIDE` metres reads `go straight`: the thresholds are the reference's.
+    """
+    if abs(y) < ASIDE:
+        return Command.STRAIGHT
+    if x >= FAR:
+        return Command.STRAIGHT_LEFT if y > 0 else Command.STRAIGHT_RIGHT
+    return Command.LEFT if y > 0 else Command.RIGHT
+
+
+def wrong_step(seconds: NDArray[np.float64]) -> float | None:
+    """The time between keyframes if it is not 0.5 s.
+
+    Args:
+        seconds: steps between successive keyframes, shape (N,). Where keyframes are left out a step counts as several:
+            only those up to one and a half times the shortest tell.
+    """
+    if not len(seconds):
+        return None
+    told = seconds[seconds < 1.5 * seconds.min()]
+    step = float(np.median(told))
+    return step if abs(step - STEP_SECONDS) > (MAX_MEDIAN_OFF if len(told) > 2 else MAX_JITTER) else None

@@ -12,10 +12,9 @@ from senna_prune.cli import counted
 from senna_prune.errors import ConfigError, SampleError
 from senna_prune.files import check_output, is_stream
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
-from senna_prune.nuscenes.conversion_counts import beside
 from senna_prune.nuscenes.reference_layout import read_reference
 from senna_prune.nuscenes.set_check import check_set
-from senna_prune.nuscenes.summary import plot_summary, print_summary
+from senna_prune.nuscenes.summary import beside, plot_summary, print_summary
 from senna_prune.task.labels import KINDS, Convention
 from senna_prune.task.sample import write_samples
 

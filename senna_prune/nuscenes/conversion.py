@@ -20,20 +20,12 @@ from rich.progress import track
 from senna_prune.errors import ConfigError, TableError
 from senna_prune.files import accessing, check_output, is_stream
 from senna_prune.nuscenes.captions import CaptionCache, Captioner, with_captions
-from senna_prune.nuscenes.conversion_counts import ConversionCounts, beside
 from senna_prune.nuscenes.ego_speed import SpeedSource, can_bus_speed
 from senna_prune.nuscenes.reference_layout import write_reference
 from senna_prune.nuscenes.scene import Scene, read_scene
-from senna_prune.nuscenes.scene_samples import BOX_KINDS, CAPTION_KINDS, Recipe, SceneResult, scene_samples
-from senna_prune.nuscenes.schema import (
-    BOX_TABLES,
-    OBJECT_TABLES,
-    POSE_TABLES,
-    Annotation,
-    Record,
-    Sample,
-    SceneRecord,
-)
+from senna_prune.nuscenes.scene_samples import BOX_KINDS, CAPTION_KINDS, SceneResult, scene_samples
+from senna_prune.nuscenes.schema import BOX_TABLES, OBJECT_TABLES, POSE_TABLES, Annotation, Record, Sample, SceneRecord
+from senna_prune.nuscenes.summary import ConversionCounts, beside
 from senna_prune.nuscenes.tables import KeyframeTables
 from senna_prune.task.labels import CORRECTED, KINDS, Convention
 from senna_prune.task.sample import PlanningSample, write_samples
@@ -91,10 +83,6 @@ class ConversionSettings:
             raise ConfigError(f"{self.workers} is no number of processes", where="workers", hint=hint)
 
     @property
-    def can_bus_folder(self) -> Path:
-        return self.can_bus or self.dataroot / "can_bus"
-
-    @property
     def needs_boxes(self) -> bool:
         return self.objects or bool(BOX_KINDS & set(self.kinds))
 
@@ -131,7 +119,11 @@ def convert(
     tables = KeyframeTables(settings.dataroot, settings.version, extra=settings.box_tables)
     records, absent = tables.select_scenes(settings.split, settings.scenes)
     report = ConversionCounts(settings.out, absent_scenes=absent)
-    found = _results(read_scenes(tables, records, settings), make_recipe(tables, settings), settings.workers)
+    source = tables.digest(POSE_TABLES)
+    box_source = f"{source}+{tables.digest(settings.box_tables)}" if settings.needs_boxes else ""
+    sources = {kind: box_source if settings.objects or kind in BOX_KINDS else source for kind in settings.kinds}
+    work = partial(scene_samples, settings=settings, sources=sources)
+    found = _results(_read_scenes(tables, records, settings), work, settings.workers)
     results = track(found, "scenes", len(records), disable=not progress)
     samples: Iterator[PlanningSample] = (sample for result in results for sample in report.add(result))
     first = next(samples, None)
@@ -149,50 +141,30 @@ def convert(
     return report
 
 
-def make_recipe(tables: KeyframeTables, settings: ConversionSettings) -> Recipe:
-    source = tables.digest(POSE_TABLES)
-    box_source = f"{source}+{tables.digest(settings.box_tables)}" if settings.needs_boxes else ""
-    return Recipe(
-        kinds=frozenset(settings.kinds),
-        convention=settings.convention,
-        speed_source=settings.speed_source,
-        sources={kind: box_source if settings.objects or kind in BOX_KINDS else source for kind in settings.kinds},
-        image_root=settings.dataroot if settings.require_images else None,
-        descriptions=settings.descriptions,
-        objects=settings.objects,
-    )
-
-
-def read_scenes(
+def _read_scenes(
     tables: KeyframeTables, records: Iterable[SceneRecord], settings: ConversionSettings
 ) -> Iterator[Scene]:
-    """The scenes of the given records as arrays, one after the other.
-
-    Raises:
-        TableError: the tables are broken, or lack the annotations or CAN-bus messages the settings ask for.
-    """
+    """The scenes of the given records, if annotations and CAN-bus messages that the settings ask for are there."""
     if settings.needs_boxes and not tables.all(Annotation):
         what = "objects and " if settings.objects else ""
         problem = f"{settings.version} has no annotations, which {what}{' and '.join(sorted(BOX_KINDS))} questions need"
-        raise TableError(problem, where=tables.path(Annotation), hint="ask for --kinds plan, without --objects")
-    with accessing(settings.can_bus_folder, "read", error=TableError):
-        if settings.speed_source == "can_bus" and not settings.can_bus_folder.is_dir():
+        raise tables.error(Annotation, problem, "ask for --kinds plan, without --objects")
+    folder, source = settings.can_bus or settings.dataroot / "can_bus", settings.speed_source
+    with accessing(folder, "read", error=TableError):
+        if source == "can_bus" and not folder.is_dir():
             hint = "unpack the CAN bus expansion there, or use --speed-source past"
-            raise TableError("no CAN bus messages", where=settings.can_bus_folder, hint=hint)
-        deeper = settings.can_bus_folder / "can_bus"
-        if settings.speed_source != "past" and next(deeper.glob("scene-*_pose.json"), None):
+            raise TableError("no CAN bus messages", where=folder, hint=hint)
+        deeper = folder / "can_bus"
+        if source != "past" and next(deeper.glob("scene-*_pose.json"), None):
             raise TableError("the CAN bus messages lie one folder deeper", where=deeper, hint="pass --can-bus with it")
     for record in records:
         scene = read_scene(tables, record, settings.needs_boxes, settings.objects)
-        if settings.speed_source != "past":
-            speed = can_bus_speed(settings.can_bus_folder, scene.name, scene.timestamps)
-            scene = replace(scene, can_speed=speed)
-        yield scene
+        speed = None if source == "past" else can_bus_speed(folder, scene.name, scene.timestamps)
+        yield replace(scene, can_speed=speed)
 
 
-def _results(scenes: Iterable[Scene], recipe: Recipe, workers: int) -> Iterator[SceneResult]:
+def _results(scenes: Iterable[Scene], work: Callable[[Scene], SceneResult], workers: int) -> Iterator[SceneResult]:
     """Scene by scene, in order."""
-    work = partial(scene_samples, recipe=recipe)
     if workers == 1:
         yield from map(work, scenes)
         return

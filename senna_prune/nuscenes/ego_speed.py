@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from senna_prune.errors import TableError
 from senna_prune.files import accessing, read_json
 from senna_prune.nuscenes.behaviour import STEP_SECONDS
-from senna_prune.nuscenes.navigation import future_origins
 from senna_prune.nuscenes.scene import Scene
 from senna_prune.nuscenes.schema import LAST_TIME
 
@@ -51,9 +50,8 @@ def can_bus_speed(folder: Path, scene_name: str, timestamps: NDArray[np.int64]) 
         times = np.array([message["utime"] for message in messages], dtype=np.int64)
         velocity = np.array([message["vel"][0] for message in messages], dtype=np.float64)
     except (ValueError, OverflowError, KeyError, TypeError, IndexError) as error:
-        raise TableError(
-            f"not a list of CAN-bus poses with utime and vel ({error!r})", where=path, hint=hint
-        ) from error
+        problem = f"not a list of CAN-bus poses with utime and vel ({error!r})"
+        raise TableError(problem, where=path, hint=hint) from error
     if not len(times):
         return None
     if velocity.ndim != 1 or not (np.abs(velocity) <= MAX_SPEED).all():
@@ -64,8 +62,8 @@ def can_bus_speed(folder: Path, scene_name: str, timestamps: NDArray[np.int64]) 
     before = np.maximum(after - 1, 0)
     nearest = np.where(np.abs(timestamps - times[before]) < np.abs(times[after] - timestamps), before, after)
     wait = np.abs(times[nearest] - timestamps)
-    if (wait > MAX_WAIT).any():
-        number = int((wait > MAX_WAIT).argmax())
+    if (late := wait > MAX_WAIT).any():
+        number = int(late.argmax())
         keyframe = f"keyframe {number} (time stamp {timestamps[number]})"
         problem = f"the nearest message is {wait[number] / 1e6:.1f} s from {keyframe}"
         raise TableError(problem, where=path, hint=hint)
@@ -83,28 +81,14 @@ def speed_origin(scene: Scene, source: SpeedSource) -> SpeedOrigin | None:
 
 def shown_speeds(scene: Scene, source: SpeedSource) -> NDArray[np.float64]:
     """Speed in whole m/s (cut off, not rounded) at every keyframe, shape (N,); NaN where the source has none."""
-    origin = speed_origin(scene, source)
-    if origin == "past":
-        speeds = _past(scene)
-    elif origin == "displacement":
-        speeds = _around(scene)
-    elif scene.can_speed is not None:
-        speeds = scene.can_speed
+    origin, origins, unknown = speed_origin(scene, source), scene.lidar_origins(), np.full(len(scene), np.nan)
+    if origin == "past":  # the displacement since the keyframe before, none at the scene's first
+        moved = np.linalg.norm(np.diff(origins[:, :2], axis=0), axis=1)
+        speeds = np.concatenate([unknown[:1], moved / STEP_SECONDS])
+    elif origin == "displacement":  # over the 1 s around; the scene's first step counts twice, its last once
+        steps = np.diff(scene.future(1, origins), axis=1)[:, 0]
+        both = steps + np.concatenate([steps[:1], steps[:-1]])
+        speeds = np.linalg.norm(scene.lidar.turn_from_parent(scene.ego.turn_from_parent(both))[:, :2], axis=1)
     else:
-        speeds = np.full(len(scene), np.nan)
+        speeds = unknown if scene.can_speed is None or origin is None else scene.can_speed
     return np.trunc(speeds.astype(np.float32)).astype(np.float64)  # the reference keeps it in single precision
-
-
-def _around(scene: Scene) -> NDArray[np.float64]:
-    """Displacement over the 1 s around each keyframe; the scene's first step counts twice, its last once."""
-    origins = scene.ego.to_parent(scene.lidar.translation)
-    steps = np.diff(future_origins(scene, 1, origins), axis=1)[:, 0]
-    both = steps + np.concatenate([steps[:1], steps[:-1]])
-    return np.linalg.norm(scene.lidar.turn_from_parent(scene.ego.turn_from_parent(both))[:, :2], axis=1)
-
-
-def _past(scene: Scene) -> NDArray[np.float64]:
-    """Displacement since the keyframe before, none at the scene's first."""
-    origins = scene.ego.to_parent(scene.lidar.translation)
-    moved = np.linalg.norm(np.diff(origins[:, :2], axis=0), axis=1)
-    return np.concatenate([[np.nan], moved / STEP_SECONDS])

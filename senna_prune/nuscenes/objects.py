@@ -1,8 +1,12 @@
-"""Questions about annotated objects: vulnerable road users ahead, and what the objects of each view will do."""
+"""Annotated objects: questions about those ahead and in each view, and where the cameras see each.
+
+A question names vulnerable road users ahead, or asks what the objects of a view will do.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +15,7 @@ from senna_prune.nuscenes import questions
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS, STEP_SECONDS, VIEWS, path_labels, speed_labels, view_numbers
 from senna_prune.nuscenes.questions import Question
 from senna_prune.nuscenes.scene import Boxes, Scene
+from senna_prune.task.objects import SeenObject
 
 VRU_CLASSES = frozenset({"bicycle", "motorcycle", "pedestrian"})
 
@@ -19,6 +24,14 @@ VRU_RANGE = 20.0
 
 MOTION_RANGE = np.array([40.0, 20.0, 20.0, 20.0, 20.0, 20.0])
 """Metres, by view in the order of `VIEWS`."""
+
+PATH_AHEAD = 30.0
+"""Metres that the car's way goes straight on where its next 3 s end."""
+
+PATH_ASIDE = 2.0
+"""Metres from the middle of that way within which an object's centre is on it."""
+
+_CORNERS = np.array(list(product((1.0, -1.0), repeat=3))) / 2
 
 
 def vru_questions(scene: Scene) -> list[list[Question]]:
@@ -39,19 +52,25 @@ def motion_questions(scene: Scene) -> list[list[Question]]:
     """
     boxes, local = _local(scene)
     views = view_numbers(local)
-    future = _future_boxes(boxes)
+    following = np.append(boxes.next, -1)  # so that -1, the end of an annotation, leads to -1
+    future = np.empty((len(following) - 1, FUTURE_STEPS), dtype=np.intp)  # numbers of each object's next six boxes
+    at = np.arange(len(future))
+    for step in range(FUTURE_STEPS):
+        future[:, step] = at = following[at]
     asked = (np.linalg.norm(local, axis=1) < MOTION_RANGE[views]) & (future >= 0).all(axis=1)
     chosen = asked.nonzero()[0]
-    trajectories = _own_trajectories(scene, boxes, chosen, future[chosen])
+    # Seen from the object (x to its right, y forward). The reference treats it as if it were the car and takes the view
+    # of the lidar it would carry, a metre ahead of its centre: angles of short paths are a little off for it.
+    ahead = boxes.poses[chosen].from_parent(boxes.poses.translation[future[chosen]])
+    trajectories = scene.lidar[boxes.keyframe[chosen]].from_parent(ahead)[..., :2].astype(np.float32)
     speeds = (np.linalg.norm(trajectories[:, 1] - trajectories[:, 0], axis=1) / STEP_SECONDS).tolist()
     plans = list(zip(speed_labels(trajectories), path_labels(trajectories), strict=True))
-    places = local[chosen].tolist()
     members: dict[tuple[int, int], list[int]] = defaultdict(list)
     for row, key in enumerate(zip(boxes.keyframe[chosen].tolist(), views[chosen].tolist(), strict=True)):
         members[key].append(row)
     found: list[list[Question]] = [[] for _ in scene.tokens]
     for (keyframe, view), rows in sorted(members.items()):
-        objects = [(boxes.names[chosen[row]], *places[row], speeds[row]) for row in rows]
+        objects = [(boxes.names[chosen[row]], *local[chosen[row]].tolist(), speeds[row]) for row in rows]
         question = questions.motion_question(VIEWS[view], objects)
         found[keyframe].append(Question(question, questions.motion_answer([plans[row] for row in rows]), index=view))
     return found
@@ -64,23 +83,34 @@ def _local(scene: Scene) -> tuple[Boxes, NDArray[np.float64]]:
     return scene.boxes, scene.lidar[keyframe].from_parent(scene.ego[keyframe].from_parent(centres))[:, :2]
 
 
-def _future_boxes(boxes: Boxes) -> NDArray[np.intp]:
-    """Numbers of each object's next six boxes, shape (A, 6), -1 where its annotation has ended."""
-    following = np.append(boxes.next, -1)  # so that -1 leads to -1
-    steps = [following[:-1]]
-    for _ in range(FUTURE_STEPS - 1):
-        steps.append(following[steps[-1]])
-    return np.stack(steps, axis=1)
+def seen_objects(scene: Scene) -> list[tuple[SeenObject, ...]]:
+    """The objects that a camera sees, in table order, by keyframe: what the audit of a pruner is about."""
+    boxes, views = scene.boxes, scene.views
+    assert boxes is not None
+    assert views is not None
+    corners = boxes.poses.to_parent(_CORNERS[None] * boxes.sizes[:, None, :])
+    by_camera = {camera: view.project(corners, boxes.keyframe) for camera, view in views.items()}
+    centres = scene.ego[boxes.keyframe].from_parent(boxes.poses.translation)[:, :2]
+    distances = np.linalg.norm(centres, axis=1).round(2).tolist()
+    on_path = (_aside(scene, boxes, centres) <= PATH_ASIDE).tolist()
+    found: list[list[SeenObject]] = [[] for _ in scene.tokens]
+    for box, keyframe in enumerate(boxes.keyframe.tolist()):
+        if seen := {camera: place for camera, places in by_camera.items() if (place := places[box]) is not None}:
+            told = boxes.names[box], seen, distances[box], boxes.instances[box], boxes.visibility[box], on_path[box]
+            found[keyframe].append(SeenObject(*told))
+    return [tuple(objects) for objects in found]
 
 
-def _own_trajectories(
-    scene: Scene, boxes: Boxes, chosen: NDArray[np.intp], future: NDArray[np.intp]
-) -> NDArray[np.float32]:
-    """Future centres of the chosen objects, shape (M, 6, 2), seen from the object: x to its right, y forward.
+def _aside(scene: Scene, boxes: Boxes, centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Metres on the ground from the way the car takes to each box's centre, shape (A,).
 
-    The reference treats the object as if it were the car and takes the point of view of the lidar it would carry, about
-    a metre ahead of its centre; angles of short paths are a little off for it.
+    The way is that of its next 3 s, or as far as the scene goes, and from there straight on.
     """
-    centres = boxes.poses.translation[future]
-    from_object = boxes.poses[chosen].from_parent(centres)
-    return scene.lidar[boxes.keyframe[chosen]].from_parent(from_object)[..., :2].astype(np.float32)
+    last = np.minimum(np.arange(len(scene)) + FUTURE_STEPS, len(scene) - 1)
+    ahead = scene.ego[last].to_parent(np.tile([PATH_AHEAD, 0.0, 0.0], (len(scene), 1)))
+    points = np.concatenate([scene.future(FUTURE_STEPS, scene.ego.translation), ahead[:, None]], axis=1)
+    way = scene.ego.from_parent(points)[..., :2][boxes.keyframe]
+    start, step = way[:, :-1], np.diff(way, axis=1)
+    offset = centres[:, None] - start
+    along = np.clip((offset * step).sum(-1) / np.maximum((step**2).sum(-1), 1e-9), 0, 1)
+    return np.linalg.norm(offset - along[..., None] * step, axis=-1).min(axis=1)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from senna_prune.errors import SampleError, SennaPruneError
 from senna_prune.files import accessing, confined, decode_json, open_regular
 from senna_prune.image_files import open_image
-from senna_prune.nuscenes.behaviour import FUTURE_STEPS, STEP_SECONDS, path_labels, speed_labels
-from senna_prune.nuscenes.steps import Trajectory, wrong_step_of_set
+from senna_prune.nuscenes.behaviour import FUTURE_STEPS, STEP_SECONDS, path_labels, speed_labels, wrong_step
 from senna_prune.task.answers import Answer, parse_answer
 from senna_prune.task.labels import CAMERAS, Command, plan_text
 from senna_prune.task.prompts import image_prompt, planning_question
@@ -25,6 +26,11 @@ SHOWN = 20
 """Faults printed."""
 
 COMMANDS = frozenset(command.value for command in Command)
+
+SAME = 0.02
+"""Metres by which two lengths of one step may differ: positions are rounded."""
+
+Trajectory = Sequence[tuple[float, float]]
 
 
 @dataclass
@@ -146,3 +152,40 @@ def _disagreement(sample: PlanningSample) -> str | None:
     if not answer.parsed or answer == Answer(speed, path):
         return None
     return f"the trajectory is {plan_text(speed, path)}, the answer {sample.answer.strip()[:60]!r}"
+
+
+def wrong_step_of_set(trajectories: Mapping[int, Trajectory]) -> float | None:
+    """The time between the keyframes of a planning set's scene if it is not 0.5 s, although trajectories take it to be.
+
+    Samples may stand at other times than every 0.5 s, as where only each second keyframe is asked about. Then later
+    trajectories must go on where earlier ones say.
+
+    Args:
+        trajectories: positions every 0.5 s, of samples by time stamp in microseconds.
+    """
+    times = sorted(trajectories)
+    seconds = np.diff(times) / 1e6
+    step = wrong_step(seconds[seconds < FUTURE_STEPS * STEP_SECONDS])
+    if step is None:
+        return None
+    lengths = [_lengths(trajectories[time]) for time in times]
+    agrees = False
+    for one, other in combinations(range(len(times)), 2):
+        shift, apart = (times[other] - times[one]) / 1e6 / STEP_SECONDS, other - one
+        if abs(shift - round(shift)) > 0.2 or not 0 < round(shift) < FUTURE_STEPS or round(shift) == apart:
+            continue
+        stated, numbered = (_goes_on(lengths[one], lengths[other], by) for by in (round(shift), apart))
+        if numbered and not stated:  # the trajectories go from keyframe to keyframe, not by time
+            return step
+        agrees |= stated and not numbered
+    return None if agrees else step
+
+
+def _lengths(trajectory: Trajectory) -> NDArray[np.float64]:
+    return np.linalg.norm(np.diff([(0.0, 0.0), *trajectory], axis=0), axis=1)
+
+
+def _goes_on(one: NDArray[np.float64], other: NDArray[np.float64], by: int) -> bool:
+    """Whether a trajectory goes on where another is `by` steps later."""
+    count = min(len(one) - by, len(other))
+    return count > 0 and bool((np.abs(one[by : by + count] - other[:count]) < SAME).all())

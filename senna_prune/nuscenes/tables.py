@@ -6,7 +6,7 @@ import hashlib
 import re
 import reprlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -59,9 +59,14 @@ class KeyframeTables:
     def __init__(self, dataroot: Path | str, version: str, extra: tuple[type[Record], ...] = BOX_TABLES) -> None:
         self.dataroot, self.version = Path(dataroot), version
         self.root = self.dataroot / version
-        self._check_folder()
+        with accessing(self.root, "read", error=TableError):
+            if not self.root.is_dir():
+                there = ", ".join(sorted(path.parent.name for path in self.dataroot.glob("*/scene.json")))
+                hint = f"available here: {there}" if there else "pass the folder that holds v1.0-mini or alike"
+                problem = f"unknown version {version!r}" if self.dataroot.is_dir() else "no such folder"
+                raise TableError(problem, where=self.dataroot, hint=hint)
         self._records: dict[type[Record], dict[str, Record]] = {}
-        for table in (*POSE_TABLES, *extra):
+        for table in (*POSE_TABLES, *extra):  # ego_pose after sample_data, whose keyframes tell what is needed of it
             self._records[table] = self._checked(table)
         _refuse_twice((scene.name for scene in self.all(SceneRecord)), "name", self.path(SceneRecord))
         self.data = self._keyframe_data()
@@ -70,18 +75,12 @@ class KeyframeTables:
             self.annotations[self.get(Sample, box.sample_token).token].append(box)
         self.samples_of = Counter(sample.scene_token for sample in self.all(Sample))
 
-    def _check_folder(self) -> None:
-        with accessing(self.root, "read", error=TableError):
-            if not self.root.is_dir():
-                there = sorted(path.parent.name for path in self.dataroot.glob("*/scene.json"))
-                hint = (
-                    f"available here: {', '.join(there)}" if there else "pass the folder that holds v1.0-mini or alike"
-                )
-                problem = f"unknown version {self.version!r}" if self.dataroot.is_dir() else "no such folder"
-                raise TableError(problem, where=self.dataroot, hint=hint)
-
     def path(self, table: type[Record]) -> Path:
         return self.root / f"{table.table}.json"
+
+    def error(self, table: type[Record], problem: str, hint: str | None = None) -> TableError:
+        """What is wrong with a table, to be raised."""
+        return TableError(problem, where=self.path(table), hint=hint)
 
     def all(self, table: type[R]) -> list[R]:
         return cast(list[R], list(self._records.get(table, {}).values()))
@@ -95,7 +94,7 @@ class KeyframeTables:
         try:
             return cast(R, self._records[table][token])
         except KeyError:
-            raise TableError(f"no record with token {token!r}", where=self.path(table)) from None
+            raise self.error(table, f"no record with token {token!r}") from None
 
     def _checked(self, table: type[Record]) -> dict[str, Record]:
         """The records of a table by token, those of sweeps left out."""
@@ -103,17 +102,17 @@ class KeyframeTables:
         records: Iterable[Record] = _read(path, table)
         if table is SampleData:
             records = [one for one in cast(list[SampleData], records) if one.is_key_frame]
-        elif table is EgoPose:  # POSE_TABLES has it after sample_data
+        elif table is EgoPose:
             needed = {one.ego_pose_token for one in self.all(SampleData)}
             records = [one for one in records if one.token in needed]
         for record in records:
             if fault := record.fault():
-                raise TableError(fault, where=path, hint=_AGAIN)
+                raise self.error(table, fault, _AGAIN)
         _refuse_twice((record.token for record in records), "token", path)
         return {record.token: record for record in records}
 
     def _keyframe_data(self) -> dict[str, dict[str, SampleData]]:
-        path, channels = self.path(SampleData), {sensor.channel for sensor in self.all(Sensor)}
+        channels = {sensor.channel for sensor in self.all(Sensor)}
         hint = "give each sensor a calibrated_sensor record of its own"
         data: dict[str, dict[str, SampleData]] = {sample.token: {} for sample in self.all(Sample)}
         for one in self.all(SampleData):
@@ -122,12 +121,12 @@ class KeyframeTables:
             named = channels.intersection(re.split("/|__", one.filename))
             if named and channel not in named:
                 problem = f"{one.token!r} is of {channel} by its calibrated_sensor_token {calibration!r}"
-                raise TableError(f"{problem}, of {min(named)} by its filename", where=path, hint=hint)
+                raise self.error(SampleData, f"{problem}, of {min(named)} by its filename", hint)
             if before := there.get(channel):
                 problem = f"keyframe {one.sample_token!r} has two {channel} records, {one.token!r} is one"
                 if shared := before.calibrated_sensor_token == calibration and before.filename != one.filename:
                     problem += f", which share the calibrated_sensor_token {calibration!r}"
-                raise TableError(problem, where=path, hint=hint if shared else _AGAIN)
+                raise self.error(SampleData, problem, hint if shared else _AGAIN)
             there[channel] = one
         return data
 
@@ -141,15 +140,13 @@ class KeyframeTables:
         rotation = np.array([record.rotation for record in records]).reshape(-1, 4)
         if (wrong := np.abs((rotation**2).sum(axis=1) - 1) > 0.1).any():
             record = records[int(wrong.argmax())]
-            raise TableError(f"the rotation of {record.token!r} is no unit quaternion", where=self.path(type(record)))
+            raise self.error(type(record), f"the rotation of {record.token!r} is no unit quaternion")
         return Poses.from_quaternions(translation, rotation)
 
     def digest(self, tables: tuple[type[Record], ...]) -> str:
         """SHA-256 over the tables' files, first 16 hex digits."""
-        sha = hashlib.sha256()
-        for table in tables:
-            sha.update(f"{table.table}:{digest(self.path(table))};".encode())
-        return sha.hexdigest()[:16]
+        whole = "".join(f"{table.table}:{digest(self.path(table))};" for table in tables)
+        return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     def select_scenes(
         self, split: str | None = None, scene_file: Path | str | None = None
@@ -172,15 +169,13 @@ class KeyframeTables:
         present = [scene for scene in scenes if scene.name in wanted]
         if not present:
             what = f"split {split!r}" if scene_file is None else f"scene list {scene_file}"
-            problem = f"none of the {len(wanted)} scenes of {what} is in this version"
-            raise TableError(problem, where=self.path(SceneRecord))
+            raise self.error(SceneRecord, f"none of the {len(wanted)} scenes of {what} is in this version")
         return present, sorted(wanted - {scene.name for scene in present})
 
     def _split(self, split: str) -> list[str]:
-        predefined = _devkit_splits()
+        predefined, path = _devkit_splits(), self.root / "splits.json"
         if split in predefined:
             return predefined[split]
-        path = self.root / "splits.json"
         with accessing(path, "read", error=TableError):
             own = read_json(path, error=TableError) if path.exists() else {}
         if split in own:
@@ -241,8 +236,8 @@ def _devkit_splits() -> dict[str, list[str]]:
     finally:
         # The devkit lifts Pillow's limit against decompression bombs for the whole process.
         Image.MAX_IMAGE_PIXELS = limit
-    splits: Callable[[], dict[str, list[str]]] = create_splits_scenes
-    return splits()
+    splits: dict[str, list[str]] = create_splits_scenes()
+    return splits
 
 
 def read_scene_file(path: Path | str) -> list[str]:
@@ -258,8 +253,7 @@ def read_scene_file(path: Path | str) -> list[str]:
         lines = content.decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise TableError(f"not a text ({error})", where=path, hint="write one scene name a line") from error
-    names = (line.partition("#")[0].strip() for line in lines)
-    return [name for name in names if name]
+    return [name for line in lines if (name := line.partition("#")[0].strip())]
 
 
 def _scene_names(names: object, where: object) -> list[str]:

@@ -7,26 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from senna_prune.devices import find_device
-from senna_prune.errors import CheckpointError
+from senna_prune.errors import CheckpointError, as_error
 from senna_prune.image_files import open_image
-
-_UNLOADABLE = (
-    OSError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    ImportError,
-    SafetensorError,
-    StrictDataclassError,
-)
-"""What transformers raises over a folder that holds no model, or a broken one."""
 
 
 class TransformersCaptioner:
@@ -47,12 +32,9 @@ class TransformersCaptioner:
         self.max_new_tokens = max_new_tokens
         place = find_device(device or "auto", "device")
         dtype = torch.float32 if place.type == "cpu" else torch.bfloat16
-        try:
+        with as_error(CheckpointError, "not an image-text-to-text model with a processor", checkpoint):
             self.processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=False)
             model: Any = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=dtype, trust_remote_code=False)
-        except _UNLOADABLE as error:
-            problem = f"not an image-text-to-text model with a processor ({error})"
-            raise CheckpointError(problem, where=checkpoint) from error
         self.model = model.to(place).eval()
 
     @torch.inference_mode()

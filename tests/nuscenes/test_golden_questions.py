@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from senna_prune.nuscenes.conversion import ConversionSettings
 from senna_prune.nuscenes.scene import read_scene
-from senna_prune.nuscenes.scene_samples import Recipe, scene_samples
+from senna_prune.nuscenes.scene_samples import scene_samples
 from senna_prune.nuscenes.schema import SceneRecord
 from senna_prune.nuscenes.tables import KeyframeTables
 from senna_prune.task.labels import Convention
@@ -19,7 +20,7 @@ from senna_prune.task.sample import PlanningSample
 from tests.conftest import golden_cases, shared_path
 
 UPSTREAM = Convention("upstream", "upstream")
-KINDS = frozenset({"plan", "vru", "motion"})
+KINDS = ("plan", "vru", "motion")
 
 pytestmark = pytest.mark.golden
 
@@ -27,10 +28,11 @@ pytestmark = pytest.mark.golden
 @cache
 def converted(convention: Convention) -> dict[str, list[PlanningSample]]:
     """Samples of every real scene, by scene token."""
-    tables = KeyframeTables(shared_path("nuscenes_mini"), "v1.0-mini")
-    recipe = Recipe(KINDS, convention)
+    root, sources = shared_path("nuscenes_mini"), dict.fromkeys(KINDS, "")
+    tables = KeyframeTables(root, "v1.0-mini")
+    settings = ConversionSettings(root, "v1.0-mini", Path("unused"), kinds=KINDS, convention=convention)
     return {
-        record.token: scene_samples(read_scene(tables, record, boxes=True), recipe).samples
+        record.token: scene_samples(read_scene(tables, record, boxes=True), settings, sources).samples
         for record in tables.all(SceneRecord)
     }
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from senna_prune.nuscenes.navigation import command_of, commands, lidar_future
+from senna_prune.nuscenes.behaviour import command_of
+from senna_prune.nuscenes.scene_samples import commands
 from senna_prune.task.labels import Command
 from tests.nuscenes.tiny_tables import Place, arc, make_scene, straight
 
@@ -79,4 +80,4 @@ def test_thresholds(x: float, y: float, expected: Command) -> None:
 
 def test_lidar_future_is_right_and_forward() -> None:
     scene = make_scene([(0.0, 0.0, 0.0), (10.0, -3.0, 0.0)])
-    assert lidar_future(scene, 2)[0].round(9).tolist() == [[0.0, 0.0], [3.0, 10.0], [3.0, 10.0]]
+    assert scene.lidar_future(2)[0].round(9).tolist() == [[0.0, 0.0], [3.0, 10.0], [3.0, 10.0]]

@@ -17,7 +17,7 @@ from PIL import Image
 from senna_prune.errors import SampleError, TableError
 from senna_prune.nuscenes.command_line import main
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
-from senna_prune.nuscenes.seen_objects import clipped_box
+from senna_prune.nuscenes.geometry import clipped_box
 from senna_prune.nuscenes.set_check import check_set
 from senna_prune.task.objects import SeenObject
 from senna_prune.task.sample import PlanningSample, read_samples

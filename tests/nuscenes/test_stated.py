@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from senna_prune.errors import SampleError, TableError
+from senna_prune.nuscenes.behaviour import wrong_step
 from senna_prune.nuscenes.conversion import ConversionSettings, convert
-from senna_prune.nuscenes.set_check import check_set
-from senna_prune.nuscenes.steps import wrong_step, wrong_step_of_set
+from senna_prune.nuscenes.set_check import check_set, wrong_step_of_set
 from senna_prune.task.sample import PlanningSample, read_samples, write_samples
 from tests.conftest import shared_path
 from tests.nuscenes.tiny_tables import START, VERSION, edit, straight, write_tables

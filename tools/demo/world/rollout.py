@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from senna_prune.nuscenes.behaviour import STEP_SECONDS, path_labels, speed_labels
-from senna_prune.nuscenes.navigation import command_of
+from senna_prune.nuscenes.behaviour import STEP_SECONDS, command_of, path_labels, speed_labels
 from senna_prune.task.labels import Command, Path, Speed
 from tools.demo.world.rig import LIDAR_TRANSLATION
 from tools.demo.world.sampling import Situation
