@@ -1,21 +1,33 @@
-"""What a `prune` context knows of the calls of a model, and the model's methods that it stands in for meanwhile."""
+"""What a `prune` context reads off a call of the model: its prompts, where they end, and what the vision tower saw."""
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from senna_prune.devices import read_together
 from senna_prune.engine.decode import DecodeStep, prompt_of
-from senna_prune.engine.prompt_pass import PromptPass
-from senna_prune.errors import PruningError
-from senna_prune.hosts.host import Host, attach_vision_scores, replaced
+from senna_prune.engine.prefill import PromptPass
+from senna_prune.errors import InputError, PruningError
+from senna_prune.hosts.host import (
+    VISION_SCORES,
+    Host,
+    attach_vision_scores,
+    one_per_prompt,
+    replaced,
+    split_vision_scores,
+)
 from senna_prune.hosts.mismatch import mismatches_named
+from senna_prune.model.token_layout import TokenLayout
+from senna_prune.pruning.base import VISION, Pruner, VisionScores
 
 IGNORED_LABEL = -100
 REFUSED_OPTIONS = {
@@ -49,26 +61,18 @@ class Call(threading.local):
     columns: Tensor | None = None
 
 
+@dataclass(eq=False)
 class Calls:
-    """The calls of a model, each in its thread.
+    """Reads calls, each in its thread. Arguments as those of `prune`; `host` is what reads the model, or None."""
 
-    Args:
-        host: reads the model, or None.
-        looks: images are encoded with vision scores.
-    """
-
-    def __init__(self, host: Host | None, looks: bool) -> None:
-        self.host, self.looks = host, looks
-        self.call, self.looking = Call(), threading.Lock()
-
-    @property
-    def running(self) -> PromptPass | DecodeStep | None:
-        """What runs through the decoder in this thread."""
-        return self.call.running
-
-    @running.setter
-    def running(self, running: PromptPass | DecodeStep | None) -> None:
-        self.call.running = running
+    pruner: Pruner
+    host: Host | None
+    given_layouts: Sequence[TokenLayout] | None
+    given_vision: Sequence[VisionScores] | None
+    prompt_lengths: Sequence[int] | None
+    padding_side: Literal["left", "right"] | None
+    call: Call = field(default_factory=Call)
+    encoding: threading.Lock = field(default_factory=threading.Lock)
 
     @contextmanager
     def patched(self, model: Any) -> Iterator[None]:
@@ -122,9 +126,128 @@ class Calls:
 
     def encode(self, encode: Callable[..., Any], images: dict[str, Any]) -> Any:
         """The model encodes images, by `generate` before it is called, or inside the call."""
-        if self.host is not None and self.looks:
-            with self.looking:  # a host's own hooks on the tower tell no threads apart
+        if self.host is not None and VISION in self.pruner.needs and self.given_vision is None:
+            with self.encoding:  # a host's own hooks on the tower tell no threads apart
                 self.call.images = attach_vision_scores(self.host, encode, images)
         else:
             self.call.images = encode(**images)
         return self.call.images
+
+    def shows_images(self) -> bool:
+        """Whether the call brings images or their placeholders."""
+        inputs = self.call.inputs
+        if self.call.images is not None or inputs.get("pixel_values") is not None:
+            return True
+        ids = inputs.get("input_ids")
+        # What was generated or drafted is no image, whatever it is; looking at it would make the host wait.
+        if self.host is None or ids is None or ids.shape[1] == 1 or inputs["generated"] or "token_tree" in inputs:
+            return False
+        return bool((ids == self.host.model.config.image_token_id).any())
+
+    def prompts(
+        self, embeds: Tensor, mask: Tensor | None, inputs: Mapping[str, Any], images: Any
+    ) -> tuple[list[TokenLayout], list[int], list[VisionScores] | None]:
+        """Layout, first column and vision scores of each prompt of a padded batch (batch, width, d), of which at most
+        one thing is read.
+
+        Raises:
+            InputError, PruningError: the inputs do not tell them, or contradict each other.
+        """
+        (batch, width), given, rows = embeds.shape[:2], self.given_layouts, list[Tensor]()
+        if given is not None and self.padding_side is not None:
+            layouts = one_per_prompt(given, batch, "layouts")
+            starts = [width - layout.length if self.padding_side == "left" else 0 for layout in layouts]
+        else:
+            ids = inputs.get("input_ids") if given is None else None
+            read = iter(read_together([one for one in (mask, ids) if one is not None]))
+            lengths, starts = spans_of(embeds, None if mask is None else next(read))
+            rows = [r[s : s + n] for r, s, n in zip(next(read, ()), starts, lengths, strict=False)]
+            layouts = self._layouts(rows, lengths, images)
+        return self._without_answers(layouts, inputs, starts, width), starts, self._vision(layouts, images)
+
+    def _layouts(self, rows: Sequence[Tensor], lengths: Sequence[int], images: Any) -> list[TokenLayout]:
+        """One layout per prompt: those given, or what the host reads off ids and images."""
+        given = self.given_layouts
+        if given is None and not rows:
+            raise InputError(
+                "no input_ids that tell the layout",
+                hint="call the model itself, not its forward, with input_ids, or pass layouts= to prune()",
+            )
+        if given is None:
+            assert self.host is not None
+            given = self.host.layouts(rows, images)
+        layouts = one_per_prompt(given, len(lengths), "layouts")
+        for layout, length in zip(layouts, lengths, strict=True):
+            if layout.length != length:
+                raise InputError(f"a layout of {layout.length} tokens was given for a prompt of {length}")
+        return layouts
+
+    def _without_answers(
+        self, layouts: list[TokenLayout], inputs: Mapping[str, Any], starts: Sequence[int], width: int
+    ) -> list[TokenLayout]:
+        """The layouts, with the answers that labels, `logits_to_keep` or `prompt_lengths` tell of."""
+        kept, labels, generated = inputs.get("logits_to_keep", 0), inputs.get("labels"), inputs.get("generated", 0)
+        if isinstance(kept, Tensor):
+            raise PruningError("columns of logits move where tokens are removed", where="logits_to_keep", hint="count")
+        if self.prompt_lengths is not None:
+            ends = one_per_prompt(self.prompt_lengths, len(layouts), "prompt_lengths")
+        elif labels is not None:
+            if labels.shape != (len(layouts), width):
+                raise InputError(f"{tuple(labels.shape)} labels were given for {(len(layouts), width)} tokens")
+            # Without a label the first one is the column behind the last.
+            first = nn.functional.pad(labels != IGNORED_LABEL, (0, 1), value=True).int().argmax(dim=1).tolist()
+            ends = [column - start for column, start in zip(first, starts, strict=True)]
+        elif kept > 1 or generated:
+            ends = [width - max(kept - 1, generated) - start for start in starts]
+        else:
+            return layouts
+        for layout, end in zip(layouts, ends, strict=True):
+            if layout.views and end < max(span.stop for span in layout.views.values()):
+                raise InputError(
+                    f"the prompt would end at token {end}, before its last image does",
+                    where="labels, logits_to_keep or prompt_lengths",
+                    hint="give prompt_lengths= to prune(), or -100 as labels of the prompt",
+                )
+        answers = [min(max(layout.length - end, 0), layout.length) for layout, end in zip(layouts, ends, strict=True)]
+        return [replace(layout, answer=answer) for layout, answer in zip(layouts, answers, strict=True)]
+
+    def _vision(self, layouts: Sequence[TokenLayout], images: Any) -> list[VisionScores] | None:
+        """Vision scores per prompt, if the policy needs them and there are any."""
+        if VISION not in self.pruner.needs:
+            return None
+        if self.given_vision is not None:
+            return one_per_prompt(self.given_vision, len(layouts), "vision")
+        if self.host is None and any(layout.num_visual for layout in layouts):
+            raise PruningError(
+                f"method {self.pruner.name!r} needs the vision tower's attention, which no file in hosts/ reads off "
+                "this model",
+                hint="pass vision= to prune()",
+            )
+        if images is None:
+            return None
+        if VISION_SCORES not in images:
+            raise PruningError(
+                f"method {self.pruner.name!r} needs to see the vision tower at work, but the images were encoded "
+                "outside the prune context",
+                hint="call the model with pixel_values inside it, or pass vision= to prune()",
+            )
+        return split_vision_scores(images[VISION_SCORES], layouts)
+
+
+def spans_of(embeds: Tensor, mask: Tensor | None) -> tuple[list[int], list[int]]:
+    """Length of each prompt of a padded batch (batch, width, d), and the column at which it begins.
+
+    Raises:
+        PruningError: the mask is not (batch, width), or does not mask one side alone.
+    """
+    batch, width = embeds.shape[:2]
+    if mask is None:
+        return [width] * batch, [0] * batch
+    if mask.ndim != 2 or mask.shape[1] != width:
+        raise PruningError("pruning needs the two-dimensional attention mask of the whole prompt")
+    ones = mask.int()
+    ends = width - ones.flip(1).argmax(dim=1)
+    lengths, starts, last = torch.stack([ones.sum(dim=1), ones.argmax(dim=1), ends]).tolist()
+    if any(n == 0 or start + n != end for start, n, end in zip(starts, lengths, last, strict=True)):
+        raise PruningError("the attention mask has a gap or an empty row", hint="pad on one side only")
+    return lengths, starts

@@ -11,8 +11,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicLayer
 
 from senna_prune.devices import constant, copied_once, moved
-from senna_prune.engine.decoder import Decoder
-from senna_prune.engine.masks import attention_mask
+from senna_prune.engine.decoder import Decoder, attention_mask
 from senna_prune.errors import PruningError
 
 
@@ -151,7 +150,7 @@ class DecodeStep:
         context: whose cache it has to be.
         cache: the cache they continue.
         tree: how they see each other; None: one after the other.
-        batch, queries: shape of the new tokens.
+        tokens: the new ones, (batch, queries, ...).
         mask: the attention mask given for the tokens so far, (batch, n), or None.
 
     Raises:
@@ -159,16 +158,9 @@ class DecodeStep:
     """
 
     def __init__(
-        self,
-        decoder: Decoder,
-        context: str,
-        cache: Any,
-        tree: TokenTree | None,
-        batch: int,
-        queries: int,
-        mask: Tensor | None = None,
+        self, decoder: Decoder, context: str, cache: Any, tree: TokenTree | None, tokens: Tensor, mask: Tensor | None
     ) -> None:
-        prompt = prompt_of(cache)
+        prompt, (batch, queries) = prompt_of(cache), tokens.shape[:2]
         if prompt is None or prompt.context != context:
             raise PruningError(
                 "this cache was not filled inside this prune context",

@@ -1,263 +1,275 @@
-"""The hooks of one `prune` context: what they read off a call of the model, and whom they hand its tokens to."""
+"""One pass of a batch of prompts through the decoder: measures complexity, decides and carries out every cut."""
 
 from __future__ import annotations
 
-import threading
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Any, Literal, NoReturn
+import math
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from senna_prune.devices import read_together
-from senna_prune.engine.calls import IGNORED_LABEL, Call, Calls
-from senna_prune.engine.decode import DecodeStep, require_dynamic, stop_reading
-from senna_prune.engine.decoder import Decoder
-from senna_prune.engine.masks import pad_left
-from senna_prune.engine.prompt_pass import PromptPass
-from senna_prune.engine.trace import PruneTrace
-from senna_prune.errors import InputError, PruningError
-from senna_prune.hosts.host import VISION_SCORES, Host, one_per_prompt, split_vision_scores
+from senna_prune.devices import constant, moved
+from senna_prune.engine.decode import CacheShape, PromptCache, mark
+from senna_prune.engine.decoder import Capture, Decoder, attention_mask, next_rows, not_finite, take
+from senna_prune.engine.state import Sample, SampleTrace, TokenState, pad_left
+from senna_prune.errors import PruningError
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.base import VISION, Pruner, VisionScores
+from senna_prune.pruning import base
+from senna_prune.pruning.base import Observation, Pruner, VisionScores
 
 
-class PruneContext(Calls):
-    """The hooks of one `prune` context. What they remember of a call belongs to its thread and goes with it; what they
-    remember of a prompt is carried by its cache."""
+class PromptPass:
+    """Made when prompts enter the decoder, dropped at the end; decides and carries out every boundary.
+
+    Args:
+        decoder, pruner: what runs, and the policy.
+        layouts: one per prompt.
+        starts: columns at which the prompts begin in the padded batch.
+        vision: vision scores per prompt, or None.
+        embeds: decoder inputs, (batch, width, d).
+        position_ids: as the decoder gets them: None, (batch or 1, width) or, under M-RoPE, (3 or 4, batch, width).
+        first_cut: first layer before which the host lets tokens be removed.
+
+    Raises:
+        PruningError: the policy needs vision scores or text that is not there.
+    """
 
     def __init__(
         self,
         decoder: Decoder,
         pruner: Pruner,
-        host: Host | None,
-        layouts: Sequence[TokenLayout] | None,
+        layouts: Sequence[TokenLayout],
+        starts: Sequence[int],
         vision: Sequence[VisionScores] | None,
-        prompt_lengths: Sequence[int] | None,
-        padding_side: Literal["left", "right"] | None,
+        embeds: Tensor,
+        position_ids: Tensor | None,
+        first_cut: int = 0,
     ) -> None:
-        super().__init__(host, looks=VISION in pruner.needs and vision is None)
-        self.decoder, self.pruner = decoder, pruner
-        self.given_layouts, self.given_vision, self.prompt_lengths = layouts, vision, prompt_lengths
-        self.padding_side = padding_side
-        self.trace, self.key = PruneTrace(), uuid.uuid4().hex
-        self.inside, self.closed, self.changed = set[int](), False, threading.Condition()
-
-    def __reduce_ex__(self, protocol: Any) -> NoReturn:
-        raise PruningError("a model cannot be copied or pickled inside a prune context", hint="leave the context first")
-
-    def hooks(self, model: nn.Module) -> Iterator[Any]:
-        """Register everything, one at a time; the handles are the caller's to remove."""
-        yield model.register_forward_pre_hook(self._call, with_kwargs=True)
-        yield model.register_forward_hook(self._called)
-        for index, layer in enumerate(self.decoder.layers):
-            yield layer.register_forward_pre_hook(partial(self._enter, index), with_kwargs=True)
-            attention: Any = layer.self_attn
-            for name in ("q_proj", "k_proj"):
-                yield getattr(attention, name).register_forward_hook(partial(self._catch, index, name))
-        yield self.decoder.module.register_forward_pre_hook(self._begin, with_kwargs=True)
-        yield self.decoder.module.register_forward_hook(self._end, always_call=True)
-
-    def close(self) -> None:
-        """Wait for calls of other threads that are inside the decoder, and let none begin."""
-        stop_reading()
-        with self.changed:
-            self.closed = True
-            self.changed.wait_for(lambda: self.inside <= {threading.get_ident()})
-
-    def _call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The model is called: remember what tells the layout and where the prompt ends."""
-        call, cache = self.call, kwargs.get("past_key_values")
-        call.inputs = ({"input_ids": args[0]} if args else {}) | kwargs | {"generated": call.generated}
-        call.generated, call.decoded, call.columns = 0, False, None
-        call.images = (kwargs.get("mm_encoder_outputs") or {}).get("image")
-        if cache is not None and cache.get_seq_length() > 0 and self._shows_images(call):
-            raise PruningError(
-                "images that follow a prompt which was read before are not pruned",
-                hint="read the whole prompt in one pass, without its old cache",
-            )
-
-    def _shows_images(self, call: Call) -> bool:
-        """Whether the call brings images or their placeholders."""
-        inputs = call.inputs
-        if call.images is not None or inputs.get("pixel_values") is not None:
-            return True
-        ids = inputs.get("input_ids")
-        # What was generated or drafted is no image, whatever it is; looking at it would make the host wait.
-        if self.host is None or ids is None or ids.shape[1] == 1 or inputs["generated"] or "token_tree" in inputs:
-            return False
-        return bool((ids == self.host.model.config.image_token_id).any())
-
-    def _called(self, module: nn.Module, args: Any, output: Any) -> None:
-        decoded, self.call.decoded = self.call.decoded, None
-        if decoded is False:
-            raise PruningError(
-                f"{type(module).__name__} ran, but not the decoder that was to be pruned",
-                hint="do not replace parts of a model, or run compiled code, inside a prune context",
-            )
-
-    def _begin(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """The decoder is called, with prompts or with tokens that follow them."""
-        call = self.call
-        inputs, images, call.inputs, call.images, call.running = call.inputs, call.images, {}, None, None
-        call.decoded = True
-        with self.changed:
-            if self.closed:
-                raise PruningError("the prune context was left while the model ran", hint="wait for it inside")
-            self.inside.add(threading.get_ident())
-        tree, cache, mask = kwargs.pop("token_tree", None), kwargs.get("past_key_values"), kwargs.get("attention_mask")
-        tokens = kwargs.get("inputs_embeds")
-        if tokens is None:
-            tokens = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
-        if cache is not None:
-            require_dynamic(cache)
-        if cache is not None and cache.get_seq_length() > 0:
-            batch, queries = tokens.shape[:2]
-            call.running = DecodeStep(self.decoder, self.key, cache, tree, batch, queries, mask)
-            return args, kwargs
-        embeds = tokens if tokens.is_floating_point() else module.get_input_embeddings()(tokens)
-        lengths, starts, rows = self._prompts(embeds, mask, inputs.get("input_ids"))
-        layouts = self._layouts(rows, lengths, images)
-        layouts = self._without_answers(layouts, inputs, starts, embeds.shape[1])
-        call.labelled = inputs.get("labels") is not None
-        call.running = PromptPass(
-            self.decoder,
-            self.pruner,
-            layouts,
-            starts,
-            self._vision(layouts, images),
-            embeds,
-            kwargs.get("position_ids"),
-            0 if self.host is None else self.host.first_cut,
-        )
-        return args, kwargs
-
-    def _prompts(
-        self, embeds: Tensor, mask: Tensor | None, ids: Tensor | None
-    ) -> tuple[list[int], list[int], list[Tensor]]:
-        """Length and first column of each prompt, and its ids where they tell the layout: at most one read."""
-        (batch, width), given = embeds.shape[:2], self.given_layouts
-        if given is not None and self.padding_side is not None:
-            lengths = [layout.length for layout in one_per_prompt(given, batch, "layouts")]
-            return lengths, [width - n if self.padding_side == "left" else 0 for n in lengths], []
-        read = iter(read_together([one for one in (mask, ids if given is None else None) if one is not None]))
-        lengths, starts = spans_of(embeds, None if mask is None else next(read))
-        return lengths, starts, [r[s : s + n] for r, s, n in zip(next(read, ()), starts, lengths, strict=False)]
-
-    def _layouts(self, rows: Sequence[Tensor], lengths: Sequence[int], images: Any) -> list[TokenLayout]:
-        """One layout per prompt: those given, or what the host reads off ids and images."""
-        given = self.given_layouts
-        if given is None and not rows:
-            raise InputError(
-                "no input_ids that tell the layout",
-                hint="call the model itself, not its forward, with input_ids, or pass layouts= to prune()",
-            )
-        if given is None:
-            assert self.host is not None
-            given = self.host.layouts(rows, images)
-        layouts = one_per_prompt(given, len(lengths), "layouts")
-        for layout, length in zip(layouts, lengths, strict=True):
-            if layout.length != length:
-                raise InputError(f"a layout of {layout.length} tokens was given for a prompt of {length}")
-        return layouts
-
-    def _without_answers(
-        self, layouts: list[TokenLayout], inputs: Mapping[str, Any], starts: Sequence[int], width: int
-    ) -> list[TokenLayout]:
-        """The layouts, with the answers that labels, `logits_to_keep` or `prompt_lengths` tell of."""
-        kept, labels, lengths = inputs.get("logits_to_keep", 0), inputs.get("labels"), self.prompt_lengths
-        if isinstance(kept, Tensor):
-            raise PruningError("columns of logits move where tokens are removed", where="logits_to_keep", hint="count")
-        if lengths is not None:
-            ends = one_per_prompt(lengths, len(layouts), "prompt_lengths")
-        elif labels is not None:
-            if labels.shape != (len(layouts), width):
-                raise InputError(f"{tuple(labels.shape)} labels were given for {(len(layouts), width)} tokens")
-            # Without a label the first one is the column behind the last.
-            first = nn.functional.pad(labels != IGNORED_LABEL, (0, 1), value=True).int().argmax(dim=1).tolist()
-            ends = [column - start for column, start in zip(first, starts, strict=True)]
-        elif kept > 1 or inputs.get("generated"):
-            ends = [width - max(kept - 1, inputs.get("generated", 0)) - start for start in starts]
-        else:
-            return layouts
-        shorter = []
-        for layout, end in zip(layouts, ends, strict=True):
-            if layout.views and end < max(span.stop for span in layout.views.values()):
-                raise InputError(
-                    f"the prompt would end at token {end}, before its last image does",
-                    where="labels, logits_to_keep or prompt_lengths",
-                    hint="give prompt_lengths= to prune(), or -100 as labels of the prompt",
+        self.decoder, self.pruner, self.needs, self.device = decoder, pruner, pruner.needs, embeds.device
+        self.repacked = pruner.positions == "repacked"
+        self.samples = list[Sample]()
+        for i, (layout, start) in enumerate(zip(layouts, starts, strict=True)):
+            state = TokenState.start(layout, start, self.device)
+            counts = pruner.plan(layout.num_visual, decoder.num_layers, text=state.num_text)
+            if first_cut and counts.tokens[first_cut - 1] < layout.num_visual:
+                raise PruningError(
+                    f"method {pruner.name!r} cuts before layer {first_cut}, the first that this model allows",
+                    hint="choose a method or an option that cuts later",
                 )
-            shorter.append(replace(layout, answer=min(max(layout.length - end, 0), layout.length)))
-        return shorter
+            trace = SampleTrace(counts, layout.num_visual, state.text_slots.shape[0], len(layout.views))
+            self.samples.append(Sample(state, start, trace, vision[i] if vision else None))
+        self._require_inputs()
+        for sample, row in zip(self.samples, embeds, strict=True):
+            sample.move(self.device)
+            if base.EMBEDDINGS in self.needs:
+                own = row[sample.prompt]
+                sample.embeddings = (take(own, self._queries(sample.state)), own[sample.state.visual_slots])
+        ends = constant(tuple(sample.span[1] for sample in self.samples), torch.long, self.device)
+        if position_ids is not None:
+            # A prompt ends in text, whose positions under M-RoPE are the same on all three axes.
+            flat = position_ids if position_ids.ndim == 2 else position_ids[-1]
+            ends = flat.expand(len(layouts), -1).gather(1, ends[:, None] - 1).squeeze(1) + 1
+        self.next_positions, self.width = ends, embeds.shape[1]
+        self.measured_at = None if pruner.measured_layer is None else pruner.measured_layer + 1
+        self.measured = False
+        self.places = torch.arange(self.width, device=self.device)
+        self.tables: tuple[Tensor, Tensor] | None = None
+        self.overrides: dict[str, Any] = {}
+        self.shapes: list[CacheShape] = []
+        self.cache: Any = None
+        self.capture: Capture | None = None
+        self.biases: dict[Any, Tensor] = {}
 
-    def _vision(self, layouts: Sequence[TokenLayout], images: Any) -> list[VisionScores] | None:
-        """Vision scores per prompt, if the policy needs them and there are any."""
-        if VISION not in self.pruner.needs:
-            return None
-        if self.given_vision is not None:
-            return one_per_prompt(self.given_vision, len(layouts), "vision")
-        if self.host is None and any(layout.num_visual for layout in layouts):
+    def _require_inputs(self) -> None:
+        asks_text = {base.TEXT_ATTENTION, base.EMBEDDINGS} & self.needs and self.pruner.text_scope == "question"
+        for sample in self.samples:
+            if asks_text and sample.state.num_visual and not sample.state.num_question:
+                raise PruningError("no text follows the last view", where="text_scope", hint="use text_scope all_text")
+            if base.VISION in self.needs and sample.state.num_visual and sample.vision is None:
+                raise PruningError(
+                    f"method {self.pruner.name!r} needs the vision tower's attention and got none",
+                    hint="pass pixel_values to the model, or vision= to prune()",
+                )
+
+    def finish(self, context: str) -> PromptCache:
+        """What the tokens that follow need to know; the cache that was filled carries it.
+
+        Raises:
+            PruningError: not all layers told that they were entered.
+        """
+        if len(self.shapes) != self.decoder.num_layers:
             raise PruningError(
-                f"method {self.pruner.name!r} needs the vision tower's attention, which no file in hosts/ reads off "
-                "this model",
-                hint="pass vision= to prune()",
+                f"{len(self.shapes)} of {self.decoder.num_layers} decoder layers ran as layers that can be pruned",
+                hint="do not compile, replace or skip layers (assistant_early_exit) inside a prune context",
             )
-        if images is None:
-            return None
-        if VISION_SCORES not in images:
-            raise PruningError(
-                f"method {self.pruner.name!r} needs to see the vision tower at work, but the images were encoded "
-                "outside the prune context",
-                hint="call the model with pixel_values inside it, or pass vision= to prune()",
-            )
-        return split_vision_scores(images[VISION_SCORES], layouts)
+        prompt = PromptCache(context, tuple(self.shapes), self.width, self.next_positions, self.repacked)
+        if self.cache is not None:
+            mark(self.cache, prompt)
+        return prompt
 
-    def _enter(self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self.running is None:
-            return None
-        if args:
-            hidden, kwargs = self.running.enter(index, args[0], kwargs)
-            return (hidden, *args[1:]), kwargs
-        hidden, kwargs = self.running.enter(index, kwargs["hidden_states"], kwargs)
-        return args, kwargs | {"hidden_states": hidden}
+    def enter(self, layer: int, hidden: Tensor, kwargs: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
+        """Decide and carry out boundary `layer` on `hidden`, shape (batch, width, d).
 
-    def _catch(self, index: int, name: str, module: nn.Module, args: Any, output: Tensor) -> None:
-        if isinstance(self.running, PromptPass) and self.running.capture is not None:
-            self.running.capture.catch(index, name, output)
+        Returns:
+            The hidden states that enter the layer, and its other arguments.
+        """
+        if self.tables is None:
+            own = kwargs["position_embeddings"]
+            self.tables = self.decoder.rotary(hidden, self.places[None]) if self.repacked else own
+        if hidden.device != self.device:
+            self.device = hidden.device
+            self.places = moved(self.places, self.device)
+            for sample in self.samples:
+                sample.move(self.device)
+        if layer == self.measured_at and not self.measured:
+            self.set_schedule(self.measure(hidden).tolist(), hidden)
+        hidden = self._cut(layer, hidden)
+        for sample in self.samples:
+            sample.record()
+        kwargs = kwargs | self.overrides
+        self.cache = kwargs.get("past_key_values")
+        spans = tuple(sample.span for sample in self.samples)
+        self.shapes.append(CacheShape(spans, hidden.shape[1], bool(self.overrides)))
+        self.capture_projections(layer, kwargs["position_embeddings"])
+        return hidden, kwargs
 
-    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
-        """The decoder is done, or an exception left it; `output` is then None."""
-        running, self.running = self.running, None
-        stop_reading()
-        with self.changed:
-            self.inside.discard(threading.get_ident())
-            self.changed.notify_all()
-        if isinstance(running, PromptPass) and output is not None:
-            prompt = running.finish(self.key)
-            if self.call.labelled and prompt.cut:
-                self.call.columns = pad_left([sample.state.columns() + 1 for sample in running.samples]) - 1
-            self.trace.samples = [sample.trace for sample in running.samples]
-            self.trace.cache_lengths = [list(shape.lengths) for shape in prompt.layers]
+    def _cut(self, layer: int, hidden: Tensor) -> Tensor:
+        cut = [sample.cut_at(layer) for sample in self.samples]
+        if not any(cut):
+            return hidden
+        rows = []
+        for i, sample in enumerate(self.samples):
+            own = hidden[i, slice(*sample.span)]
+            if cut[i]:
+                count, merged = sample.trace.counts.tokens[layer], sample.trace.counts.merged[layer]
+                selection = self.pruner.select(self._observe(i, layer, own), count, merged)
+                sample.state, own = sample.state.apply(selection, own, layer)
+                if sample.state.num_visual != count:
+                    raise PruningError(
+                        f"method {self.pruner.name!r} kept {sample.state.num_visual} tokens at layer {layer}, "
+                        f"its schedule says {count}"
+                    )
+            rows.append(own)
+        hidden = pad_left(rows)
+        for sample in self.samples:
+            sample.start = hidden.shape[1] - sample.state.length
+        self.overrides = self._write_overrides(hidden)
+        return hidden
 
+    def measure(self, hidden: Tensor) -> Tensor:
+        """Every sample's complexity at boundary `measured_at`, shape (batch,). Reading it is the one host sync of a
+        prefill."""
+        assert self.measured_at is not None
+        measured = []
+        for i, sample in enumerate(self.samples):
+            seen = self._observe(i, self.measured_at, hidden[i, slice(*sample.span)])
+            measured.append(self.pruner.complexity(seen).float())
+            sample.rows = seen.rows if base.TEXT_ATTENTION in self.needs else None
+        return torch.stack(measured)
 
-def spans_of(embeds: Tensor, mask: Tensor | None) -> tuple[list[int], list[int]]:
-    """Length of each prompt of a padded batch (batch, width, d), and the column at which it begins.
+    def set_schedule(self, complexities: Sequence[float], hidden: Tensor) -> None:
+        """Every sample's counts follow from its complexity.
 
-    Raises:
-        PruningError: the mask is not (batch, width), or does not mask one side alone.
-    """
-    batch, width = embeds.shape[:2]
-    if mask is None:
-        return [width] * batch, [0] * batch
-    if mask.ndim != 2 or mask.shape[1] != width:
-        raise PruningError("pruning needs the two-dimensional attention mask of the whole prompt")
-    ones = mask.int()
-    ends = width - ones.flip(1).argmax(dim=1)
-    lengths, starts, last = torch.stack([ones.sum(dim=1), ones.argmax(dim=1), ends]).tolist()
-    if any(n == 0 or start + n != end for start, n, end in zip(starts, lengths, last, strict=True)):
-        raise PruningError("the attention mask has a gap or an empty row", hint="pad on one side only")
-    return lengths, starts
+        Raises:
+            InputError: a complexity is not finite: the model's numbers, of which `hidden` is one, are not.
+        """
+        self.measured = True
+        for sample, value in zip(self.samples, complexities, strict=True):
+            if not math.isfinite(value):
+                raise not_finite(hidden)
+            trace, text = sample.trace, sample.state.num_text
+            trace.complexity = value
+            trace.counts = self.pruner.plan(trace.num_visual, self.decoder.num_layers, value, text)
+
+    def capture_projections(self, layer: int, tables: tuple[Tensor, Tensor]) -> None:
+        """Layer `layer` is about to run: catch its projections if boundary `layer + 1` will ask for attention.
+
+        Where complexity is measured at that boundary, the counts known so far do not tell whether it cuts.
+        """
+        boundary, self.capture = layer + 1, None
+        reads = {base.TEXT_ATTENTION, base.LAST_ATTENTION, base.KEYS} & self.needs
+        if not reads or boundary == self.decoder.num_layers:
+            return
+        if boundary == self.measured_at or any(sample.cut_at(boundary) for sample in self.samples):
+            self.capture = Capture(self.decoder, layer, tables, self.cache, self.biases)
+
+    def _observe(self, number: int, layer: int, hidden: Tensor) -> Observation:
+        """What the pruner sees of one sample at boundary `layer`, of whose hidden states `hidden`, (length, d), those
+        of an answer are not looked at."""
+        sample, needs, rows, keys = self.samples[number], self.needs, None, None
+        state, queries = sample.state, self._queries(sample.state)
+        hidden = hidden[: state.prompt_length]
+        if layer > 0 and {base.TEXT_ATTENTION, base.LAST_ATTENTION, base.KEYS} & needs:
+            assert self.capture is not None
+            rows, sample.rows = sample.rows, None
+            if rows is None and {base.TEXT_ATTENTION, base.LAST_ATTENTION} & needs:
+                rows = self.capture.rows(number, sample.prompt, queries if base.TEXT_ATTENTION in needs else 1)
+            keys = self.capture.keys(number, sample.prompt) if base.KEYS in needs else None
+        if base.NEXT_ATTENTION in needs:
+            rows = next_rows(self.decoder, layer, hidden, *self._own_tables(number))
+        text, visual = sample.embeddings or (None, None)
+        return Observation(
+            layer=layer,
+            num_layers=self.decoder.num_layers,
+            origin=state.origin,
+            views=state.views,
+            num_views=state.num_views,
+            slots=state.visual_slots,
+            sequence=hidden,
+            queries=queries,
+            rows=rows,
+            sequence_keys=keys,
+            normed=self.decoder.final_norm(hidden) if base.NORMED in needs else None,
+            vision=sample.vision,
+            text_embeddings=text,
+            visual_embeddings=visual,
+            rope_product=self._rope_product(number, queries) if base.ROPE_PRODUCT in needs else None,
+        )
+
+    def _queries(self, state: TokenState) -> Tensor | int:
+        """Places of the text queries in the sample's prompt, or how many of its last tokens they are."""
+        if self.pruner.text_scope == "question":
+            return state.num_question
+        return state.text_slots[: state.num_text]
+
+    def _columns(self, state: TokenState) -> Tensor:
+        """Where the rotary tables hold the positions of a sample's tokens, (length,)."""
+        return self.places[: state.length] if self.repacked else state.columns()
+
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """Cosine and sine, each (batch or 1, width, head_dim): the model's own, or of renumbered positions."""
+        assert self.tables is not None
+        cos, sin = self.tables = (moved(self.tables[0], self.device), moved(self.tables[1], self.device))
+        return cos, sin
+
+    def _own_tables(self, number: int) -> tuple[Tensor, Tensor]:
+        """Cosine and sine of one sample's prompt, each (length, head_dim)."""
+        (cos, sin), state = self._tables(), self.samples[number].state
+        row, columns = number if cos.shape[0] > 1 else 0, self._columns(state)[: state.prompt_length]
+        return cos[row].index_select(0, columns), sin[row].index_select(0, columns)
+
+    def _rope_product(self, number: int, queries: Tensor | int) -> Tensor:
+        """<R_a 1, R_b 1> for query position a and visual position b, float32, (queries, n)."""
+        cos, sin = self._own_tables(number)
+        half = cos.shape[-1] // 2
+        ones = (cos + torch.cat([-sin[:, :half], sin[:, half:]], dim=-1)).float()
+        return take(ones, queries) @ ones[self.samples[number].state.visual_slots].T
+
+    def _write_overrides(self, hidden: Tensor) -> dict[str, Any]:
+        """Mask and rotary tables for a batch that has been cut at least once."""
+        width, (cos, sin) = hidden.shape[1], self._tables()
+        if self.repacked and all(sample.start == 0 for sample in self.samples):
+            tables = (cos[:, :width], sin[:, :width])
+        else:
+            columns = pad_left([self._columns(sample.state) for sample in self.samples])
+            rows = 0 if len(cos) == 1 else torch.arange(len(columns), device=self.device)[:, None]
+            tables = (cos[rows, columns], sin[rows, columns])
+        form: dict[str, Any] = {"dtype": hidden.dtype, "device": hidden.device}
+        spans = [(sample.start, width) for sample in self.samples]
+        return {
+            "attention_mask": attention_mask(spans, width, width, implementation=self.decoder.attention, **form),
+            "position_embeddings": tables,
+            # Rotation is done by the tables above; flash attention reads gaps in `position_ids` as packed sequences.
+            "position_ids": self.places[None, :width],
+        }

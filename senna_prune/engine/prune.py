@@ -10,23 +10,23 @@ changes no bit.
 from __future__ import annotations
 
 import threading
+import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal, cast
+from functools import partial
+from typing import Any, Literal, NoReturn
 
 import torch
-from torch import nn
-from transformers import DynamicCache
-from transformers.modeling_outputs import BaseModelOutputWithPast
+from torch import Tensor, nn
 
-from senna_prune.engine.captured import CapturedDecoder, require_compilable
-from senna_prune.engine.decode import DecodeStep
+from senna_prune.engine.calls import Calls
+from senna_prune.engine.captured import CapturedDecoder, in_place_of_forward, require_compilable
+from senna_prune.engine.decode import DecodeStep, require_dynamic, stop_reading
 from senna_prune.engine.decoder import Decoder, find_decoder
-from senna_prune.engine.prefill import PruneContext
-from senna_prune.engine.prompt_pass import PromptPass
-from senna_prune.engine.trace import PruneTrace
+from senna_prune.engine.prefill import PromptPass
+from senna_prune.engine.state import PruneTrace, pad_left
 from senna_prune.errors import PruningError
-from senna_prune.hosts.host import find_host, replaced, unwrapped
+from senna_prune.hosts.host import find_host, unwrapped
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import LAST_ATTENTION, NEXT_ATTENTION, TEXT_ATTENTION, VISION, Pruner, VisionScores
 
@@ -92,14 +92,120 @@ def prune(
     context = PruneContext(decoder, pruner, host, layouts, vision, prompt_lengths, padding_side)
     with ExitStack() as stack:
         with _entering:
-            if is_pruned(decoder.module):
+            if is_pruned(decoder):
                 raise PruningError("this model is in a prune context already", hint="leave it before entering another")
             for handle in context.hooks(model):
                 stack.callback(handle.remove)
         stack.enter_context(context.patched(model))
-        stack.enter_context(_eagerly if captured is None else _in_place_of_forward(decoder, context, captured))
+        stack.enter_context(_eagerly if captured is None else in_place_of_forward(decoder, context, captured))
         stack.callback(context.close)
         yield context.trace
+
+
+class PruneContext(Calls):
+    """The hooks of one `prune` context. What they remember of a call belongs to its thread and goes with it; what they
+    remember of a prompt is carried by its cache."""
+
+    def __init__(self, decoder: Decoder, *given: Any) -> None:
+        super().__init__(*given)
+        self.decoder, self.trace, self.key = decoder, PruneTrace(), uuid.uuid4().hex
+        self.inside, self.closed, self.changed = set[int](), False, threading.Condition()
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise PruningError("a model cannot be copied or pickled inside a prune context", hint="leave the context first")
+
+    def hooks(self, model: nn.Module) -> Iterator[Any]:
+        """Register everything, one at a time; the handles are the caller's to remove."""
+        yield model.register_forward_pre_hook(self._call, with_kwargs=True)
+        yield model.register_forward_hook(self._called)
+        for index, layer in enumerate(self.decoder.layers):
+            yield layer.register_forward_pre_hook(partial(self._enter, index), with_kwargs=True)
+            attention: Any = layer.self_attn
+            for name in ("q_proj", "k_proj"):
+                yield getattr(attention, name).register_forward_hook(partial(self._catch, index, name))
+        yield self.decoder.module.register_forward_pre_hook(self._begin, with_kwargs=True)
+        yield self.decoder.module.register_forward_hook(self._end, always_call=True)
+
+    def close(self) -> None:
+        """Wait for calls of other threads that are inside the decoder, and let none begin."""
+        stop_reading()
+        with self.changed:
+            self.closed = True
+            self.changed.wait_for(lambda: self.inside <= {threading.get_ident()})
+
+    def _call(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """The model is called: remember what tells the layout and where the prompt ends."""
+        call, cache = self.call, kwargs.get("past_key_values")
+        call.inputs = ({"input_ids": args[0]} if args else {}) | kwargs | {"generated": call.generated}
+        call.generated, call.decoded, call.columns = 0, False, None
+        call.images = (kwargs.get("mm_encoder_outputs") or {}).get("image")
+        if cache is not None and cache.get_seq_length() > 0 and self.shows_images():
+            raise PruningError(
+                "images that follow a prompt which was read before are not pruned",
+                hint="read the whole prompt in one pass, without its old cache",
+            )
+
+    def _called(self, module: nn.Module, args: Any, output: Any) -> None:
+        decoded, self.call.decoded = self.call.decoded, None
+        if decoded is False:
+            raise PruningError(
+                f"{type(module).__name__} ran, but not the decoder that was to be pruned",
+                hint="do not replace parts of a model, or run compiled code, inside a prune context",
+            )
+
+    def _begin(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """The decoder is called, with prompts or with tokens that follow them."""
+        call = self.call
+        inputs, images, call.inputs, call.images, call.running = call.inputs, call.images, {}, None, None
+        call.decoded = True
+        with self.changed:
+            if self.closed:
+                raise PruningError("the prune context was left while the model ran", hint="wait for it inside")
+            self.inside.add(threading.get_ident())
+        tree, cache, mask = kwargs.pop("token_tree", None), kwargs.get("past_key_values"), kwargs.get("attention_mask")
+        tokens = kwargs.get("inputs_embeds")
+        if tokens is None:
+            tokens = kwargs["input_ids"] if "input_ids" in kwargs else args[0]
+        if cache is not None:
+            require_dynamic(cache)
+        if cache is not None and cache.get_seq_length() > 0:
+            call.running = DecodeStep(self.decoder, self.key, cache, tree, tokens, mask)
+            return args, kwargs
+        embeds = tokens if tokens.is_floating_point() else module.get_input_embeddings()(tokens)
+        layouts, starts, vision = self.prompts(embeds, mask, inputs, images)
+        call.labelled = inputs.get("labels") is not None
+        positions, first = kwargs.get("position_ids"), 0 if self.host is None else self.host.first_cut
+        call.running = PromptPass(self.decoder, self.pruner, layouts, starts, vision, embeds, positions, first)
+        return args, kwargs
+
+    def _enter(self, index: int, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        running = self.call.running
+        if running is None:
+            return None
+        if args:
+            hidden, kwargs = running.enter(index, args[0], kwargs)
+            return (hidden, *args[1:]), kwargs
+        hidden, kwargs = running.enter(index, kwargs["hidden_states"], kwargs)
+        return args, kwargs | {"hidden_states": hidden}
+
+    def _catch(self, index: int, name: str, module: nn.Module, args: Any, output: Tensor) -> None:
+        running = self.call.running
+        if isinstance(running, PromptPass) and running.capture is not None:
+            running.capture.catch(index, name, output)
+
+    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+        """The decoder is done, or an exception left it; `output` is then None."""
+        running, self.call.running = self.call.running, None
+        stop_reading()
+        with self.changed:
+            self.inside.discard(threading.get_ident())
+            self.changed.notify_all()
+        if isinstance(running, PromptPass) and output is not None:
+            prompt = running.finish(self.key)
+            if self.call.labelled and prompt.cut:
+                self.call.columns = pad_left([sample.state.columns() + 1 for sample in running.samples]) - 1
+            self.trace.samples = [sample.trace for sample in running.samples]
+            self.trace.cache_lengths = [list(shape.lengths) for shape in prompt.layers]
 
 
 class _Eagerly:
@@ -124,48 +230,10 @@ class _Eagerly:
 _eagerly = _Eagerly()
 
 
-@contextmanager
-def _in_place_of_forward(decoder: Decoder, context: PruneContext, captured: CapturedDecoder) -> Iterator[None]:
-    """Let `captured` run what it can of the decoder's calls."""
-    module: Any = decoder.module
-    eager = module.forward
-
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        hidden = None if args else _captured(decoder, context, captured, kwargs)
-        return eager(*args, **kwargs) if hidden is None else hidden
-
-    with replaced(module, "forward", forward):
-        yield
-
-
-def _captured(decoder: Decoder, context: PruneContext, captured: CapturedDecoder, kwargs: dict[str, Any]) -> Any:
-    """Output of the decoder, or None where its call is none that can be captured: several prompts, padding, other
-    attention than SDPA, intermediate results, no cache."""
-    running, cache, module = context.running, kwargs.get("past_key_values"), decoder.module
-    tracked = any(kwargs.get(name) for name in ("output_hidden_states", "output_attentions"))
-    if decoder.attention != "sdpa" or decoder.multi_axis or tracked or kwargs.get("use_cache") is False:
-        return None
-    embeds = kwargs.get("inputs_embeds")
-    if embeds is None:
-        embeds = cast(Any, module).get_input_embeddings()(kwargs["input_ids"])
-    if embeds.shape[0] > 1:
-        return None
-    if isinstance(running, PromptPass) and running.samples[0].state.length == embeds.shape[1]:
-        cache, places = DynamicCache() if cache is None else cache, kwargs.get("position_ids")
-        tables = decoder.rotary(embeds, running.places[None] if places is None else places)
-        hidden = captured.prompt(decoder, context, embeds, tables, cache)
-    elif isinstance(running, DecodeStep) and running.tree is not None:
-        hidden = captured.readout(decoder, context, embeds, cache)
-    else:
-        return None
-    return None if hidden is None else BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=cache)
-
-
-def is_pruned(decoder: nn.Module) -> bool:
+def is_pruned(decoder: Decoder) -> bool:
     """Whether a `prune` context is open on this decoder."""
-    return any(
-        isinstance(getattr(hook, "__self__", None), PruneContext) for hook in decoder._forward_pre_hooks.values()
-    )
+    hooks = decoder.module._forward_pre_hooks.values()
+    return any(isinstance(getattr(hook, "__self__", None), PruneContext) for hook in hooks)
 
 
 def _require_fit(pruner: Any, decoder: Decoder) -> None:

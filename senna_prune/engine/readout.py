@@ -121,7 +121,7 @@ def score_answers(model: nn.Module, cache: Any, prompt_logits: Tensor, trie: Ans
         trie: the answers, on any device; copies on the model's are kept.
     """
     decoder = find_decoder(model)
-    if not is_pruned(decoder.module):
+    if not is_pruned(decoder):
         raise InputError("score_answers needs the prune context that made the cache", hint="call it inside prune()")
     host: Any = model
     batch, count, known = prompt_logits.shape[0], trie.nodes.shape[0], cache.get_seq_length()

@@ -12,9 +12,7 @@ from typing import Any
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from senna_prune.engine.decoder import find_decoder
-from senna_prune.engine.finite import not_finite
-from senna_prune.engine.masks import attention_mask
+from senna_prune.engine.decoder import attention_mask, find_decoder, not_finite
 from senna_prune.engine.readout import AnswerScores, AnswerTrie, score_answers
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.engine.decoder import find_decoder
-from senna_prune.engine.prompt_pass import PromptPass
+from senna_prune.engine.prefill import PromptPass
 from senna_prune.errors import PruningError
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.token_layout import TokenLayout

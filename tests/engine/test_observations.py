@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from senna_prune.engine import prune
-from senna_prune.engine.decoder import find_decoder
-from senna_prune.engine.probe import Capture
+from senna_prune.engine.decoder import Capture, find_decoder
 from senna_prune.errors import PruningError
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import (

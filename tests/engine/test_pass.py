@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import weakref
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,9 @@ from accelerate import dispatch_model
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from senna_prune.engine import prefill, prune
+from senna_prune.engine import prune
 from senna_prune.engine.decoder import find_decoder
-from senna_prune.engine.prompt_pass import PromptPass
+from senna_prune.engine.prefill import PromptPass
 from senna_prune.errors import InputError, PruningError
 from senna_prune.hosts.senna import SennaHost
 from senna_prune.planner.planner import pruner_for
@@ -98,7 +99,7 @@ def test_the_pass_is_gone_when_the_prompt_is_through(monkeypatch: pytest.MonkeyP
             super().__init__(*args)
             made.append(weakref.ref(self))
 
-    monkeypatch.setattr(prefill, "PromptPass", Watched)
+    monkeypatch.setattr(sys.modules["senna_prune.engine.prune"], "PromptPass", Watched)
     policy = ScriptedPruner(LATE, needs=frozenset({TEXT_ATTENTION}))
     with torch.no_grad(), prune(model, policy):
         cache = model(**inputs_for(model, processor), use_cache=True).past_key_values

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image
 
-from senna_prune.engine.trace import SampleTrace
+from senna_prune.engine.state import SampleTrace
 from senna_prune.errors import SampleError
 from senna_prune.evaluation.audit.survival import (
     Floats,

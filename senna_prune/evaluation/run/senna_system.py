@@ -16,7 +16,7 @@ import torch
 from senna_prune.config import EvaluationConfig
 from senna_prune.cost import ModelShape
 from senna_prune.devices import find_device
-from senna_prune.engine.trace import SampleTrace
+from senna_prune.engine.state import SampleTrace
 from senna_prune.errors import InputError
 from senna_prune.evaluation.audit.seen import SeenObjects
 from senna_prune.evaluation.run.controls import control_of, takes_measured
