@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import builtins
-from dataclasses import asdict
 
 import pytest
 
 from senna_prune.errors import ConfigError
 from senna_prune.evaluation.score import text_metrics as text_module
-from senna_prune.evaluation.score.judge import is_right, majority_answers, say_the_same, score_of
-from senna_prune.evaluation.score.scene_metrics import light_metrics, motion_metrics, road_user_metrics
+from senna_prune.evaluation.score.judge import is_right, say_the_same, score_of
+from senna_prune.evaluation.score.metrics import (
+    light_metrics,
+    majority_answers,
+    motion_metrics,
+    road_user_metrics,
+)
 from senna_prune.evaluation.score.text_metrics import require_text_metrics, sentence_chrf, text_metrics
 
 NO = "No, I don't see any vulnerable road users ahead of me."
@@ -28,23 +32,23 @@ def test_road_users_by_hand() -> None:
         "Who knows.",  # unparsed
     ]
     metrics = road_user_metrics(truths, answers)
-    assert metrics.count == 5
-    assert metrics.accuracy == 3 / 5
+    assert metrics["count"] == 5
+    assert metrics["accuracy"] == 3 / 5
     # "yes": 2 hits, 1 false alarm (second), 1 miss (fifth): F1 = 2*2 / (2*2 + 1 + 1)
-    assert metrics.f1 == pytest.approx(4 / 6)
-    assert metrics.balanced_accuracy == pytest.approx((1 / 2 + 2 / 3) / 2)
-    assert metrics.unparsed == 1 / 5
+    assert metrics["f1"] == pytest.approx(4 / 6)
+    assert metrics["balanced_accuracy"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert metrics["unparsed"] == 1 / 5
     # true: 1 + 2 + 2; named: 1 + 1 + 2; found: the left pedestrian, and one of the two pedestrians ahead (10 to 15 m)
-    assert (metrics.true_users, metrics.named_users, metrics.found) == (5, 4, 2)
-    assert (metrics.list_precision, metrics.list_recall) == (2 / 4, 2 / 5)
-    assert metrics.list_f1 == pytest.approx(4 / 9)
+    assert (metrics["true_users"], metrics["named_users"], metrics["found"]) == (5, 4, 2)
+    assert (metrics["list_precision"], metrics["list_recall"]) == (2 / 4, 2 / 5)
+    assert metrics["list_f1"] == pytest.approx(4 / 9)
 
 
 def test_shares_of_nothing_are_not_numbers() -> None:
     metrics = road_user_metrics([NO, NO], [NO, None])
-    assert (metrics.accuracy, metrics.unparsed, metrics.balanced_accuracy) == (0.5, 0.5, 0.5)
-    assert metrics.f1 == 0
-    assert metrics.list_precision is metrics.list_recall is metrics.list_f1 is None
+    assert (metrics["accuracy"], metrics["unparsed"], metrics["balanced_accuracy"]) == (0.5, 0.5, 0.5)
+    assert metrics["f1"] == 0
+    assert metrics["list_precision"] is metrics["list_recall"] is metrics["list_f1"] is None
 
 
 def test_motions_by_hand() -> None:
@@ -59,35 +63,35 @@ def test_motions_by_hand() -> None:
         "nothing",  # unparsed, its object unread
     ]
     metrics = motion_metrics(truths, answers, ["front", "back", "back"])
-    assert (metrics.count, metrics.objects, metrics.added) == (3, 4, 1)
-    assert (metrics.accuracy, metrics.speed_accuracy, metrics.path_accuracy) == (1 / 4, 2 / 4, 2 / 4)
+    assert (metrics["count"], metrics["objects"], metrics["added"]) == (3, 4, 1)
+    assert (metrics["accuracy"], metrics["speed_accuracy"], metrics["path_accuracy"]) == (1 / 4, 2 / 4, 2 / 4)
     # KEEP: 2 hits, 1 false alarm: 4/5. STOP: 2 misses: 0.
-    assert metrics.speed_macro_f1 == pytest.approx(4 / 5 / 2)
+    assert metrics["speed_macro_f1"] == pytest.approx(4 / 5 / 2)
     # STRAIGHT: 2 hits, 1 miss: 4/5. LEFT_TURN: missed.
-    assert metrics.path_macro_f1 == pytest.approx(4 / 5 / 2)
-    assert metrics.exact_match == 0
-    assert (metrics.unparsed, metrics.unread) == (1 / 3, 2 / 4)
-    assert asdict(metrics)["cameras"] == {
+    assert metrics["path_macro_f1"] == pytest.approx(4 / 5 / 2)
+    assert metrics["exact_match"] == 0
+    assert (metrics["unparsed"], metrics["unread"]) == (1 / 3, 2 / 4)
+    assert metrics["cameras"] == {
         "back": {"objects": 2, "speed": 0.5, "path": 0.0, "both": 0.0},
         "front": {"objects": 2, "speed": 0.5, "path": 1.0, "both": 0.5},
     }
-    assert motion_metrics(truths, truths).exact_match == motion_metrics(truths, truths).accuracy == 1
-    assert motion_metrics(truths, truths).cameras == {}
+    assert motion_metrics(truths, truths)["exact_match"] == motion_metrics(truths, truths)["accuracy"] == 1
+    assert motion_metrics(truths, truths)["cameras"] == {}
 
 
 def test_lights_by_hand() -> None:
     metrics = light_metrics(["Red", "Red", "None", "Green"], ["Red", "green", "None.", "Red or green"])
-    assert metrics.accuracy == 2 / 4
-    assert metrics.balanced_accuracy == pytest.approx((1 / 2 + 1 + 0) / 3)
-    assert metrics.unparsed == 1 / 4
+    assert metrics["accuracy"] == 2 / 4
+    assert metrics["balanced_accuracy"] == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert metrics["unparsed"] == 1 / 4
 
 
 def test_free_text_against_sacrebleus_definition() -> None:
     pytest.importorskip("sacrebleu", reason="sacrebleu is an optional extra")
     metrics = text_metrics(["a red car ahead", "no cars here at all"], ["a  red car ahead", "no cars here at all"])
-    assert metrics.chrf == pytest.approx(1)
-    assert metrics.bleu == pytest.approx(1)
-    assert text_metrics(["a red car", "x"], ["", None]).unparsed == 1
+    assert metrics["chrf"] == pytest.approx(1)
+    assert metrics["bleu"] == pytest.approx(1)
+    assert text_metrics(["a red car", "x"], ["", None])["unparsed"] == 1
     # chrF2 of "ab" against "abc", without spaces: precision 2/2 and 1/1, recall 2/3 and 1/2 of 1-grams and 2-grams, and
     # no longer n-gram in the answer. Mean precision 1 and recall 7/12, beta 2.
     assert sentence_chrf("abc", "ab") == pytest.approx(5 * 7 / 12 / (4 + 7 / 12), abs=1e-6)

@@ -17,7 +17,7 @@ from senna_prune.evaluation.report.plan_tables import every_row
 from senna_prune.evaluation.run.records import Condition, Record, Trace
 from senna_prune.evaluation.score.comparisons import against
 from senna_prune.evaluation.score.decisions import questions_of
-from senna_prune.evaluation.score.metrics import majority_answer
+from senna_prune.evaluation.score.metrics import majority_answers
 from senna_prune.evaluation.score.statistics import SceneBootstrap
 from tests.evaluation.dummy import SHAPE, scores_of
 
@@ -208,7 +208,7 @@ def test_policies_for_unusable_pictures(policy: str, samples: int, accuracy: flo
 
 def test_a_failed_sample_is_wrong_in_every_row() -> None:
     """Also in the majority row, and in rows that decided the sample before its image failed."""
-    common = majority_answer([r.truth for r in LINES])
+    common, *_ = majority_answers("plan", [r.truth for r in LINES]) or []
     victim = next(r.sample for r in LINES if r.truth == common)
     failed = {"type": "ImageError", "message": "no such image"}
     broken = (victim, "none")

@@ -17,7 +17,7 @@ from senna_prune.evaluation.report.kind_tables import kinds_of
 from senna_prune.evaluation.report.plots import COLOURS, GREY, MARKERS, STYLE, Plot, new_figure
 from senna_prune.evaluation.run.records import UNPRUNED, Condition, Record
 from senna_prune.evaluation.run.run_folder import Lines, RunInfo
-from senna_prune.evaluation.score.metrics import is_correct
+from senna_prune.evaluation.score.judge import is_right
 from senna_prune.task.labels import PLAN, VIEW_LABELS
 from senna_prune.task.sample import PlanningSample
 from senna_prune.task.scene_answers import parse_motions
@@ -126,7 +126,7 @@ def complexity_plots(
     plans = [record for record in known if samples[record.sample].kind == "plan"]
     answered: dict[str, list[Any]] = {"wrong": [], "right": []}
     for record in plans:
-        answered["right" if is_correct(record.truth, record.answer, protocol) else "wrong"].append(
+        answered["right" if is_right(PLAN, record.truth, record.answer, protocol) else "wrong"].append(
             values[record.sample]
         )
     kinds: dict[str, list[Any]] = {}

@@ -15,7 +15,8 @@ from senna_prune.config import ScoringConfig
 from senna_prune.cost import ModelShape, decision_flops, kv_bytes
 from senna_prune.errors import RunError
 from senna_prune.evaluation.run.records import MAJORITY, UNPRUNED, Condition, Record, Trace
-from senna_prune.evaluation.score.judge import KIND_ORDER, majority_answers, say_the_same, score_of
+from senna_prune.evaluation.score.judge import KIND_ORDER, say_the_same, score_of
+from senna_prune.evaluation.score.metrics import majority_answers
 from senna_prune.task.labels import Convention
 from senna_prune.task.truths import fault_of
 

@@ -1,121 +1,201 @@
-"""Planning metrics of one method on one set of samples: pure functions of true and given answers."""
+"""Metrics of a row's answers, by kind of question: pure functions of equally long, non-empty lists of true and given
+answers (None: no answer could be given), as plain JSON values. Shares are in [0, 1]; a share of nothing is None."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, recall_score
+from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support, recall_score
 
-from senna_prune.evaluation.score.reference_metric import reference_correct
-from senna_prune.task.answers import parse_answer
-from senna_prune.task.labels import PLANS, Path, Speed
+from senna_prune.evaluation.score.text_metrics import FREE_TEXT, text_metrics
+from senna_prune.task.answers import Answer, parse_answer
+from senna_prune.task.labels import PLAN, PLANS, Path, Speed, plan_text
+from senna_prune.task.scene_answers import parse_light, parse_motions, parse_road_users
 
 NOT_PARSED = "(none)"
 """Predicted class of an answer that names no class, or two."""
-
 SPEEDS = tuple(speed.value for speed in Speed)
 PATHS = tuple(path.value for path in Path)
 
-
-@dataclass(frozen=True)
-class ClassScore:
-    """Precision, recall and F1 in [0, 1] of one class, and how often it is true."""
-
-    precision: float
-    recall: float
-    f1: float
-    support: int
+Answers = Sequence[str | None]
 
 
-@dataclass(frozen=True)
-class PlanningMetrics:
-    """Shares in [0, 1] over `count` samples.
+def share(flags: Iterable[bool]) -> float:
+    """Share of true ones in a non-empty series."""
+    values = list(flags)
+    return sum(values) / len(values)
 
-    Attributes:
-        count: samples.
-        accuracy: speed and path both right.
-        speed_accuracy, path_accuracy: one of them right.
-        balanced_accuracy: mean recall over the plans (of the 20) that occur in the truth.
-        unparsed: answers of which speed or path could not be read.
-        classes: the nine classes, speeds first.
-        speed_confusion, path_confusion: rows true, columns predicted; the last column is `NOT_PARSED`.
-    """
 
-    count: int
-    accuracy: float
-    speed_accuracy: float
-    path_accuracy: float
-    balanced_accuracy: float
-    unparsed: float
-    classes: dict[str, ClassScore]
-    speed_confusion: list[list[int]]
-    path_confusion: list[list[int]]
+def _macro_f1(true: Sequence[str], given: Sequence[str], labels: Iterable[str] = ()) -> float:
+    """Mean F1 of the labels; of all that occur in the truth where none are given."""
+    return float(f1_score(true, given, labels=sorted(labels or set(true)), average="macro", zero_division=0.0))
+
+
+def _balanced(true: Sequence[str], given: Sequence[str]) -> float:
+    """Mean recall of the classes that occur in the truth."""
+    return float(recall_score(true, given, labels=sorted(set(true)), average="macro", zero_division=0.0))
+
+
+def _word(label: Any) -> str:
+    return getattr(label, "value", NOT_PARSED)
+
+
+# Plans ----------------------------------------------------------------------------------------------------------------
 
 
 def read_plan(text: str | None) -> tuple[str, str]:
     """Speed and path named by an answer, `NOT_PARSED` for a half that cannot be read or an answer that is missing."""
     answer = parse_answer(text or "")
-    return (
-        answer.speed.value if answer.speed else NOT_PARSED,
-        answer.path.value if answer.path else NOT_PARSED,
-    )
+    return _word(answer.speed), _word(answer.path)
 
 
-def is_correct(truth: str, answer: str | None, protocol: str) -> bool:
-    """Whether an answer is right: both halves parsed and equal (`parsed`), or by the released substring rule.
+def planning_metrics(truths: Sequence[str], answers: Answers) -> dict[str, Any]:
+    """Of plans.
 
-    A missing answer is wrong under both.
+    Returns:
+        `accuracy`: speed and path both right; `speed_accuracy`, `path_accuracy`: one of them. `balanced_accuracy`: mean
+        recall over the plans (of the 20) that occur in the truth. `unparsed`: speed or path could not be read.
+        `classes`: precision, recall, F1 and how often it is true, of the nine classes, speeds first.
+        `speed_confusion`, `path_confusion`: rows true, columns predicted, the last of them `NOT_PARSED`.
     """
-    if answer is None:
-        return False
-    return reference_correct(truth, answer) if protocol == "reference" else read_plan(truth) == read_plan(answer)
-
-
-def agree(answer: str | None, unpruned: str | None) -> bool:
-    """Agreement of one answer: it names the same plan as the unpruned model's or, unparsed, is the same text."""
-    if answer is None or unpruned is None:
-        return False
-    plan = read_plan(answer)
-    return plan == read_plan(unpruned) and (NOT_PARSED not in plan or answer.strip() == unpruned.strip())
-
-
-def planning_metrics(truths: Sequence[str], answers: Sequence[str | None]) -> PlanningMetrics:
-    """Metrics of equally long, non-empty lists of true plans and given answers (None: no answer could be given)."""
-    assert truths
     true, given = [read_plan(text) for text in truths], [read_plan(text) for text in answers]
-    count = len(true)
-    true_plans, given_plans = [", ".join(plan) for plan in true], [", ".join(plan) for plan in given]
-    occurring = [text for s, p in PLANS if (text := f"{s.value}, {p.value}") in true_plans]
-    classes: dict[str, ClassScore] = {}
-    confusion = []
-    for half, names in ((0, SPEEDS), (1, PATHS)):
+    found: dict[str, Any] = {
+        "count": len(true),
+        "accuracy": share(t == g for t, g in zip(true, given, strict=True)),
+        "balanced_accuracy": _balanced([", ".join(plan) for plan in true], [", ".join(plan) for plan in given]),
+        "unparsed": share(NOT_PARSED in plan for plan in given),
+        "classes": {},
+    }
+    for half, (name, labels) in enumerate((("speed", SPEEDS), ("path", PATHS))):
         y_true, y_given = [plan[half] for plan in true], [plan[half] for plan in given]
-        columns = precision_recall_fscore_support(y_true, y_given, labels=list(names), zero_division=0.0)
-        for name, precision, recall, f1, support in zip(names, *columns, strict=True):
-            classes[name] = ClassScore(float(precision), float(recall), float(f1), int(support))
-        matrix = confusion_matrix(y_true, y_given, labels=[*names, NOT_PARSED])
-        confusion.append(matrix[: len(names)].tolist())
-    return PlanningMetrics(
-        count=count,
-        accuracy=_share(t == g for t, g in zip(true, given, strict=True)),
-        speed_accuracy=_share(t[0] == g[0] for t, g in zip(true, given, strict=True)),
-        path_accuracy=_share(t[1] == g[1] for t, g in zip(true, given, strict=True)),
-        balanced_accuracy=float(recall_score(true_plans, given_plans, labels=occurring, average="macro")),
-        unparsed=_share(NOT_PARSED in plan for plan in given),
-        classes=classes,
-        speed_confusion=confusion[0],
-        path_confusion=confusion[1],
-    )
+        found[f"{name}_accuracy"] = share(t == g for t, g in zip(y_true, y_given, strict=True))
+        columns = precision_recall_fscore_support(y_true, y_given, labels=list(labels), zero_division=0.0)
+        for label, *scores, support in zip(labels, *columns, strict=True):
+            precision, recall, f1 = map(float, scores)
+            found["classes"][label] = {"precision": precision, "recall": recall, "f1": f1, "support": int(support)}
+        matrix = confusion_matrix(y_true, y_given, labels=[*labels, NOT_PARSED])
+        found[f"{name}_confusion"] = matrix[: len(labels)].tolist()
+    return found
 
 
-def majority_answer(truths: Sequence[str]) -> str:
-    """The most frequent true plan; ties go to the first in the order of the 20 plans."""
-    plans = [", ".join(read_plan(text)) for text in truths]
-    order = [f"{speed.value}, {path.value}" for speed, path in PLANS]
-    return max(order, key=lambda plan: (plans.count(plan), -order.index(plan)))
+# Answers about the scene ----------------------------------------------------------------------------------------------
 
 
-def _share(flags: Iterable[bool]) -> float:
-    values = list(flags)
-    return sum(values) / len(values)
+def road_user_metrics(truths: Sequence[str], answers: Answers) -> dict[str, Any]:
+    """Of questions for road users.
+
+    Returns:
+        `accuracy`: right in whether there is one; `f1`: of "there is one". `unparsed`: says neither yes nor no, or
+        both, which counts as wrong. `true_users`, `named_users`: of all reference answers, of all given ones. `found`:
+        of both the same, by kind, side and distance in steps of 5 m, each true one at most once. `list_precision`,
+        `list_recall`, `list_f1`: `found` by what was named, by what is true, and both.
+    """
+    true, given = ([parse_road_users(text or "") for text in texts] for texts in (truths, answers))
+    y_true, y_given = ([{None: NOT_PARSED, True: "yes"}.get(a.present, "no") for a in one] for one in (true, given))
+    real, named = (sum(len(answer.seen) for answer in one) for one in (true, given))
+    found = sum((Counter(t.seen) & Counter(g.seen)).total() for t, g in zip(true, given, strict=True))
+    return {
+        "count": len(true),
+        "accuracy": share(t == g for t, g in zip(y_true, y_given, strict=True)),
+        "f1": _macro_f1(y_true, y_given, {"yes"}),
+        "balanced_accuracy": _balanced(y_true, y_given),
+        "unparsed": share(not answer.parsed for answer in given),
+        "true_users": real,
+        "named_users": named,
+        "found": found,
+        "list_precision": found / named if named else None,
+        "list_recall": found / real if real else None,
+        "list_f1": 2 * found / (real + named) if real + named else None,
+    }
+
+
+def motion_metrics(truths: Sequence[str], answers: Answers, cameras: Sequence[str] = ()) -> dict[str, Any]:
+    """Of the objects of samples that are one camera's view each; `cameras` names it, where shares by it are wanted.
+
+    Returns:
+        `accuracy`, `speed_accuracy`, `path_accuracy`: objects with both actions, the speed action, the path action
+        right. `speed_macro_f1`, `path_macro_f1`: mean F1 over the actions that occur. `exact_match`: samples with every
+        object right and no other named. `unparsed`: samples whose answer names no object. `unread`: objects of which
+        the answer gives no speed or no path, which count as wrong. `added`: objects named beyond the true ones.
+        `cameras`: the same shares by camera.
+    """
+    true, given = ([parse_motions(text or "").objects for text in texts] for texts in (truths, answers))
+    pairs = list(zip(true, given, strict=True))
+    of_sample = [[(motion, g.get(number, Answer(None, None))) for number, motion in t.items()] for t, g in pairs]
+    every = [pair for sample in of_sample for pair in sample]
+    by_camera: dict[str, list[tuple[Answer, Answer]]] = {camera: [] for camera in sorted(set(cameras))}
+    for camera, sample in zip(cameras, of_sample, strict=bool(cameras)):
+        by_camera[camera] += sample
+    total = _object_shares(every)
+    halves = {half: [[_word(getattr(a, half)) for a in side] for side in zip(*every, strict=True)] for half in HALVES}
+    return {
+        "count": len(true),
+        "objects": total["objects"],
+        "accuracy": total["both"],
+        **{f"{half}_accuracy": total[half] for half in HALVES},
+        **{f"{half}_macro_f1": _macro_f1(*words) for half, words in halves.items()},
+        "exact_match": share(t == g for t, g in pairs),
+        "unparsed": share(not objects for objects in given),
+        "unread": share(not answer.parsed for _, answer in every),
+        "added": sum(len(g.keys() - t.keys()) for t, g in pairs),
+        "cameras": {camera: _object_shares(of_camera) for camera, of_camera in by_camera.items()},
+    }
+
+
+HALVES = ("speed", "path")
+
+
+def _object_shares(pairs: Sequence[tuple[Answer, Answer]]) -> dict[str, Any]:
+    shares = {half: share(getattr(t, half) == getattr(g, half) for t, g in pairs) for half in HALVES}
+    return {"objects": len(pairs), **shares, "both": share(t == g for t, g in pairs)}
+
+
+def light_metrics(truths: Sequence[str], answers: Answers) -> dict[str, Any]:
+    """Of traffic lights: share of right answers, mean recall of the colours that occur, share of unparsed answers."""
+    true, given = ([_word(parse_light(text or "")) for text in texts] for texts in (truths, answers))
+    return {
+        "count": len(true),
+        "accuracy": share(t == g for t, g in zip(true, given, strict=True)),
+        "balanced_accuracy": _balanced(true, given),
+        "unparsed": share(word == NOT_PARSED for word in given),
+    }
+
+
+MEASURES: dict[str, Callable[..., dict[str, Any]]] = {
+    PLAN: planning_metrics,
+    "vru": road_user_metrics,
+    "motion": motion_metrics,
+    "traffic_light": light_metrics,
+    **dict.fromkeys(FREE_TEXT, text_metrics),
+}
+"""All metrics of a kind, with `unparsed`."""
+
+
+# Who sees nothing -----------------------------------------------------------------------------------------------------
+
+
+def majority_answers(kind: str, truths: Sequence[str]) -> list[str] | None:
+    """What somebody would answer who knows the frequencies of the truths and sees nothing; None for free text.
+
+    The most frequent plan, presence or light; of motions the most frequent one for every object. Ties go to the first
+    in the order of the 20 plans, else to what comes first.
+    """
+    if kind in FREE_TEXT:
+        return None
+    if kind == "motion":
+        objects = [parse_motions(text).objects for text in truths]
+        ((motion, _),) = Counter(motion for one in objects for motion in one.values()).most_common(1)
+        plan = ", ".join((_word(motion.speed), _word(motion.path)))
+        return ["".join(f"Object {number}: {plan}\n" for number in one) for one in objects]
+    if kind == PLAN:
+        counts = Counter(", ".join(read_plan(text)) for text in truths)
+        common = max((plan_text(*plan) for plan in PLANS), key=lambda plan: counts[plan])
+    elif kind == "vru":
+        ((present, _),) = Counter(parse_road_users(text).present for text in truths).most_common(1)
+        common = "Yes." if present else "No."
+    else:
+        ((light, _),) = Counter(parse_light(text) for text in truths).most_common(1)
+        common = light.value if light else ""
+    return [common] * len(truths)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from typing import Any
 
 from senna_prune.task.labels import Path, Speed
 
@@ -14,88 +15,47 @@ _PATHS = tuple(p.value for p in (Path.RIGHT_TURN, Path.RIGHT_CHANGE, Path.LEFT_T
 
 
 def reference_correct(truth: str, answer: str) -> bool:
-    """Both words of the truth are substrings of the answer, whatever else it says."""
-    return all(word in answer for word in split_truth(truth))
+    """Both words of the truth, such as `KEEP, LEFT_TURN`, are substrings of the answer, whatever else it says."""
+    return all(word in answer for word in truth.strip().partition(", ")[::2])
 
 
-def split_truth(truth: str) -> tuple[str, str]:
-    """Speed and path of a reference answer such as `KEEP, LEFT_TURN`, surrounding white space ignored."""
-    speed, _, path = truth.strip().partition(", ")
-    return speed, path
+def reference_score(pairs: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """What the released script counts over true and given plans.
 
+    A class that an answer names is a hit if the *true* word stands anywhere in the answer, even where the two differ;
+    that is the released rule.
 
-@dataclass
-class ClassCounts:
-    """True positives, false positives and false negatives by class, as the released script counts them."""
-
-    tp: dict[str, int]
-    fp: dict[str, int]
-    fn: dict[str, int]
-
-    @classmethod
-    def zero(cls, classes: Iterable[str]) -> ClassCounts:
-        names = list(classes)
-        return cls(dict.fromkeys(names, 0), dict.fromkeys(names, 0), dict.fromkeys(names, 0))
-
-    def add(self, truth: str, answer: str) -> None:
-        """Count one answer. A class that the answer names is a hit if the *true* word stands anywhere in the answer,
-        even where the two differ; that is the released rule."""
-        for name in self.tp:
-            if name in answer:
-                (self.tp if truth in answer else self.fp)[name] += 1
-            elif name == truth:
-                self.fn[name] += 1
-
-    def f1(self) -> dict[str, float]:
-        scores = {}
-        for name, hits in self.tp.items():
-            precision = hits / (hits + self.fp[name]) if hits else 0.0
-            recall = hits / (hits + self.fn[name]) if hits else 0.0
-            scores[name] = 2 * precision * recall / (precision + recall) if hits else 0.0
-        return scores
-
-
-@dataclass
-class ReferenceScore:
-    """Counts of the released script over planning questions; feed it with `add`."""
-
-    total: int = 0
-    correct: int = 0
-    speed: ClassCounts = field(default_factory=lambda: ClassCounts.zero(_SPEEDS))
-    path: ClassCounts = field(default_factory=lambda: ClassCounts.zero(_F1_PATHS))
-    plan_total: dict[str, int] = field(default_factory=dict)
-    plan_correct: dict[str, int] = field(default_factory=dict)
-
-    def add(self, truth: str, answer: str) -> None:
-        speed, path = split_truth(truth)
-        hit = reference_correct(truth, answer)
-        self.total += 1
-        self.correct += hit
-        self.speed.add(speed, answer)
-        self.path.add(path, answer)
-        name = f"{speed}_{path}"
-        self.plan_total[name] = self.plan_total.get(name, 0) + 1
-        self.plan_correct[name] = self.plan_correct.get(name, 0) + hit
-
-    @property
-    def accuracy_percent(self) -> float:
-        return 100 * self.correct / self.total if self.total else 0.0
-
-    def f1(self) -> dict[str, float]:
-        return {**self.speed.f1(), **self.path.f1()}
-
-    def plans(self) -> list[str]:
-        """Names of the plans that occur, in the released order: speed-major, straight last."""
-        return [f"{s}_{p}" for s in _SPEEDS for p in _PATHS if f"{s}_{p}" in self.plan_total]
-
-    def summary(self) -> str:
-        """The text that the released script prints."""
-        lines = [
-            f"Total Number: {self.total}",
-            f"Correct Number: {self.correct}",
-            f"Planning Accuracy: {self.accuracy_percent:.2f}%",
-        ]
-        for name in self.plans():
-            total, correct = self.plan_total[name], self.plan_correct[name]
-            lines.append(f"{name}: num: {total}, correct num: {correct}, {100 * correct / total:.2f}%")
-        return "\n".join(lines)
+    Returns:
+        `total`, `correct`, `accuracy_percent`; by class `tp`, `fp`, `fn`, `f1`; by plan, in the released order
+        (speed-major, straight last), `plan_total` and `plan_correct`; `summary`: the text that the script prints.
+    """
+    tp, fp, fn = (dict.fromkeys((*_SPEEDS, *_F1_PATHS), 0) for _ in range(3))
+    totals, hits = Counter[str](), Counter[str]()
+    for (truth, answer), times in Counter(pairs).items():
+        speed, _, path = truth.strip().partition(", ")
+        for true, names in ((speed, _SPEEDS), (path, _F1_PATHS)):
+            for name in names:
+                if name in answer:
+                    (tp if true in answer else fp)[name] += times
+                elif name == true:
+                    fn[name] += times
+        totals[f"{speed}_{path}"] += times
+        hits[f"{speed}_{path}"] += times * reference_correct(truth, answer)
+    f1 = {}
+    for name, right in tp.items():
+        precision, recall = (right / (right + wrong[name]) if right else 0.0 for wrong in (fp, fn))
+        f1[name] = 2 * precision * recall / (precision + recall) if right else 0.0
+    total, correct = totals.total(), hits.total()
+    percent = 100 * correct / total if total else 0.0
+    plans = [plan for s in _SPEEDS for p in _PATHS if (plan := f"{s}_{p}") in totals]
+    lines = [f"Total Number: {total}", f"Correct Number: {correct}", f"Planning Accuracy: {percent:.2f}%"]
+    lines += [
+        f"{plan}: num: {totals[plan]}, correct num: {hits[plan]}, {100 * hits[plan] / totals[plan]:.2f}%"
+        for plan in plans
+    ]
+    return {
+        **{"total": total, "correct": correct, "accuracy_percent": percent, "tp": tp, "fp": fp, "fn": fn, "f1": f1},
+        "plan_total": {plan: totals[plan] for plan in plans},
+        "plan_correct": {plan: hits[plan] for plan in plans},
+        "summary": "\n".join(lines),
+    }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,15 +16,16 @@ from senna_prune.evaluation.score.adaptation import adaptation
 from senna_prune.evaluation.score.comparisons import best_and_baselines, compare
 from senna_prune.evaluation.score.decisions import Questions, questions_of
 from senna_prune.evaluation.score.distributions import distribution_scores
-from senna_prune.evaluation.score.judge import MEASURES
-from senna_prune.evaluation.score.metrics import planning_metrics, read_plan
+from senna_prune.evaluation.score.metrics import MEASURES, planning_metrics, read_plan
 from senna_prune.evaluation.score.nuscenes_val import in_nuscenes_val
-from senna_prune.evaluation.score.reference_metric import ReferenceScore
-from senna_prune.evaluation.score.scene_metrics import motion_metrics
+from senna_prune.evaluation.score.reference_metric import reference_score
 from senna_prune.evaluation.score.statistics import Bounds, SceneBootstrap, wilson
 from senna_prune.evaluation.score.text_metrics import FREE_TEXT
 from senna_prune.task.labels import PLAN
 from senna_prune.task.sample import PlanningSample
+
+REFERENCE = ("total", "correct", "accuracy_percent", "f1", "summary")
+"""Of the released script's counts, those that are kept."""
 
 
 def all_scores(
@@ -78,10 +78,8 @@ def _plans(plans: Questions, conditions: Sequence[Condition], scoring: ScoringCo
         own, full = scores[row], scores[UNPRUNED]
         accuracy, below = float(own.sum() / len(own)), float(full.sum() / len(full))
         truths, answers = list(lines["truth"]), list(lines["answer"])
-        reference = ReferenceScore()
-        for truth, answer in zip(truths, answers, strict=True):
-            reference.add(truth, answer or "")
-        metrics = asdict(planning_metrics(truths, answers))
+        reference = reference_score((truth, answer or "") for truth, answer in zip(truths, answers, strict=True))
+        metrics = planning_metrics(truths, answers)
         first = members[0] if members else None
         rows.append(
             {
@@ -100,10 +98,7 @@ def _plans(plans: Questions, conditions: Sequence[Condition], scoring: ScoringCo
                 "agreement": float(lines["agrees"].mean()) if members else None,
                 "parsed_accuracy": metrics.pop("accuracy"),
                 **metrics,
-                "reference": {
-                    **{name: getattr(reference, name) for name in ("total", "correct", "accuracy_percent")},
-                    **{"f1": reference.f1(), "summary": reference.summary()},
-                },
+                "reference": {name: reference[name] for name in REFERENCE},
                 "distribution": damage.get(row),
                 "cost": _cost(lines),
                 "adaptation": adaptation(first, [t for t in lines["trace"] if t]) if first else None,
@@ -145,19 +140,17 @@ def _kinds(
         full = of_kind[UNPRUNED]
         for name, lines in part.table.groupby("row", sort=False):
             truths, answers = list(lines["truth"]), list(lines["answer"])
-            if part.kind == "motion":
-                seen = [cameras.get(key, NO_CAMERA) for key in lines["sample"]]
-                measures: Any = motion_metrics(truths, answers, seen)
-            else:
-                measures = MEASURES[part.kind](truths, answers)
+            seen = [cameras.get(key, NO_CAMERA) for key in lines["sample"]]
+            given = (truths, answers, seen) if part.kind == "motion" else (truths, answers)
+            measures = MEASURES[part.kind](*given)
             own, below = of_kind[name], float(full.mean())
             rows.setdefault(str(name), {})[part.kind] = {
                 "score": float(own.mean()),
                 "score_interval": bootstrap.mean(own),
                 "ratio": float(own.mean()) / below if below else None,
                 "ratio_interval": bootstrap.ratio(own, full) if below else None,
-                "unparsed": measures.unparsed,
-                "measures": asdict(measures),
+                "unparsed": measures["unparsed"],
+                "measures": measures,
                 "cost": _cost(lines),
             }
     firsts = {condition.row: condition for condition in reversed(conditions)}

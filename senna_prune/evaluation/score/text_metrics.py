@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,36 +13,20 @@ FREE_TEXT = ("description", "explanation")
 """Kinds whose answers nothing but these measures compares."""
 
 
-@dataclass(frozen=True)
-class TextMetrics:
-    """Free text over `count` samples.
-
-    Attributes:
-        chrf: corpus chrF2 in [0, 1].
-        bleu: corpus BLEU-4 in [0, 1], sacrebleu's own tokens.
-        unparsed: share of empty answers.
-    """
-
-    count: int
-    chrf: float
-    bleu: float
-    unparsed: float
-
-
-def text_metrics(truths: Sequence[str], answers: Sequence[str | None]) -> TextMetrics:
-    """Metrics of equally long, non-empty lists of true and given answers (None: no answer could be given).
+def text_metrics(truths: Sequence[str], answers: Sequence[str | None]) -> dict[str, Any]:
+    """Corpus chrF2 and BLEU-4 (sacrebleu's own tokens), in [0, 1], and the share of empty answers.
 
     Raises:
         ConfigError: sacrebleu is not installed.
     """
     true, given = [parse_text(text) for text in truths], [parse_text(text or "") for text in answers]
     measures = _sacrebleu()
-    return TextMetrics(
-        count=len(true),
-        chrf=float(measures.corpus_chrf(given, [true]).score) / 100,
-        bleu=float(measures.corpus_bleu(given, [true]).score) / 100,
-        unparsed=sum(not text for text in given) / len(given),
-    )
+    return {
+        "count": len(true),
+        "chrf": float(measures.corpus_chrf(given, [true]).score) / 100,
+        "bleu": float(measures.corpus_bleu(given, [true]).score) / 100,
+        "unparsed": sum(not text for text in given) / len(given),
+    }
 
 
 def sentence_chrf(truth: str, answer: str | None) -> float:
