@@ -27,7 +27,7 @@ from senna_prune.evaluation.run.run_folder import Lines, RunFolder, RunInfo
 from senna_prune.evaluation.score.comparisons import against as against_row
 from senna_prune.evaluation.score.decisions import Questions, questions_of
 from senna_prune.evaluation.score.latency import summarise_run
-from senna_prune.evaluation.score.results import all_scores
+from senna_prune.evaluation.score.results import results_of
 from senna_prune.evaluation.score.statistics import SceneBootstrap
 from senna_prune.files import check_output, write_whole
 from senna_prune.task.labels import PLAN
@@ -97,11 +97,32 @@ def write_report(
     scoring = ScoringConfig(**info.settings["scoring"])
     if protocol:
         scoring = replace(scoring, protocol=protocol)
-    asked = folder.read_samples()
-    complete = info.status == "complete"
-    results = all_scores([record for record, _ in lines.values()], asked, info, scoring, complete)
+    asked, of_run = folder.read_samples(), _questions(info, lines, scoring)
+    results = results_of(of_run, asked, info, scoring, complete=info.status == "complete")
     timing = summarise_run(lines, info.conditions)
-    asked_pairs = _asked(info, lines, scoring, against, baseline) if against or baseline else []
+    asked_pairs = _asked(of_run, scoring, against, baseline) if against or baseline else []
+    of_key = {sample.key: sample for sample in asked}
+    by_kind = [draw_kind_plots(group, info.shape.num_visual) for group in results.get("kinds", [])]
+    by_group = [draw_plots(group, timing, lines, info, of_key, scoring.protocol) for group in results["groups"]]
+    for plot in (plot for figures in (*by_kind, *by_group) for plot in figures):
+        write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
+    # A new section is a list of tables, texts and plots.
+    sections: dict[str, list[Part]] = {
+        "Results": [
+            *asked_pairs,
+            *_parts_of_kinds(results, timing, by_kind),
+            *_parts_of_plans(results, timing, info, by_group),
+            *_titled("By circumstances", kind_tables.breakdowns(results), kind_tables.BREAKDOWN_NOTE),
+        ],
+        "Plots": [plot for figures in by_group for plot in figures[1:]],
+    }
+    write_whole(out / "results.csv", to_csv(plan_tables.numbers(results, timing)))
+    write_whole(out / "results.tex", latex_report(info, results, intervals))
+    if by_kind:
+        write_whole(out / "kinds.csv", to_csv(kind_tables.kind_numbers(results)))
+    write_whole(out / "breakdowns.csv", to_csv(kind_tables.breakdown_numbers(results)))
+    parts = "\n".join(_as_markdown(part) for of_section in sections.values() for part in _filled(of_section))
+    write_whole(out / "report.md", f"# {markdown(info.name)}\n\n{parts}")
     lost = failures(asked, lines, info.conditions, scoring.protocol)
     masks = TokenMasks.of_run(folder, info.shape)
     shown = choose_samples(asked, lines, samples, {entry["sample"] for entry in lost.shown})
@@ -113,49 +134,30 @@ def write_report(
         "samples": browser_data(shown, lines, info.conditions, pictures, scoring.protocol, masks),
         "failures": lost.shown,
     }
-    of_key = {sample.key: sample for sample in asked}
-    by_kind = [draw_kind_plots(group, info.shape.num_visual) for group in results.get("kinds", [])]
-    by_group = [draw_plots(group, timing, lines, info, of_key, scoring.protocol) for group in results["groups"]]
-    for plot in (plot for figures in (*by_kind, *by_group) for plot in figures):
-        write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
-    tables: dict[str, list[Part]] = {
-        "results": [
-            *asked_pairs,
-            *_parts_of_kinds(results, timing, by_kind),
-            *_parts_of_plans(results, timing, info, by_group),
-            *_titled("By circumstances", kind_tables.breakdowns(results), kind_tables.BREAKDOWN_NOTE),
-        ],
-        "plots": [plot for figures in by_group for plot in figures[1:]],
-    }
-    write_whole(out / "results.csv", to_csv(plan_tables.numbers(results, timing)))
-    write_whole(out / "results.tex", latex_report(info, results, intervals))
-    if by_kind:
-        write_whole(out / "kinds.csv", to_csv(kind_tables.kind_numbers(results)))
-    write_whole(out / "breakdowns.csv", to_csv(kind_tables.breakdown_numbers(results)))
-    parts = "\n".join(_as_markdown(part) for of_section in tables.values() for part in of_section)
-    write_whole(out / "report.md", f"# {markdown(info.name)}\n\n{parts}")
     counts = kind_tables.failure_counts(lost.counts)
-    write_whole(out / "report.html", html_report(info, results, tables, counts, browser))
+    write_whole(out / "report.html", html_report(info, results, sections, counts, browser))
     return out / "report.html"
 
 
-def _asked(info: RunInfo, lines: Lines, scoring: ScoringConfig, row: str | None, baseline: Path | None) -> list[Part]:
-    def plans_of(info: RunInfo, lines: Lines) -> dict[str, Questions]:
-        found = questions_of([record for record, _ in lines.values()], info.conditions, info.shape, scoring)
-        return {one.convention: one for one in found if one.kind == PLAN}
+def _questions(info: RunInfo, lines: Lines, scoring: ScoringConfig) -> list[Questions]:
+    return questions_of([record for record, _ in lines.values()], info.conditions, info.shape, scoring)
 
+
+def _asked(
+    questions: Sequence[Questions], scoring: ScoringConfig, row: str | None, baseline: Path | None
+) -> list[Part]:
     other = RunFolder(baseline) if baseline else None
-    theirs = plans_of(other.read_info(), other.read_lines()) if other else {}
+    found = _questions(other.read_info(), other.read_lines(), scoring) if other else []
+    theirs = {one.convention: one for one in found if one.kind == PLAN}
     parts: list[Part] = []
-    for convention, mine in plans_of(info, lines).items():
-        if other and convention not in theirs:
-            raise RunError(
-                f"no plans of convention {convention}", where=baseline, hint="name a run of the same questions"
-            )
+    for mine in (one for one in questions if one.kind == PLAN):
+        if other and mine.convention not in theirs:
+            problem = f"no plans of convention {mine.convention}"
+            raise RunError(problem, where=baseline, hint="name a run of the same questions")
         bootstrap = SceneBootstrap(mine.scenes, scoring.resamples, scoring.seed)
-        compared = against_row(mine, row, theirs.get(convention), bootstrap)
-        title = f"Against {row or 'the same rows'}{f' of {printable(str(baseline))}' if baseline else ''}, {convention}"
-        parts.append(comparison_tables.pairs(title, compared))
+        compared = against_row(mine, row, theirs.get(mine.convention), bootstrap)
+        named = f"{row or 'the same rows'}{f' of {printable(str(baseline))}' if baseline else ''}"
+        parts.append(comparison_tables.pairs(f"Against {named}, {mine.convention}", compared))
     return parts
 
 
@@ -168,7 +170,7 @@ def _parts_of_kinds(
         parts += [Text("note", f"{kind_tables.counts(group)}."), replace(kind_tables.overview(group), title="")]
         parts += [kind_tables.details(group, kind, timing) for kind in kind_tables.kinds_of(group)]
         parts += [kind_tables.cameras(group), *figures]
-    return _filled(parts)
+    return parts
 
 
 def _parts_of_plans(
@@ -192,7 +194,7 @@ def _parts_of_plans(
             beside_the_paper(group, info.shape),
             Text("printed", next(row for row in group["rows"] if row["row"] == UNPRUNED)["reference"]["summary"]),
         ]
-    return _filled(parts)
+    return parts
 
 
 def _titled(title: str, tables: Sequence[Table], note: str) -> list[Part]:
@@ -246,7 +248,7 @@ def html_report(
     return environment.get_template("report.html.j2").render(
         info=info,
         results=results,
-        sections=sections,
+        sections={title: _filled(parts) for title, parts in sections.items()},
         lost=lost,
         printed=PRINTED,
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),

@@ -45,7 +45,17 @@ def all_scores(
         RunError: nothing is decided under every condition, or a decision contradicts the run.
         ConfigError: free text is to be scored and sacrebleu is not installed.
     """
-    questions = questions_of(records, info.conditions, info.shape, scoring)
+    return results_of(questions_of(records, info.conditions, info.shape, scoring), samples, info, scoring, complete)
+
+
+def results_of(
+    questions: Sequence[Questions],
+    samples: Sequence[PlanningSample],
+    info: RunInfo,
+    scoring: ScoringConfig,
+    complete: bool,
+) -> dict[str, Any]:
+    """The same from decisions that `questions_of` has read."""
     results: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
         "status": "complete" if complete else "partial",
@@ -53,7 +63,7 @@ def all_scores(
         "on_error": scoring.on_error,
         "groups": [_plans(one, info.conditions, scoring) for one in questions if one.kind == PLAN],
     }
-    if {record.kind for record in records} != {PLAN}:
+    if {sample.kind for sample in samples} - {PLAN} or {one.kind for one in questions} != {PLAN}:
         conventions = dict.fromkeys(one.convention for one in questions)
         results["kinds"] = [
             _kinds(name, [one for one in questions if one.convention == name], samples, info.conditions, scoring)
