@@ -1,19 +1,27 @@
 """What the documentation takes from the code when it is built.
 
-`<!-- output: COMMAND -->` becomes what COMMAND prints, `<!-- every command -->` a section for each subcommand.
+`<!-- output: COMMAND -->` becomes what COMMAND prints, `<!-- every command -->` a section for each subcommand, and
+`<!-- settings: MODULE.CLASS -->` a table of all settings with their defaults.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
+import json
 import os
 import re
 import shlex
 import sys
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 MARK = re.compile(r"<!-- output: senna-prune (.+?) -->")
+SETTINGS = re.compile(r"<!-- settings: (\S+)\.(\w+) -->")
+ENTRY = re.compile(r"^ {8}(\w[\w, ]*): (.*(?:\n {12}.*)*)", re.MULTILINE)
+"""Names and text of an entry of a docstring's `Attributes`."""
 EVERY_COMMAND = "<!-- every command -->"
 WIDTH = "84"  # fits between the two side bars
 
@@ -51,8 +59,31 @@ def every_command() -> str:
     return "\n".join(sections)
 
 
+def settings(schema: type, prefix: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Key, default and meaning of every setting of a dataclass, those of its groups after its own."""
+    defaults, groups = schema(), list[tuple[type, str]]()
+    told = {name: text for names, text in ENTRY.findall(schema.__doc__ or "") for name in names.split(", ")}
+    for one in fields(schema):
+        default = getattr(defaults, one.name)
+        if is_dataclass(default):
+            groups.append((type(default), f"{prefix}{one.name}."))
+        else:
+            yield f"{prefix}{one.name}", default, " ".join(told[one.name].split())
+    for group, name in groups:
+        yield from settings(group, name)
+
+
+def settings_table(module: str, name: str) -> str:
+    """A Markdown table of the settings of one class; defaults as they are written in YAML."""
+    rows = settings(getattr(importlib.import_module(module), name))
+    shown = ((key, json.dumps(default).replace('"', ""), told) for key, default, told in rows)
+    lines = [f"| `{key}` | `{default}` | {told} |" for key, default, told in shown]
+    return "\n".join(["| Setting | Default | Meaning |", "|---|---|---|", *lines])
+
+
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called by MkDocs for every page."""
     os.environ["COLUMNS"] = WIDTH
     markdown = markdown.replace(EVERY_COMMAND, every_command()) if EVERY_COMMAND in markdown else markdown
+    markdown = SETTINGS.sub(lambda found: settings_table(found[1], found[2]), markdown)
     return MARK.sub(lambda found: f"```text\n{output(found[1])}\n```", markdown)

@@ -102,8 +102,13 @@ class PruningConfig:
 
 @dataclass
 class ReadoutConfig:
-    """How the answer is obtained: a plan by `generate`, `constrained` or `one_pass`, any other answer by generation.
-    `max_new_tokens` bounds a plan, `max_text_tokens` any other answer (an object's motion takes about 16 tokens)."""
+    """How the answer is obtained.
+
+    Attributes:
+        mode: of a plan: `generate`, `constrained` or `one_pass`; any other answer is generated.
+        max_new_tokens: longest plan.
+        max_text_tokens: longest other answer; an object's motion takes about 16 tokens.
+    """
 
     mode: str = "generate"
     max_new_tokens: int = 16

@@ -13,6 +13,7 @@ from senna_prune.errors import ConfigError, nearest_of
 COMMANDS = {
     "demo": ("evaluate", "evaluate the bundled demo: `eval` without arguments"),
     "eval": ("evaluate", "evaluate pruned planning on a planning set"),
+    "doctor": ("doctor", "say what will work with a checkpoint on this machine, and what will not"),
     "convert": ("convert", "convert nuScenes tables to a planning set, or check one"),
     "calibrate": ("calibrate", "measure AutoPrune's complexity on unlabelled samples, write a profile"),
     "report": ("report", "write the report of a run: HTML, Markdown, CSV, LaTeX, plots"),

@@ -7,11 +7,15 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
 
 import pytest
 
+from docs.hooks import on_page_markdown
+from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.commands.__main__ import COMMANDS
+from senna_prune.config import EvaluationConfig, _keys, load_config
 from tests.conftest import ROOT
 from tests.docs.pages import PAGES, RUN, blocks, program
 
@@ -49,6 +53,20 @@ def test_commands_and_files_that_a_page_names_exist(name: str) -> None:
     assert set(used) <= set(COMMANDS), f"no such subcommand in {name}"
     files = re.findall(r"\b(?:tools|configs|examples|senna_prune)/[\w/]+\.(?:py|yaml)", text)
     assert [path for path in files if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("schema", "key", "value"),
+    [(BenchmarkConfig, "host.layers", "32"), (EvaluationConfig, "pruning.retentions", "[0.25]")],
+)
+def test_the_settings_page_shows_every_setting_with_its_value(schema: type, key: str, value: str) -> None:
+    """As a hook of the site makes it; `load_config` reads each default back as it is shown."""
+    mark = f"<!-- settings: {schema.__module__}.{schema.__name__} -->"
+    assert mark in (ROOT / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"^\| `(\S+)` \| `(.*?)` \| \S", on_page_markdown(mark), re.MULTILINE))
+    assert shown[key] == value
+    assert shown.keys() == {name for name, kind in _keys(schema) if not is_dataclass(kind)}
+    assert load_config(schema, overrides=[f"{name}={text}" for name, text in shown.items()]) == schema()
 
 
 @pytest.mark.slow

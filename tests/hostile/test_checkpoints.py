@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
+from senna_prune.commands import doctor
 from senna_prune.errors import CheckpointError, SennaPruneError
 from senna_prune.model.checkpoint import checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.configuration import _LIMITS, _POSITIVE
@@ -37,15 +38,20 @@ both = pytest.mark.parametrize("kind", [RELEASED, OURS])
 
 @pytest.fixture
 def refuse(pristine: Any, tmp_path: Path, capsys: Any, monkeypatch: Any) -> Any:
-    """Copies a checkpoint, changes it, and expects one line with the mentions and no import, within a minute."""
+    """Copies a checkpoint, changes it, and expects one line with the mentions and no import, within a minute; the
+    doctor says the same in its line of the part."""
 
     def run(kind: str, change: Any, *mentions: str) -> None:
         shutil.rmtree(tmp_path / "model", ignore_errors=True)
         change(shutil.copytree(pristine[kind], tmp_path / "model"))
         signal.alarm(60)  # what waits for ever, or builds a billion layers, ends the process
         refused(capsys, monkeypatch, tool.main, [tmp_path / "model", tmp_path / "copy"], *mentions)
+        assert doctor.main([str(tmp_path / "model")]) == 2
         signal.alarm(0)
         assert not (tmp_path / "copy").exists()
+        printed = capsys.readouterr()
+        faults = [line for line in printed.out.splitlines() if line.startswith("NO")]
+        assert "Traceback" not in printed.err and all(mention in faults[0] for mention in mentions), printed
 
     return run
 
