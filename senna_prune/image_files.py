@@ -42,6 +42,17 @@ _UNDECODABLE = (
 """What Pillow raises over a damaged file (`UnidentifiedImageError` is an `OSError`)."""
 
 
+def middle_square(size: tuple[int, int], padded: bool) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the square that becomes patches, in pixels of an image of a width and height.
+
+    Args:
+        padded: the image is centred on a square; otherwise its middle square is cut out.
+    """
+    side = max(size) if padded else min(size)
+    left, top = ((length - side) / 2 for length in size)
+    return left, top, left + side, top + side
+
+
 def open_image(picture: AnyImage, where: str = "image") -> Image.Image:
     """An upright 8-bit RGB image; the given one itself if it is that already.
 

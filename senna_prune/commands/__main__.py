@@ -17,6 +17,7 @@ COMMANDS = {
     "convert": ("convert", "convert nuScenes tables to a planning set, or check one"),
     "calibrate": ("calibrate", "measure AutoPrune's complexity on unlabelled samples, write a profile"),
     "report": ("report", "write the report of a run: HTML, Markdown, CSV, LaTeX, plots"),
+    "attention": ("attention", "measure where an unpruned model's attention lies, layer by layer"),
     "rerun": ("rerun_export", "export a run for the Rerun viewer"),
     "benchmark": ("benchmark", "time planning stage by stage"),
     "export-decoder": ("export_decoder", "write the decoder as a plain Llama folder for a serving engine"),

@@ -7,9 +7,9 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
@@ -30,6 +30,21 @@ UNFINISHED = {
 """What keeps these models from being hosts, by `model_type`."""
 VISION_SCORES = "vision_scores"
 """Key under which the result of `get_image_features` carries a `VisionScores`."""
+
+
+class PatchGrid(NamedTuple):
+    """Patches that divide a part of an image evenly, row by row.
+
+    Attributes:
+        rows, columns: of patches.
+        box: left, top, right and bottom of that part, in pixels of the image.
+        row_ends: behind each row follows a token that shows nothing.
+    """
+
+    rows: int
+    columns: int
+    box: tuple[float, float, float, float]
+    row_ends: bool = False
 
 
 class Host(ABC):
@@ -92,6 +107,24 @@ class Host(ABC):
         Raises:
             PruningError: the tower has nothing to read scores from.
         """
+
+    def patch_grids(
+        self, processor: Any, inputs: Mapping[str, Any], number: int, size: tuple[int, int], count: int
+    ) -> list[PatchGrid]:
+        """Where the patches of an image stand in it, in the order of its visual tokens; none where that is not known.
+
+        Args:
+            processor, inputs: the model's processor, and what it made of one prompt.
+            number: of the image in the prompt.
+            size: its width and height, pixels.
+            count: its visual tokens.
+        """
+        return []
+
+    @property
+    def token_shares(self) -> Tensor | None:
+        """Share of each patch in each visual token of an image, (tokens, patches); None where tokens are patches."""
+        return None
 
     @contextmanager
     def patched_image_encoder(self, instead: Callable[[Callable[..., Any], dict[str, Any]], Any]) -> Iterator[None]:

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, image_size_to_num_patches
 
 from senna_prune.errors import PruningError
-from senna_prune.hosts.host import VISION_SCORES, layouts_of
+from senna_prune.hosts.host import VISION_SCORES, PatchGrid, layouts_of
 from senna_prune.hosts.llava import LlavaHost
 from senna_prune.hosts.tower import encode_with_patch_scores
 from senna_prune.pruning.base import VisionScores
@@ -43,6 +43,17 @@ class LlavaNextHost(LlavaHost):
             packed.append(values)
         found = torch.cat(packed)
         return outputs, VisionScores(found[:, 0], found[:, 1:])
+
+    def patch_grids(
+        self, processor: Any, inputs: Mapping[str, Any], number: int, size: tuple[int, int], count: int
+    ) -> list[PatchGrid]:
+        """The small copy is the whole image squeezed into a square; the tiles lose their padding again."""
+        config, sizes, whole = self.model.config.vision_config, inputs["image_sizes"][number][None], (0, 0, *size)
+        side = config.image_size // config.patch_size
+        (marks,) = self._pack(torch.ones(sum(self.tiles(sizes)), side * side, 1), sizes)
+        rows = len(marks) - int(marks.sum())
+        columns = (len(marks) - side * side) // rows - 1 if rows else 0
+        return [PatchGrid(side, side, whole), PatchGrid(rows, columns, whole, row_ends=True)]
 
     def tiles(self, sizes: Any) -> list[int]:
         """Tiles of each image, the small copy included."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import apply_rotary_pos_
 from transformers.vision_utils import get_vision_window_index
 
 from senna_prune.errors import PruningError
-from senna_prune.hosts.host import Host
+from senna_prune.hosts.host import Host, PatchGrid
 from senna_prune.hosts.tower import received
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import VisionScores
@@ -76,3 +76,10 @@ class Qwen25VLHost(Host):
             part.unflatten(0, (-1, unit)).mean(dim=1)[order] for part in map(torch.cat, zip(*seen, strict=True))
         )
         return outputs, VisionScores(score, key)
+
+    def patch_grids(
+        self, processor: Any, inputs: Mapping[str, Any], number: int, size: tuple[int, int], count: int
+    ) -> list[PatchGrid]:
+        merged = self.model.config.vision_config.spatial_merge_size
+        _, rows, columns = (length // merged for length in inputs["image_grid_thw"][number].tolist())
+        return [PatchGrid(rows, columns, (0, 0, *size))]

@@ -7,7 +7,7 @@ normalised to 1. A score on patches becomes A a on tokens; the same A draws toke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from senna_prune.errors import InputError, PruningError, as_error
-from senna_prune.hosts.host import Host
+from senna_prune.hosts.host import Host, PatchGrid
+from senna_prune.image_files import middle_square
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import VisionScores
 
@@ -46,6 +47,16 @@ class SennaHost(Host):
         frames = senna_vision_scores(features.cls_attention, features.patch_keys, self.paths)
         scores, keys = zip(*((frame.score, frame.keys) for frame in frames), strict=True)
         return features, VisionScores(torch.cat(scores), torch.cat(keys))
+
+    def patch_grids(
+        self, processor: Any, inputs: Mapping[str, Any], number: int, size: tuple[int, int], count: int
+    ) -> list[PatchGrid]:
+        side = round(self.model.config.num_patches**0.5)
+        return [PatchGrid(side, side, middle_square(size, processor.image_aspect_ratio == "pad"))]
+
+    @property
+    def token_shares(self) -> Tensor:
+        return self.paths
 
 
 def adapter_paths(model: nn.Module) -> Tensor:

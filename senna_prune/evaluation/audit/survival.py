@@ -17,6 +17,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from senna_prune.cost import Count
+from senna_prune.image_files import middle_square
 from senna_prune.task.objects import Box, SeenObject
 
 Floats = NDArray[np.float64]
@@ -43,9 +44,8 @@ class View:
         Args:
             padded: the image is centred on a square; otherwise its middle square is cut out.
         """
-        side, grid = max(size) if padded else min(size), round(token_shares.shape[1] ** 0.5)
-        left, top = ((length - side) / 2 for length in size)
-        return cls(patch_grid((left, top, left + side, top + side), grid, grid), token_shares)
+        grid = round(token_shares.shape[1] ** 0.5)
+        return cls(patch_grid(middle_square(size, padded), grid, grid), token_shares)
 
     @property
     def num_tokens(self) -> int:
