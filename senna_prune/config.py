@@ -14,8 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
-from senna_prune.checks import one_of, require_between, require_name, require_shares
-from senna_prune.errors import ConfigError, brief
+from senna_prune.errors import ConfigError, brief, one_line, one_of, require_between, require_name, require_shares
 from senna_prune.task.labels import KINDS, PLAN, Readout
 
 ON_ERROR = ("fail", "count_wrong", "skip_reported")
@@ -213,7 +212,7 @@ def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Se
             raise ConfigError(
                 f"{brief(override, 80)} is not key=value", where="command line", hint="write e.g. limit=10"
             )
-        where = override if len(override) <= 80 else f"{override[:77]}..."
+        where = override[:80]
         try:
             layer = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
         except _UNREADABLE as error:
@@ -308,4 +307,4 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, MarkedYAMLError) and error.problem:
         mark = error.problem_mark or error.context_mark
         return f"line {mark.line + 1}: {error.problem}" if mark else error.problem
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return one_line(str(error).strip().partition("\n")[0] or type(error).__name__)

@@ -1,4 +1,4 @@
-"""Errors a user can cause and correct.
+"""Errors a user can cause and correct, how their messages quote values, and the checks of single values.
 
 Each says in one line what is wrong, where, and what to do about it. The tools print that line and exit with status 2;
 anything that is not a `SennaPruneError` is a defect of ours and keeps its traceback.
@@ -7,7 +7,8 @@ anything that is not a `SennaPruneError` is a defect of ours and keeps its trace
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 
 
@@ -24,6 +25,17 @@ def brief(value: object, most: int = 60) -> str:
         return f"a number of {value.bit_length()} bits"  # Python refuses to print thousands of digits
     text = repr(value)
     return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """The first names of a list, and how many more there are."""
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def one_line(error: object) -> str:
+    """The beginning of an error's message, or its type where it has none."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 class SennaPruneError(Exception):
@@ -132,6 +144,53 @@ class as_error(AbstractContextManager[None]):
             raise self.kind(f"{self.problem} ({one_line(error)})", where=self.where) from error
 
 
-def one_line(error: object) -> str:
-    """The beginning of an error's message, or its type where it has none."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+# Checks of single values
+
+
+def require(
+    holds: bool,
+    where: str,
+    value: object,
+    wanted: str,
+    error: type[SennaPruneError] = InputError,
+    hint: str | None = None,
+) -> None:
+    """Refuse a value that is not what is wanted, unless `holds`; of what is no text or number the type is told."""
+    if not holds:
+        shown = brief(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+        raise error(f"{shown} is not {wanted}", where=where, hint=hint)
+
+
+def one_of(
+    value: object,
+    allowed: Iterable[str],
+    where: object,
+    what: str = "value",
+    error: type[SennaPruneError] = ConfigError,
+) -> None:
+    """Refuse a value that is not in a closed list, naming the nearest that is."""
+    names = list(allowed)
+    if not isinstance(value, str) or value not in names:
+        raise error(f"unknown {what} {brief(value)}", where=where, hint=nearest_of(str(value), names))
+
+
+def require_between(key: str, value: int | None, low: int, high: int | None) -> None:
+    """Refuse a number outside its bounds, which are allowed themselves; None means "not set" or "no bound"."""
+    if value is not None and value < low:
+        raise ConfigError(f"{value} is less than {low}", where=key)
+    if value is not None and high is not None and value > high:
+        raise ConfigError(f"{value} is more than {high}", where=key)
+
+
+def require_name(name: str, key: str) -> None:
+    """Refuse a name that could not be part of a file's name, or would lead to another folder."""
+    if not name or not name.isprintable() or set(name) & {"/", "\\"} or len(os.fsencode(name)) > 200:
+        hint = "use 1 to 200 printable characters without / and \\"
+        raise ConfigError(f"{brief(name, 80)} cannot name a run", where=key, hint=hint)
+
+
+def require_shares(retentions: Iterable[float], key: str) -> None:
+    """Refuse a retention outside (0, 1]."""
+    for retention in retentions:
+        if not 0 < retention <= 1:
+            raise ConfigError(f"{retention} is no share of tokens", where=key, hint="use (0, 1]")

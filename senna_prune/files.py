@@ -1,4 +1,4 @@
-"""Safe reading and writing: files appear whole or not at all, and JSON from outside is checked.
+"""Safe reading and writing: files appear whole or not at all, journals survive a crash, JSON from outside is checked.
 
 Every failure of the file system becomes one typed line that names the path.
 """
@@ -11,12 +11,12 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from senna_prune.errors import FileError, SennaPruneError
+from senna_prune.errors import FileError, SennaPruneError, one_line
 
 MAX_JSON_BYTES = 64 << 20
 """Largest JSON file that is read, unless the caller allows more."""
@@ -31,23 +31,12 @@ def accessing(
     hint: str | None = None,
     error: type[SennaPruneError] = FileError,
 ) -> Iterator[None]:
-    """Turn a failure of the file system inside into one that names the path.
+    """Turn a failure of the file system inside into one that names the path, a file or folder.
 
-    Args:
-        path: the file or folder.
-        what: what was tried.
-        hint: what the user can do; a general advice if absent.
-        error: type to raise.
-
-    Raises:
-        FileError: the path cannot be read or written.
+    Here and below `hint` is what the user can do, a general advice if absent, and `error` the type to raise.
     """
-    if hint is None:
-        hint = (
-            "check its path and permissions"
-            if what == "read"
-            else "check permissions and free space, or choose another place"
-        )
+    advice = {"read": "check its path and permissions"}
+    hint = hint or advice.get(what, "check permissions and free space, or choose another place")
     try:
         if "\0" in str(path):
             raise OSError("the name holds a NUL character")
@@ -58,11 +47,7 @@ def accessing(
 
 
 def open_regular(path: Path | str, hint: str | None = None, error: type[SennaPruneError] = FileError) -> BufferedReader:
-    """Open an ordinary file for reading. A FIFO or device, which could block for ever, is refused.
-
-    Raises:
-        FileError: it is absent, unreadable, or no ordinary file.
-    """
+    """Open an ordinary file for reading; FileError over one that is absent, unreadable, or could block for ever."""
     with accessing(path, "read", hint, error):
         # O_NONBLOCK: opening a FIFO without a writer would wait.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -99,9 +84,6 @@ def confined(root: Path | str, name: str, error: type[SennaPruneError] = FileErr
     """`root / name` for a name that comes from a file: it may not be absolute or lead out of `root` by `..`.
 
     Symbolic links inside `root` are followed: whoever made the root put them there.
-
-    Raises:
-        FileError: the name leads elsewhere.
     """
     path = Path(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
@@ -119,14 +101,10 @@ def is_stream(path: Path | str) -> bool:
 
 
 def check_output(path: Path | str) -> None:
-    """Make sure that a file can be written at a path, and make its folder, before anything is computed for it.
-
-    Raises:
-        FileError: it cannot, or a folder, device or FIFO stands there.
-    """
+    """Make sure that a file can be written at a path, and make its folder, before anything is computed for it."""
     if is_stream(path):
         return
-    target = ordinary_target(path)
+    target = _ordinary_target(path)
     with accessing(path, "written"):
         target.parent.mkdir(parents=True, exist_ok=True)
         _open_draft(target).close()
@@ -141,34 +119,35 @@ def write_whole(path: Path | str, content: str | bytes | Iterable[str], hint: st
 
     Args:
         path: the file; its folder is made.
-        content: all of it, or pieces of text that are written as they come.
-        hint: what the user can do when writing fails.
-
-    Returns:
-        The number of pieces.
+        content: all of it, or pieces of text that are written as they come. Returned is their number.
 
     Raises:
         FileError: the file cannot be written; what stood there before is untouched.
     """
     pieces: Iterable[str | bytes] = [content] if isinstance(content, str | bytes) else content
+    count = 0
     if is_stream(path):
-        return _write_stream(str(path), pieces)
+        for piece in pieces:
+            count += 1
+            if str(path) == "/dev/stdout":
+                sys.stdout.write(piece if isinstance(piece, str) else piece.decode())
+        return count
     check_output(path)
-    target = ordinary_target(path)
-    draft, count = _draft(target), 0
+    target = _ordinary_target(path)
+    draft = _draft(target)
     with accessing(path, "written", hint):
         out = _open_draft(target)
     try:
         for piece in pieces:  # not under `accessing`: what makes the pieces may fail for reasons of its own
+            count += 1
             with accessing(path, "written", hint):
                 out.write(piece.encode() if isinstance(piece, str) else piece)
-            count += 1
         with accessing(path, "written", hint):
             out.flush()
             os.fsync(out.fileno())
             out.close()
             draft.replace(target)
-            sync_folder(target.parent)
+            _sync_folder(target.parent)
     finally:
         with suppress(OSError):
             out.close()
@@ -182,16 +161,7 @@ def write_json(path: Path | str, record: Any, hint: str | None = None) -> None:
     write_whole(path, json.dumps(record, indent=1, sort_keys=True) + "\n", hint)
 
 
-def _write_stream(path: str, pieces: Iterable[str | bytes]) -> int:
-    count = 0
-    for piece in pieces:
-        if path == "/dev/stdout":
-            sys.stdout.write(piece if isinstance(piece, str) else piece.decode())
-        count += 1
-    return count
-
-
-def ordinary_target(path: Path | str) -> Path:
+def _ordinary_target(path: Path | str) -> Path:
     """The ordinary file behind a path, which need not exist yet."""
     with accessing(path, "written"):
         target = Path(os.path.realpath(path))
@@ -214,8 +184,8 @@ def _open_draft(path: Path) -> IO[bytes]:
     return draft.open("xb")
 
 
-def sync_folder(folder: Path) -> None:
-    # The rename itself must reach the disk.
+def _sync_folder(folder: Path) -> None:
+    # A new name itself must reach the disk.
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -239,8 +209,6 @@ def decode_json(
         text: the document.
         where: file or line, for messages.
         kind: Python type the document must have: `dict` for an object, `list` for an array.
-        hint: what the user can do.
-        error: type to raise.
 
     Raises:
         FileError: not UTF-8, not JSON, nested too deeply, an integer of thousands of digits, or of another type.
@@ -250,16 +218,13 @@ def decode_json(
     except RecursionError as failure:
         raise error("not JSON (nested too deeply)", where=where, hint=hint) from failure
     except ValueError as failure:
-        reason = failure.msg if isinstance(failure, json.JSONDecodeError) else " ".join(str(failure).split())[:120]
+        reason = failure.msg if isinstance(failure, json.JSONDecodeError) else one_line(failure)
         raise error(f"not JSON ({reason})", where=where, hint=hint) from failure
     if not isinstance(record, kind):
         kinds = kind if isinstance(kind, tuple) else (kind,)
-        wanted = " or ".join(_JSON_NAMES.get(one, one.__name__) for one in kinds)
+        wanted = " or ".join("object" if one is dict else "array" if one is list else one.__name__ for one in kinds)
         raise error(f"not a JSON {wanted}", where=where, hint=hint)
     return record
-
-
-_JSON_NAMES: dict[type, str] = {dict: "object", list: "array"}
 
 
 def read_json(
@@ -271,3 +236,62 @@ def read_json(
 ) -> Any:
     """Read a JSON file that somebody else may have written; raises as `read_bytes` and `decode_json` do."""
     return decode_json(read_bytes(path, limit, hint, error), path, kind, hint, error)
+
+
+# Journals: append-only JSON Lines files whose every line is on disk
+
+
+def to_line(record: Any) -> str:
+    """One JSON line. The same record gives the same bytes; they are ASCII, so any text can be written."""
+    return json.dumps(record, separators=(",", ":"), sort_keys=True, allow_nan=False) + "\n"
+
+
+class Journal(AbstractContextManager["Journal"]):
+    """Append-only JSON Lines file; `append` returns once the line is on disk.
+
+    A line that a crash has cut short is removed when the file is opened again.
+
+    Raises:
+        FileError: the file cannot be written, or its first or last line is no beginning of a JSON object: then it is
+            some other file, and nothing of it is changed.
+    """
+
+    def __init__(self, path: Path, hint: str | None = None) -> None:
+        self.path, self.hint = path, hint
+        _ordinary_target(path)
+        with accessing(path, "written", hint):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._stream: IO[bytes] = path.open("ab")
+            content = path.read_bytes()
+            length = content.rfind(b"\n") + 1
+            if any(part.strip(b"\0") and not part.startswith(b"{") for part in (content[:length], content[length:])):
+                self._stream.close()
+                raise FileError("it is no file of JSON lines", where=path, hint="name a file that this program wrote")
+            if length < len(content):
+                os.truncate(path, length)
+            _sync_folder(path.parent)
+
+    def append(self, record: Any) -> None:
+        """Raises FileError when the disk is full or gone."""
+        with accessing(self.path, "written", self.hint):
+            self._stream.write(to_line(record).encode())
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+
+    def __exit__(self, *error: object) -> None:
+        with accessing(self.path, "written", self.hint):
+            self._stream.close()
+
+
+def raw_lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """(place, content) of every whole line of a journal, as they are read; a torn last line is left out."""
+    with open_regular(path) as stream, accessing(path, "read"):
+        for number, line in enumerate(stream, start=1):
+            if line.endswith(b"\n"):
+                yield f"{path}:{number}", line[:-1]
+
+
+def read_lines(path: Path, hint: str | None = "delete that line and run again") -> Iterator[tuple[str, dict[str, Any]]]:
+    """(place, record) of every whole line of a journal; raises FileError over one that is not a JSON object."""
+    for where, line in raw_lines(path):
+        yield where, decode_json(line, where, hint=hint)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-import struct
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
-from senna_prune.errors import ImageError, InputError
+from senna_prune.errors import ImageError, InputError, as_error
 from senna_prune.files import accessing, read_bytes
 
 AnyImage = Image.Image | np.ndarray | bytes | str | PathLike[str]
@@ -29,17 +28,6 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF", "GIF")
 """What cameras and their tools write. Pillow knows more, some of which run other programs (EPS) or hide that they hold
 more than 8 bits (JPEG 2000)."""
 _DEEP_MODES = ("I", "F")
-_UNDECODABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    ArithmeticError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-"""What Pillow raises over a damaged file (`UnidentifiedImageError` is an `OSError`)."""
 
 
 def middle_square(size: tuple[int, int], padded: bool) -> tuple[float, float, float, float]:
@@ -88,14 +76,12 @@ def open_image(picture: AnyImage, where: str = "image") -> Image.Image:
             where=where,
             hint="tone-map it to 8 bit first; clipping it here would hide most of it",
         )
-    try:
+    with _decoding(where):
         picture.load()
         if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
             picture = ImageOps.exif_transpose(picture)
         # Both calls copy even where there is nothing to do: half of the time that preprocessing takes.
         return picture if picture.mode == "RGB" else picture.convert("RGB")
-    except _UNDECODABLE as error:
-        raise _undecodable(error, where) from error
 
 
 def read_image(path: str | PathLike[str]) -> bytes:
@@ -112,13 +98,12 @@ def read_image(path: str | PathLike[str]) -> bytes:
 
 
 def _from_bytes(content: bytes, where: str) -> Image.Image:
-    try:
-        # Reads the header alone; pixels are decoded once their number is checked.
-        return Image.open(io.BytesIO(content), formats=_FORMATS)
-    except UnidentifiedImageError as error:  # its own message holds an address in memory
-        raise _undecodable(f"it is no {', '.join(_FORMATS)} file", where) from error
-    except _UNDECODABLE as error:
-        raise _undecodable(error, where) from error
+    with _decoding(where):
+        try:
+            # Reads the header alone; pixels are decoded once their number is checked.
+            return Image.open(io.BytesIO(content), formats=_FORMATS)
+        except UnidentifiedImageError as error:  # its own message holds an address in memory
+            raise ValueError(f"it is no {', '.join(_FORMATS)} file") from error
 
 
 def _from_array(array: np.ndarray, where: str) -> Image.Image:
@@ -155,5 +140,5 @@ def _is_deep(picture: Image.Image) -> bool:
     return False
 
 
-def _undecodable(error: object, where: str) -> ImageError:
-    return ImageError(f"the file cannot be read as an image ({' '.join(str(error).split())[:120]})", where=where)
+def _decoding(where: str) -> as_error:
+    return as_error(ImageError, "the file cannot be read as an image", where)

@@ -16,6 +16,7 @@ from senna_prune.errors import ConfigError, FileError
 from senna_prune.evaluation.run.records import Record
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.files import (
+    Journal,
     check_output,
     confined,
     decode_json,
@@ -23,10 +24,11 @@ from senna_prune.files import (
     open_regular,
     read_bytes,
     read_json,
+    read_lines,
+    to_line,
     write_json,
     write_whole,
 )
-from senna_prune.journal import Journal, read_lines, to_line
 from tests.hostile import fifo
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-from senna_prune.checks import one_of, require_between, require_shares
 from senna_prune.config import DTYPES
-from senna_prune.errors import ConfigError
+from senna_prune.errors import ConfigError, one_of, require_between, require_shares
 from senna_prune.image_files import MAX_PIXELS
 from senna_prune.pruning.registry import method_names
 
@@ -94,7 +93,7 @@ class BenchmarkConfig:
         threads: CPU threads; None: torch's choice.
         compare: attention implementations of the unpruned baseline (transformers' own `generate`).
         methods, retentions: what is timed beside it.
-        packed: also run everything with weights packed for the CPU (`model.packing`); holds a second model.
+        packed: also run everything with weights packed for the CPU (`packed_linear`); holds a second model.
         compiled: also run unpruned and pruned one-pass plans as compiled graphs, which takes minutes to make.
         milliseconds: prefill times to ask for; the profile of an earlier run turns them into retentions.
         new_tokens: tokens that `generate` decodes.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from senna_prune import __version__
 from senna_prune.cli import guarded
-from senna_prune.errors import ConfigError, nearest_of
+from senna_prune.errors import one_of
 
 COMMANDS = {
     "demo": ("evaluate", "evaluate the bundled demo: `eval` without arguments"),
@@ -45,15 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = words
     if name not in COMMANDS:
-        return guarded(lambda: _unknown(name))
+        return guarded(lambda: one_of(name, COMMANDS, "senna-prune", "command"))
     # argparse takes a command's name in its messages from here.
     sys.argv = [f"senna-prune {name}", *rest]
     tool = importlib.import_module(f"senna_prune.commands.{COMMANDS[name][0]}")
     return int(tool.main())
-
-
-def _unknown(name: str) -> None:
-    raise ConfigError(f"unknown command {name!r}", where="senna-prune", hint=nearest_of(name, COMMANDS))
 
 
 if __name__ == "__main__":

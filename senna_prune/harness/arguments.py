@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping
 from typing import Any
 
-from senna_prune.errors import InputError
+from senna_prune.errors import InputError, require
 from senna_prune.pruning import Budget
 
 
@@ -38,8 +38,8 @@ def batch_size_of(given: Any) -> int:
     Raises:
         InputError: it is no whole number above 0, such as "auto".
     """
-    if not str(given).isdecimal() or int(given) < 1:
-        raise InputError(f"{given!r} is no number of prompts", where="batch_size", hint="give a whole number above 0")
+    holds = str(given).isdecimal() and int(given) >= 1
+    require(holds, "batch_size", given, "a number of prompts", hint="give a whole number above 0")
     return int(given)
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from senna_prune.devices import find_device
-from senna_prune.errors import CheckpointError, InputError, as_error, nearest_of
+from senna_prune.errors import CheckpointError, InputError, as_error, one_of
 from senna_prune.harness.answering import Answer, Conversation, answers, pictures_of
 from senna_prune.harness.arguments import batch_size_of, budget_of
 from senna_prune.harness.manifests import CLASSES
@@ -163,8 +163,7 @@ class PrunedLlavaNext(PrunedModel):
 
     def __init__(self, pretrained: str, packing: str = "spatial_unpad", **arguments: Any) -> None:
         choices = ("spatial_unpad", "spatial")
-        if packing not in choices:
-            raise InputError(f"unknown packing {packing!r}", where="packing", hint=nearest_of(str(packing), choices))
+        one_of(packing, choices, "packing", "packing", InputError)
         self.spatial = packing == "spatial"
         super().__init__(pretrained, **arguments)
 

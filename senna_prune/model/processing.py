@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from PIL import Image
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import BatchFeature, PreTrainedTokenizerBase, ProcessorMixin
 
-from senna_prune.errors import InputError, as_error
+from senna_prune.errors import InputError, as_error, one_of
 from senna_prune.image_files import AnyImage, open_image
 from senna_prune.model.configuration import SennaConfig
 from senna_prune.model.images import AspectRatio, pixel_values_on, to_pixel_values
@@ -49,8 +49,7 @@ class SennaProcessor(ProcessorMixin):
         chat_template: str | None = None,
     ) -> None:
         super().__init__(tokenizer, chat_template=chat_template)
-        if image_aspect_ratio not in ("pad", "plain"):
-            raise InputError(f"unknown image_aspect_ratio {image_aspect_ratio!r}", hint="use 'pad' or 'plain'")
+        one_of(image_aspect_ratio, get_args(AspectRatio), "processor", "image_aspect_ratio", InputError)
         self.image_size = image_size
         self.image_aspect_ratio = image_aspect_ratio
         self.num_views = num_views
@@ -156,8 +155,7 @@ class SennaProcessor(ProcessorMixin):
         """
         if not rows:
             raise InputError("no prompts were given")
-        if padding_side not in ("left", "right"):
-            raise InputError(f"unknown padding_side {padding_side!r}", hint="use 'left' or 'right'")
+        one_of(padding_side, get_args(PaddingSide), "processor", "padding_side", InputError)
         pad_id = self.tokenizer.pad_token_id
         if pad_id is None:
             pad_id = self.tokenizer.unk_token_id

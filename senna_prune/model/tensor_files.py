@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from senna_prune.errors import CheckpointError, as_error, foreign_errors
+from senna_prune.errors import CheckpointError, as_error, foreign_errors, listed, one_line
 from senna_prune.files import accessing, open_regular, read_json
 
-NUM_NAMED = 10
-"""How many tensors of each kind an error names before it only counts them."""
 _LAYOUTS = (
     ("model.safetensors.index.json", "model.safetensors", "model-*.safetensors"),
     ("pytorch_model.bin.index.json", "pytorch_model.bin", "pytorch_model-*.bin"),
@@ -72,7 +70,7 @@ def _indexed(index: Path) -> list[Path]:
     with accessing(index, "read", error=CheckpointError):
         absent = [name for name in names if not (index.parent / name).is_file()]
     if absent:
-        problem = f"{len(absent)} of {len(names)} shards are absent ({_listed(absent)})"
+        problem = f"{len(absent)} of {len(names)} shards are absent ({listed(absent)})"
         raise CheckpointError(problem, where=index, hint="download them")
     return [index.parent / name for name in names]
 
@@ -98,9 +96,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             problem = f"the file holds pickled objects other than tensors ({culprit[0]}) and was not opened, as that "
             hint = "convert it to safetensors where you trust its origin"
             raise CheckpointError(f"{problem}could run code", where=path, hint=hint) from error
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         hint = "download or copy the file again"
-        raise CheckpointError(f"truncated or damaged ({reason})", where=path, hint=hint) from error
+        raise CheckpointError(f"truncated or damaged ({one_line(error)})", where=path, hint=hint) from error
     _check_names(content, path)
     return content
 
@@ -132,7 +129,7 @@ def _check_names(content: Any, path: Path) -> None:
         assert part is not None
         raise CheckpointError(
             f"{len(wrapped)} tensors bear {part[1]!r} of a wrapper, an adapter or quantisation in their names "
-            f"({_listed(wrapped)})",
+            f"({listed(wrapped)})",
             where=path,
             hint="save the plain model: unwrapped (model.module), adapters merged (merge_and_unload), not quantised",
         )
@@ -158,11 +155,6 @@ def check_tensors(found: Mapping[str, Stored], expected: Mapping[str, tuple[int,
             f"{n} is {dtype}" for n, (_, dtype) in known.items() if dtype not in _WEIGHT_TYPES
         ],
     }
-    complaints = [f"{len(names)} tensors {fault} ({_listed(names)})" for fault, names in faults.items() if names]
+    complaints = [f"{len(names)} tensors {fault} ({listed(names)})" for fault, names in faults.items() if names]
     if complaints:
         raise CheckpointError("; ".join(complaints), where=where, hint="check that config and weights belong together")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f", and {len(names) - NUM_NAMED} more" if len(names) > NUM_NAMED else ""
-    return ", ".join(names[:NUM_NAMED]) + more

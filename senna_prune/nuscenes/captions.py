@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 from senna_prune.errors import ImageError, SampleError
-from senna_prune.files import accessing, confined, read_bytes
-from senna_prune.journal import Journal, read_lines
+from senna_prune.files import Journal, accessing, confined, read_bytes, read_lines
 from senna_prune.nuscenes.behaviour import VIEWS
 from senna_prune.nuscenes.scene_samples import CAPTION_KINDS
 from senna_prune.task.prompts import IMAGE_PROMPT

@@ -17,7 +17,7 @@ from typing import Literal, TypeVar
 
 from rich.progress import track
 
-from senna_prune.errors import ConfigError, TableError
+from senna_prune.errors import ConfigError, TableError, one_of
 from senna_prune.files import accessing, check_output, is_stream
 from senna_prune.nuscenes.captions import CaptionCache, Captioner, with_captions
 from senna_prune.nuscenes.ego_speed import SpeedSource, can_bus_speed
@@ -76,8 +76,7 @@ class ConversionSettings:
 
     def __post_init__(self) -> None:
         for kind in self.kinds or ("",):
-            if kind not in KINDS:
-                raise ConfigError(f"unknown question kind {kind!r}", where="kinds", hint=f"use {', '.join(KINDS)}")
+            one_of(kind, KINDS, "kinds", "question kind")
         if not 1 <= self.workers <= MAX_WORKERS:
             hint = f"use 1 to {MAX_WORKERS}"
             raise ConfigError(f"{self.workers} is no number of processes", where="workers", hint=hint)

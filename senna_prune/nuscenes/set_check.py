@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from senna_prune.errors import SampleError, SennaPruneError
+from senna_prune.errors import SampleError, SennaPruneError, brief
 from senna_prune.files import accessing, confined, decode_json, open_regular
 from senna_prune.image_files import open_image
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS, STEP_SECONDS, path_labels, speed_labels, wrong_step
@@ -116,7 +116,7 @@ def _faults(sample: PlanningSample, image_root: Path | None) -> Iterator[str]:
     if sample.kind == "plan":
         yield from _plan_faults(sample)
     if fault := fault_of(sample.kind, sample.answer):
-        yield f"the answer {fault}: {sample.answer[:60]!r}"
+        yield f"the answer {fault}: {brief(sample.answer)}"
     for camera, name in sample.images.items():
         boxes = [seen.boxes[camera] for seen in sample.objects or () if camera in seen.boxes]
         try:
@@ -128,14 +128,14 @@ def _faults(sample: PlanningSample, image_root: Path | None) -> Iterator[str]:
                 if any(right > width or bottom > height for _, _, right, bottom in boxes):
                     yield f"an object's box leads out of {name!r}, which has {width} x {height} pixels"
         except (OSError, SennaPruneError) as error:
-            yield f"image {name[:60]!r}: {error}"
+            yield f"image {brief(name)}: {error}"
 
 
 def _plan_faults(sample: PlanningSample) -> Iterator[str]:
     if sample.speed is None or sample.command is None:
         yield "a plan sample needs a speed and a command"
     elif sample.command not in COMMANDS:
-        yield f"the command is {sample.command[:60]!r}, none of {', '.join(sorted(COMMANDS))}"
+        yield f"the command is {brief(sample.command)}, none of {', '.join(sorted(COMMANDS))}"
     elif sample.question != planning_question(sample.speed, sample.command, sample.labels):
         yield "the question is not task.prompts.planning_question(speed, command)"
     if sample.trajectory is not None and len(sample.trajectory) != FUTURE_STEPS:
@@ -151,7 +151,7 @@ def _disagreement(sample: PlanningSample) -> str | None:
     answer = parse_answer(sample.answer)
     if not answer.parsed or answer == Answer(speed, path):
         return None
-    return f"the trajectory is {plan_text(speed, path)}, the answer {sample.answer.strip()[:60]!r}"
+    return f"the trajectory is {plan_text(speed, path)}, the answer {brief(sample.answer.strip())}"
 
 
 def wrong_step_of_set(trajectories: Mapping[int, Trajectory]) -> float | None:

@@ -14,12 +14,13 @@ from torch import Tensor
 
 from senna_prune.devices import device_of
 from senna_prune.engine.captured import CapturedDecoder, require_compilable
+from senna_prune.errors import require
 from senna_prune.hosts.senna import adapter_paths
 from senna_prune.image_files import AnyImage
 from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
-from senna_prune.planner.inputs import require, require_dtype
+from senna_prune.planner.inputs import require_dtype
 from senna_prune.planner.plan import EncodedFrame, PreprocessedFrame, TowerPass
 from senna_prune.planner.timing import Stopwatch
 from senna_prune.task.labels import Command, view_label

@@ -9,23 +9,12 @@ from typing import get_args
 
 import torch
 
-from senna_prune.errors import InputError, brief, nearest_of
+from senna_prune.errors import InputError, one_of, require
 from senna_prune.image_files import AnyImage
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.task.labels import CAMERAS, CameraOrder, Command, Convention, Readout
 from senna_prune.task.prompts import planning_question
-
-
-def require(holds: bool, argument: str, value: object, wanted: str) -> None:
-    """Refuse an argument.
-
-    Raises:
-        InputError: `holds` is false.
-    """
-    if not holds:
-        shown = brief(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
-        raise InputError(f"{shown} is not {wanted}", where=argument)
 
 
 def check_settings(
@@ -40,8 +29,7 @@ def check_settings(
     require(isinstance(processor, SennaProcessor), "processor", processor, "a SennaProcessor")
     if pruner is not None:
         require_pruner(pruner)
-    if readout not in get_args(Readout):
-        raise InputError(f"unknown readout {readout!r}", hint="use one of: " + ", ".join(get_args(Readout)))
+    one_of(readout, get_args(Readout), "readout", "readout", InputError)
     require(isinstance(system, str), "system", system, "the name of a system sentence")
     whole = isinstance(max_new_tokens, int) and not isinstance(max_new_tokens, bool) and max_new_tokens >= 1
     require(whole, "max_new_tokens", max_new_tokens, "a number of tokens, 1 or more")
@@ -120,9 +108,7 @@ def checked_question(speed: float, command: Command | str, labels: Sequence[str]
     Raises:
         InputError: a speed that is not a finite number of 0 or more, or an unknown command.
     """
-    if isinstance(speed, bool) or not isinstance(speed, Real) or not math.isfinite(speed) or speed < 0:
-        raise InputError(f"{speed!r} is not a speed in m/s", where="speed", hint="pass a finite number, 0 or more")
-    known = [known.value for known in Command]
-    if not isinstance(command, str) or command not in known:
-        raise InputError(f"unknown command {command!r}", where="command", hint=nearest_of(str(command), known))
+    is_speed = isinstance(speed, Real) and not isinstance(speed, bool) and math.isfinite(speed) and speed >= 0
+    require(is_speed, "speed", speed, "a speed in m/s", hint="pass a finite number, 0 or more")
+    one_of(command, [known.value for known in Command], "command", "command", InputError)
     return planning_question(float(speed), Command(command).value, labels)

@@ -13,6 +13,7 @@ from torch import Tensor
 from senna_prune.devices import constant, moved
 from senna_prune.engine import prune
 from senna_prune.engine.captured import CapturedDecoder
+from senna_prune.errors import require
 from senna_prune.hosts.host import unwrapped
 from senna_prune.image_files import AnyImage
 from senna_prune.model.checkpoint import load_senna
@@ -25,7 +26,6 @@ from senna_prune.planner.inputs import (
     cameras_of,
     check_settings,
     checked_question,
-    require,
     require_dtype,
     require_pruner,
     views_in_order,

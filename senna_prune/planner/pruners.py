@@ -7,8 +7,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from senna_prune.engine.decoder import find_decoder
+from senna_prune.errors import require
 from senna_prune.hosts.host import find_host, unwrapped
-from senna_prune.planner.inputs import require
 from senna_prune.pruning import Budget, Method, make_pruner
 
 

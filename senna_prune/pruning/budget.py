@@ -10,7 +10,7 @@ from operator import itemgetter
 from typing import Literal, get_args
 
 from senna_prune.cost import DecoderCost
-from senna_prune.errors import PruningError, brief, nearest_of
+from senna_prune.errors import PruningError, brief, one_of, require
 
 Accounting = Literal["entering", "published"]
 Kind = Literal["retention", "tokens", "flops", "milliseconds"]
@@ -89,17 +89,14 @@ class Budget:
     profile: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.kind not in get_args(Kind):
-            hint = nearest_of(str(self.kind), get_args(Kind))
-            raise PruningError(f"unknown kind {brief(self.kind)}", where="budget", hint=hint)
+        one_of(self.kind, get_args(Kind), "budget", "kind", PruningError)
         object.__setattr__(self, "value", _positive(self.value, f"budget.{self.kind}"))
         if self.kind in ("retention", "flops") and self.value > 1:
             where, hint = f"budget.{self.kind}", "give a fraction in (0, 1]"
             raise PruningError(f"{self.value} is above 1", where=where, hint=hint)
-        where, accounting = "budget.accounting", self.accounting
-        if accounting not in get_args(Accounting):
-            raise PruningError(f"unknown accounting {brief(accounting)}", where=where, hint="use entering or published")
-        if accounting == "published" and self.kind == "flops":
+        where = "budget.accounting"
+        one_of(self.accounting, get_args(Accounting), where, "accounting", PruningError)
+        if self.accounting == "published" and self.kind == "flops":
             raise PruningError("no method publishes its own FLOPs counting", where=where, hint="use entering")
         if self.kind == "flops" and not isinstance(self.cost, DecoderCost):
             raise PruningError("the cost of a layer is not given", where="budget.flops", hint="give a DecoderCost")
@@ -248,8 +245,7 @@ def _positive(value: object, where: str) -> float:
         number = math.nan if isinstance(value, str | bytes | bool) else float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError, RuntimeError):
         number = math.nan
-    if not 0 < number < math.inf:
-        raise PruningError(f"{brief(value)} is not a number above 0", where=where, hint="correct it")
+    require(0 < number < math.inf, where, value, "a number above 0", PruningError, "correct it")
     return number
 
 

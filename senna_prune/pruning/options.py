@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from senna_prune.errors import PruningError, brief, nearest_of
+from senna_prune.errors import PruningError, brief, one_of
 
 T = TypeVar("T")
 BOUND = ("name", "budget", "num_layers", "num_heads")
@@ -58,12 +58,11 @@ def checked_options(name: str, kind: type, options: Mapping[str, Any]) -> dict[s
     known = [one.name for one in _fields(kind)]
     checked = {}
     for key, value in options.items():
-        if key not in known:
-            raise PruningError(f"unknown option {key!r}", where=f"method {name}", hint=nearest_of(key, known))
+        one_of(key, known, f"method {name}", "option", PruningError)
         value = tuple(value) if isinstance(value, list) else value
+        expected = _spell(hints[key])
+        hint = f"numbers are finite and at most {LARGEST:g} in size" if "a number" in expected else "correct it"
         if not _fits(value, hints[key]):
-            expected = _spell(hints[key])
-            hint = f"numbers are finite and at most {LARGEST:g} in size" if "a number" in expected else "correct it"
             raise PruningError(f"{brief(value)} is not {expected}", where=f"method {name}, option {key}", hint=hint)
         checked[key] = value
     return checked

@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, TypeVar, get_args
 
-from senna_prune.errors import PruningError, brief, nearest_of
+from senna_prune.errors import PruningError, brief, one_of, require
 from senna_prune.pruning.base import Method, Stage
 from senna_prune.pruning.budget import Budget
 from senna_prune.pruning.options import Option, checked_options, options_of
@@ -61,8 +61,8 @@ def make_pruner(
         raise PruningError(f"{brief(budget)} is no budget", where="budget", hint="give e.g. Budget.retention(0.25)")
     counts = {"num_layers": num_layers, "num_heads": num_heads}
     for argument, count in (counts | ({} if num_visual is None else {"num_visual": num_visual})).items():
-        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-            raise PruningError(f"{brief(count)} is not a count", where=argument, hint="give a whole number above 0")
+        holds = isinstance(count, int) and not isinstance(count, bool) and count >= 1
+        require(holds, argument, count, "a count", PruningError, "give a whole number above 0")
     if num_visual is not None and budget.kind == "tokens" and budget.value > num_visual:
         problem = f"{budget.value:g} tokens per layer, but a sample has {num_visual}"
         raise PruningError(problem, where="budget.tokens", hint="lower it")
@@ -169,9 +169,7 @@ def _complete(found: Any, where: str) -> type[Method]:
 
 
 def _method(name: str) -> type[Method]:
-    if not isinstance(name, str) or name not in method_names():
-        hint = nearest_of(str(name), method_names())
-        raise PruningError(f"unknown pruning method {brief(name)}", where="method", hint=hint)
+    one_of(name, method_names(), "method", "pruning method", PruningError)
     return _registered.get(name) or _load(name)
 
 

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from senna_prune.errors import ServingError
+from senna_prune.errors import ServingError, require
 
 
 class PromptEngine(Protocol):
@@ -57,7 +57,7 @@ class LocalEngine:
     """
 
     def __init__(self, decoder: str, at_once: int = 64, **settings: Any) -> None:
-        _require_positive(at_once, "at_once")
+        require(at_once >= 1, "at_once", at_once, "a number of prompts", ServingError, "give 1 or more")
         try:
             self._vllm: Any = importlib.import_module("vllm")
         except ImportError as error:
@@ -92,7 +92,7 @@ class ServerEngine:
     """
 
     def __init__(self, url: str, in_flight: int = 16, timeout: float = 60.0) -> None:
-        _require_positive(in_flight, "in_flight")
+        require(in_flight >= 1, "in_flight", in_flight, "a number of prompts", ServingError, "give 1 or more")
         if not url.startswith(("http://", "https://")):
             raise ServingError(f"{url!r} is no address", where="url", hint="give one like http://127.0.0.1:8000")
         self.url, self.in_flight, self.timeout = url.rstrip("/"), in_flight, timeout
@@ -155,8 +155,3 @@ class ServerEngine:
         if not isinstance(decoded, dict):
             raise ServingError("the reply is no JSON object", where=self.url, hint="is it a vLLM server?")
         return decoded
-
-
-def _require_positive(value: int, name: str) -> None:
-    if value < 1:
-        raise ServingError(f"{value} is no number of prompts", where=name, hint="give 1 or more")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from senna_prune.errors import SampleError
+from senna_prune.errors import SampleError, one_of
 
 CameraOrder = Literal["upstream", "corrected"]
 Readout = Literal["generate", "constrained", "one_pass"]
@@ -100,10 +100,7 @@ class Convention:
 
     def __post_init__(self) -> None:
         for half in ("cameras", "command"):
-            if getattr(self, half) not in ("upstream", "corrected"):
-                raise SampleError(
-                    f"unknown convention {getattr(self, half)!r} for {half}", hint="use 'upstream' or 'corrected'"
-                )
+            one_of(getattr(self, half), get_args(CameraOrder), f"convention.{half}", "convention", SampleError)
 
     @property
     def name(self) -> str:

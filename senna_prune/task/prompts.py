@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from senna_prune.errors import InputError
+from senna_prune.errors import InputError, one_of
 from senna_prune.task.labels import VIEW_LABELS
 
 IMAGE_MARKER = "<image>"
@@ -68,6 +68,5 @@ def planning_prompt(question: str, system: System = "llava_v1") -> str:
     Raises:
         InputError: unknown system sentence.
     """
-    if system not in SYSTEMS:
-        raise InputError(f"unknown system sentence {system!r}", where="system", hint="use " + " or ".join(SYSTEMS))
+    one_of(system, SYSTEMS, "system", "system sentence", InputError)
     return f"{SYSTEMS[system]} USER: {question} ASSISTANT:"

@@ -18,7 +18,7 @@ from senna_prune.evaluation.run.records import Condition, Decision, Record, Trac
 from senna_prune.evaluation.run.run_folder import RunInfo
 from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
 from senna_prune.evaluation.score.results import all_scores
-from senna_prune.journal import Journal
+from senna_prune.files import Journal
 from senna_prune.task.labels import CAMERAS, PLANS, plan_text
 from senna_prune.task.sample import PlanningSample, write_samples
 

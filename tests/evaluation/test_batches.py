@@ -22,7 +22,7 @@ from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.runner import plan_of_work, run_tasks
 from senna_prune.evaluation.run.senna_system import SennaSystem
 from senna_prune.evaluation.run.sweep import expand
-from senna_prune.journal import Journal, read_lines
+from senna_prune.files import Journal, read_lines
 from senna_prune.task.sample import PlanningSample
 from tests.conftest import ROOT
 from tests.evaluation.dummy import DummySystem, cut_off, make_planning_set

@@ -23,7 +23,7 @@ from senna_prune.evaluation.run.processes import Processes
 from senna_prune.evaluation.run.records import Condition
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.runner import plan_of_work
-from senna_prune.journal import read_lines
+from senna_prune.files import read_lines
 from senna_prune.task.sample import read_samples, write_samples
 from tests.evaluation.dummy import DummySystem
 from tests.evaluation.dummy_runs import run, settings

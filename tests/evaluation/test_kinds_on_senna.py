@@ -12,7 +12,7 @@ from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import InputError
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.run.senna_system import SennaSystem
-from senna_prune.journal import read_lines
+from senna_prune.files import read_lines
 from senna_prune.planner.planner import Planner
 from senna_prune.task.labels import CAMERAS
 from senna_prune.task.prompts import IMAGE_PROMPT

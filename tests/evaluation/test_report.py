@@ -17,7 +17,7 @@ from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.report.browser import choose_samples
 from senna_prune.evaluation.report.write import write_report
 from senna_prune.evaluation.run.run_folder import RunFolder
-from senna_prune.journal import read_lines
+from senna_prune.files import read_lines
 from tests.evaluation.dummy import DummySystem, make_planning_set
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

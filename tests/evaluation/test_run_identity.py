@@ -14,7 +14,7 @@ from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.run import run_key
 from senna_prune.evaluation.run.processes import Processes
 from senna_prune.evaluation.run.run_key import code_version
-from senna_prune.journal import Journal, read_lines
+from senna_prune.files import Journal, read_lines
 from tests.evaluation.dummy import DummySystem
 from tests.evaluation.dummy_runs import run, settings
 from tests.evaluation.kill_and_resume import result_files

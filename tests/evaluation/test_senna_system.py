@@ -19,7 +19,7 @@ from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.reading import PictureReader
 from senna_prune.evaluation.run.records import Condition, Decision
 from senna_prune.evaluation.run.senna_system import SennaSystem, sample_seed
-from senna_prune.journal import read_lines
+from senna_prune.files import read_lines
 from senna_prune.model.packed_linear import PackedLinear
 from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning.budget import Budget

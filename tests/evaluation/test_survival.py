@@ -18,7 +18,7 @@ from senna_prune.errors import FileError, ImageError, RunError
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.run.processes import Processes
 from senna_prune.evaluation.run.run_folder import RunFolder
-from senna_prune.journal import read_lines
+from senna_prune.files import read_lines
 from tests.conftest import ROOT
 from tests.evaluation.dummy import DummySystem
 from tests.evaluation.dummy_runs import METHODS, run, settings

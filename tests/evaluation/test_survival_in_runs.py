@@ -14,7 +14,7 @@ from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.run.processes import Processes
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.senna_system import SennaSystem
-from senna_prune.journal import read_lines
+from senna_prune.files import read_lines
 from senna_prune.task.objects import SeenObject
 from senna_prune.task.sample import read_samples, write_samples
 from tests.evaluation.checkpoint import arguments, rewrite, write_checkpoint, write_planning_set

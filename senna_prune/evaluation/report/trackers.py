@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from senna_prune.errors import ConfigError, nearest_of
+from senna_prune.errors import ConfigError, one_of
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.run_key import flat
 
@@ -21,10 +21,7 @@ def require_trackers(names: Sequence[str]) -> None:
     from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
     for name in names:
-        if name not in LOGGER_TYPE_TO_CLASS:
-            raise ConfigError(
-                f"unknown tracker {name!r}", where="log_with", hint=nearest_of(name, LOGGER_TYPE_TO_CLASS)
-            )
+        one_of(name, LOGGER_TYPE_TO_CLASS, "log_with", "tracker")
         if name not in map(str, get_available_trackers()):
             raise ConfigError(f"tracker {name!r} is not installed", where="log_with", hint=f"pip install {name}")
 

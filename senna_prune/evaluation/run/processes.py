@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from senna_prune.errors import RunError
+from senna_prune.errors import RunError, brief, one_line
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class Processes:
                 distributed.init_process_group("gloo", timeout=JOIN_WAIT)
             group = distributed.new_group(timeout=LONGEST_WAIT, backend="gloo")
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:100]
+            reason = one_line(error)
             problem = f"{count - 1} other process(es) did not come to {place} within {JOIN_WAIT.seconds} s ({reason})"
             raise RunError(problem, where=f"process {rank} of {count}", hint=_HINT) from error
         if not cpu and torch.cuda.is_available():
@@ -89,6 +89,6 @@ def _number(name: str) -> int:
     """A whole number from an environment variable that a launch sets."""
     text = os.environ.get(name)
     if text is None or not text.isdecimal():
-        problem = "is not set, but WORLD_SIZE is" if text is None else f"{text[:40]!r} is no whole number"
+        problem = "is not set, but WORLD_SIZE is" if text is None else f"{brief(text)} is no whole number"
         raise RunError(problem, where=name, hint=_HINT)
     return int(text)

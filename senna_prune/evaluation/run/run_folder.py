@@ -32,8 +32,7 @@ from senna_prune.errors import ConfigError, RunError
 from senna_prune.evaluation.run.records import LINE_HINT, SCHEMA_VERSION, Condition, Entry, Record, Timing, decoded
 from senna_prune.evaluation.run.run_key import require_same_run
 from senna_prune.evaluation.run.system import Appearance
-from senna_prune.files import accessing, read_bytes, read_json, write_json, write_whole
-from senna_prune.journal import Journal, raw_lines, to_line
+from senna_prune.files import Journal, accessing, raw_lines, read_bytes, read_json, to_line, write_json, write_whole
 from senna_prune.task.sample import PlanningSample, iter_samples
 
 Lines = dict[tuple[str, str], tuple[Record, Timing]]

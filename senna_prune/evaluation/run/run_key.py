@@ -12,7 +12,7 @@ from typing import Any
 
 import senna_prune
 from senna_prune.config import EvaluationConfig
-from senna_prune.errors import RunError
+from senna_prune.errors import RunError, listed
 from senna_prune.evaluation.run.calibration import OPTION, profiles_in_use
 from senna_prune.files import digest
 
@@ -99,13 +99,11 @@ def require_same_run(old: Mapping[str, Any], new: Mapping[str, Any], folder: Pat
     """Refuse to continue another run, naming the fields that differ."""
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     if names:
-        changes = [f"{name} was {_brief(old.get(name))}, is {_brief(new.get(name))}" for name in names[:4]]
-        more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-        raise RunError(
-            f"the folder holds another run: {'; '.join(changes)}{more}",
-            where=folder,
-            hint="choose another output= or delete the folder",
-        )
+        changes = [
+            f"{name} was {json.dumps(old.get(name))[:40]}, is {json.dumps(new.get(name))[:40]}" for name in names
+        ]
+        hint = "choose another output= or delete the folder"
+        raise RunError(f"the folder holds another run: {listed(changes, 4)}", where=folder, hint=hint)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -126,8 +124,3 @@ def code_version(packages: Sequence[str] = DECIDING_PACKAGES) -> str:
         for source in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
             sha.update(source.relative_to(root).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
     return f"{senna_prune.__version__}+{sha.hexdigest()[:12]}"
-
-
-def _brief(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."

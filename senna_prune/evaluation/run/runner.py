@@ -15,7 +15,7 @@ from senna_prune.evaluation.run.reading import PictureReader, prefetched
 from senna_prune.evaluation.run.records import Condition, Decision, Record
 from senna_prune.evaluation.run.run_folder import Lines
 from senna_prune.evaluation.run.system import EvaluatedSystem
-from senna_prune.journal import Journal
+from senna_prune.files import Journal
 from senna_prune.task.sample import PlanningSample
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from senna_prune.errors import ConfigError, nearest_of
+from senna_prune.errors import ConfigError, brief, one_of
 from senna_prune.model.configuration import SennaConfig
 from tools.demo.training.question_pool import PERCEPTION, Mix
 
@@ -104,13 +104,12 @@ class Recipe:
         values: dict[str, Any] = {}
         for assignment in assignments:
             key, _, text = assignment.partition("=")
-            if key not in kinds:
-                raise ConfigError(f"unknown number {key!r}", where="recipe", hint=nearest_of(key, kinds))
+            one_of(key, kinds, "recipe", "number")
             try:
                 values[key] = kinds[key](text)
             except ValueError:
                 kind = "whole number" if kinds[key] is int else "number"
-                raise ConfigError(f"{text[:40]!r} is not a {kind}", where=key) from None
+                raise ConfigError(f"{brief(text)} is not a {kind}", where=key) from None
         return cls(**values)
 
     @property

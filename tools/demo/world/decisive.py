@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from senna_prune.errors import RunError
-from senna_prune.journal import read_lines
+from senna_prune.errors import RunError, brief
+from senna_prune.files import read_lines
 from tools.demo.world.bundle import WORLD_SEED
 from tools.demo.world.rig import RIG
 from tools.demo.world.scenes import make_scene, scene_rng
@@ -39,7 +39,7 @@ def describe_decisive_objects(run: Path) -> Iterator[str]:
         if not isinstance(trace, dict):
             continue
         if not scene.removeprefix("demo-").isdecimal():
-            raise RunError(f"scene {scene[:40]!r} is none of the demo world", where=where)
+            raise RunError(f"scene {brief(scene)} is none of the demo world", where=where)
         if scene not in evidence:
             evidence[scene] = dict(make_scene(scene_rng(WORLD_SEED, int(scene[5:]))).layout.evidence)
         if isinstance(complexity := trace.get("complexity"), float):
