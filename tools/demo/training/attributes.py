@@ -19,13 +19,13 @@ from tools.demo.world.rig import HEIGHT, WIDTH
 
 ATTRIBUTES = (
     *("red", "green", "following", "braking", "truck", "barrier", "signal left", "signal right", "on road"),
-    *("7 m", "9 m", "12 m", "16 m", "side street", "crossing", "beside", "ambulance"),
+    *("8 m", "10 m", "13 m", "17 m", "side street", "crossing", "beside", "ambulance"),
     # what decides nothing has names too: a token must not take one for the other
     *("bystander left", "bystander right", "other car left", "other car right", "other braking left"),
     *("other braking right", "parked", "follower", "van"),
 )
-DECIDING = [number for number, name in enumerate(ATTRIBUTES[:17]) if name != "16 m"]
-"""Numbers of the attributes of what decides; somebody 16 m ahead may also stand beside the road."""
+DECIDING = [number for number, name in enumerate(ATTRIBUTES[:17]) if name != "17 m"]
+"""Numbers of the attributes of what decides; somebody 17 m ahead may also stand beside the road."""
 SHOWN, HIDDEN = 0.15, 0.05
 """A token names what covers at least so much of its part, and must not name what covers at most so much of it."""
 BLOCK = 7

@@ -129,14 +129,14 @@ def add_motorcycle(
 ) -> Thing:
     """A motorcycle that points our way, with its rider."""
     group = mesh.new_group(name, *shows)
-    size = (2.1, 0.75, float(rng.uniform(1.45, 1.6)))
+    size = (1.9, 0.6, float(rng.uniform(1.4, 1.55)))
     (x, y) = position
-    mesh.box(position, (1.5, 0.35, 0.5), _pick(rng, _CLOTHES), group, bottom=0.35)
+    mesh.box(position, (1.1, 0.3, 0.3), _pick(rng, _CLOTHES), group, bottom=0.4)
     for sign in (1, -1):
-        for wheel in ((x - 1.05, x - 0.45), (x + 0.45, x + 1.05)):
-            mesh.side_plate(wheel, y + sign * 0.2, (0.0, 0.6), _TYRE, group, facing_left=sign > 0)
-    mesh.box((x - 0.1, y), (0.4, 0.6, size[2] - 1.05), (35, 35, 40), group, bottom=0.8)
-    mesh.box((x - 0.1, y), (0.3, 0.3, 0.3), (235, 235, 235), group, bottom=size[2] - 0.3)
+        for wheel in ((x - 0.95, x - 0.5), (x + 0.5, x + 0.95)):
+            mesh.side_plate(wheel, y + sign * 0.15, (0.0, 0.45), _TYRE, group, facing_left=sign > 0)
+    mesh.box((x - 0.1, y), (0.3, 0.5, size[2] - 0.95), (35, 35, 40), group, bottom=0.7)
+    mesh.box((x - 0.1, y), (0.25, 0.25, 0.25), (235, 235, 235), group, bottom=size[2] - 0.25)
     return _thing("vehicle.motorcycle", position, size, motion)
 
 

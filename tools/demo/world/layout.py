@@ -29,9 +29,9 @@ from tools.demo.world.street import Side, Street
 LANE = 4.2
 """Lane width, metres; a change of lanes must exceed the 4 m of the path labels."""
 KERB = 1.5 * LANE
-PERSON_METRES = (7, 9, 12, 16)
+PERSON_METRES = (8, 10, 13, 17)
 """Whole metres ahead at which people on the road stand: apart enough to be told from where their feet are."""
-_SIDE_STREET_HALF_WIDTH = 3.2
+_SIDE_STREET_HALF_WIDTH = 2.2
 _REACH = 90.0
 _AHEAD_OF_SIDE = 0.73
 """An object more than so many times as far ahead as aside belongs to the converter's front view."""
@@ -67,7 +67,7 @@ class _Builder:
 
     def layout(self) -> Layout:
         light = self._light()
-        junctions = {sign: self._draw(9.5, 11.5) for sign in (1, -1)}
+        junctions = {sign: self._draw(10.5, 12.5) for sign in (1, -1)}
         self._ground(junctions)
         self._own_lane()
         for sign, side in ((1, self.street.left), (-1, self.street.right)):
@@ -121,11 +121,11 @@ class _Builder:
         street = self.street
         if street.light != "none":
             self.evidence["light"] = "CAM_FRONT"
-            add_traffic_light(self.mesh, (self._draw(13, 21), self._draw(-1.6, 1.6)), red=street.light == "red")
+            add_traffic_light(self.mesh, (self._draw(17, 25), self._draw(-1.6, 1.6)), red=street.light == "red")
         rear = np.inf
         if street.ahead != "nothing":
             self.evidence["ahead"] = "CAM_FRONT"
-            place = (self._draw(12.5 if street.pedestrian else 10.5, 19.0), self._draw(-0.3, 0.3))
+            place = (self._draw(15.5, 24.0), self._draw(-0.3, 0.3))
             rear = place[0] - 2.3
             if street.ahead == "truck":
                 self.things.append(
@@ -161,7 +161,7 @@ class _Builder:
         mesh, rng, street, name = self.mesh, self.rng, self.street, _side_name(sign)
         if side.vehicle != "none":
             self.evidence[f"{name}.vehicle"] = f"CAM_{'BACK' if side.vehicle == 'behind' else 'FRONT'}_{name.upper()}"
-            along = self._draw(-2.8, -1.8) if side.vehicle == "behind" else self._draw(4.8, 6.6)
+            along = self._draw(-2.9, -1.9) if side.vehicle == "behind" else self._draw(5.2, 6.6)
             motion = drive_on(rng, street.road)
             self.things.append(add_motorcycle(mesh, (along, sign * LANE), rng, f"{name}.vehicle", motion, "beside"))
         if side.pedestrian:
@@ -194,10 +194,10 @@ class _Builder:
         if self._happens(0.3):
             braking = self._happens(0.4)
             motion = drive_on(self.rng, self.street.road, "braking" if braking else "steady")
-            place, shows = (self._draw(14.0, 26.0), sign * LANE), f"other {'braking' if braking else 'car'} {name}"
+            place, shows = (self._draw(16.0, 28.0), sign * LANE), f"other {'braking' if braking else 'car'} {name}"
             self.things.append(add_car(self.mesh, place, self.rng, "", motion, shows, braking=braking))
         if self.street.road == "city" and self._happens(0.5):
-            metres = 16 if self._happens(0.65) else int(self.rng.integers(21, 27))
+            metres = 17 if self._happens(0.65) else int(self.rng.integers(21, 27))
             self._person(metres, sign * self._draw(7.2, 7.8), "", f"bystander {name}")
         if self._happens(0.35):
             add_sign(self.mesh, (self._draw(20.0, 30.0), sign * self._draw(9.0, 10.4)), red=self._happens(0.5))
@@ -221,7 +221,7 @@ class _Builder:
                 add_tree(self.mesh, (along + self._draw(-2, 2), sign * (KERB + 2.0)), self.rng)
 
     def _back(self) -> None:
-        place = (-self._draw(9.0, 14.0), self._draw(-0.4, 0.4))
+        place = (-self._draw(14.0, 20.0), self._draw(-0.4, 0.4))
         if self.street.ambulance:
             self.evidence["ambulance"] = "CAM_BACK"
             motion = drive_on(self.rng, self.street.road, "hurrying")
