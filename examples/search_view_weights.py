@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 from senna_prune.errors import SennaPruneError
 from senna_prune.model.checkpoint import load_senna
-from senna_prune.planner.plan import EncodedFrame
+from senna_prune.planner.encode import EncodedFrame
 from senna_prune.planner.planner import Planner, pruner_for
 from senna_prune.pruning import Budget
 from senna_prune.task.answers import parse_answer

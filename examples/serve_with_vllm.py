@@ -73,7 +73,7 @@ def compare(engine: LocalEngine, method: str, retention: float, frames: list[Fra
 
 
 def planner_question(planner: Planner, frame: Frame) -> str:
-    from senna_prune.planner.inputs import checked_question
+    from senna_prune.planner.plan import checked_question
 
     return checked_question(frame.speed, frame.command, planner.labels)
 

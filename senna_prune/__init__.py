@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from senna_prune.engine.prune import prune
     from senna_prune.errors import SennaPruneError
     from senna_prune.model.checkpoint import load_senna
-    from senna_prune.planner.planner import Frame, Plan, Planner
-    from senna_prune.planner.pruners import pruner_for
+    from senna_prune.planner.planner import Frame, Plan, Planner, pruner_for
     from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
     from senna_prune.task.labels import Command, Path, Speed
 
@@ -37,7 +36,7 @@ _HOMES = {
     "make_pruner": "senna_prune.pruning",
     "method_names": "senna_prune.pruning",
     "prune": "senna_prune.engine",
-    "pruner_for": "senna_prune.planner.pruners",
+    "pruner_for": "senna_prune.planner.planner",
 }
 
 __all__ = [

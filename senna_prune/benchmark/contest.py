@@ -22,7 +22,7 @@ from senna_prune.cost import (
     projection_flops,
     vision_flops,
 )
-from senna_prune.planner.pruners import pruner_for
+from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.base import VISION
 

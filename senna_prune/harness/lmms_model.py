@@ -21,7 +21,7 @@ from senna_prune.errors import CheckpointError, InputError, as_error, one_of
 from senna_prune.harness.answering import Answer, Conversation, answers, pictures_of
 from senna_prune.harness.arguments import batch_size_of, budget_of
 from senna_prune.harness.manifests import CLASSES
-from senna_prune.planner.pruners import pruner_for
+from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning import make_method
 
 

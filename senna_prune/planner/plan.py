@@ -1,23 +1,87 @@
-"""What goes into the `Planner` and what comes out."""
+"""What goes into the `Planner`, checked, and what comes out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from numbers import Real
+from typing import Any
 
+import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from senna_prune.engine import SampleTrace
-from senna_prune.hosts.senna import senna_vision_scores
+from senna_prune.engine.decoder import find_decoder
+from senna_prune.errors import InputError, one_of, require
+from senna_prune.hosts.host import find_host, unwrapped
 from senna_prune.image_files import AnyImage
-from senna_prune.planner.timing import Stopwatch, Timing
-from senna_prune.pruning.base import VisionScores
-from senna_prune.task.labels import Command, Path, Speed
+from senna_prune.pruning import Budget, Method, make_pruner
+from senna_prune.task.labels import CAMERAS, CameraOrder, Command, Convention, Path, Speed
+from senna_prune.task.prompts import planning_question
 
-if TYPE_CHECKING:
-    from senna_prune.planner.encoder import FrameEncoder
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds per stage; for a frame decided in a batch, its equal share of the batch (`preprocess` is its own).
+
+    Attributes:
+        preprocess: prompt to ids and images to pixel values, wherever that was done.
+        vision: pixel values to the device, vision tower (and the vision scores it gives pruning).
+        adapter: projector and adapter.
+        prefill: the prompt through the decoder, pruning included, up to the first token of the answer.
+        readout: the rest of the answer.
+    """
+
+    preprocess: float = 0.0
+    vision: float = 0.0
+    adapter: float = 0.0
+    prefill: float = 0.0
+    readout: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return sum(asdict(self).values())
+
+
+class Stopwatch:
+    """Times consecutive stages; on an accelerator by its events, so that the host does not wait for them.
+
+    Args:
+        device: where the stages run.
+        shares: frames that go through them together: each is given its equal share.
+    """
+
+    def __init__(self, device: torch.device, shares: int = 1) -> None:
+        self.device, self.shares = device, shares
+        self.names: list[str] = []
+        self.marks = [self._mark()]
+
+    def lap(self, stage: str) -> None:
+        """End a stage: the time since the last lap is its own."""
+        self.names.append(stage)
+        self.marks.append(self._mark())
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Milliseconds by stage; waits for the end of the last one."""
+        if self.device.type == "cpu":
+            times = [1e3 * (end - begin) for begin, end in pairwise(self.marks)]
+        else:
+            self.marks[-1].synchronize()
+            times = [begin.elapsed_time(end) for begin, end in pairwise(self.marks)]
+        return {name: spent / self.shares for name, spent in zip(self.names, times, strict=True)}
+
+    def _mark(self) -> Any:
+        if self.device.type == "cpu":
+            return time.perf_counter()
+        module: Any = torch.get_device_module(self.device)
+        event = module.Event(enable_timing=True)
+        event.record(module.current_stream(self.device))
+        return event
 
 
 @dataclass(frozen=True)
@@ -77,78 +141,118 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class PreprocessedFrame:
-    """A frame before any model: what can be made ready in another thread while the model is at work.
+class VisualTokens:
+    """One prompt whose visual tokens are pruned already.
 
     Attributes:
-        input_ids: shape (S,), with placeholders.
-        pixel_values: shape (views, 3, H, W), in the model's dtype; in pinned memory for a CUDA model.
-        milliseconds: it took to make.
+        prompt: embeddings of the whole prompt, text included, shape (length, D).
+        prompt_positions: position of each in the decoder, shape (length,): 0, 1, 2, ... with positions "repacked", as
+            engines number prompt embeddings; with "original" those in the unpruned prompt.
+        slots: where the n kept visual tokens stand in the prompt, ascending, shape (n,).
+        cameras: nuScenes channel that each kept token comes from.
     """
 
-    input_ids: Tensor
-    pixel_values: Tensor
-    milliseconds: float
-
-
-@dataclass
-class TowerPass:
-    """Frames that went through the vision tower together.
-
-    Attributes:
-        encoder: what took them there.
-        stopwatch: of its stages.
-        entering: hidden states that entered the last layer that ran, (frames * views, 1 + patches, width); dropped
-            once scores are computed.
-    """
-
-    encoder: FrameEncoder
-    stopwatch: Stopwatch
-    entering: Any
-
-    @cached_property
-    def vision_scores(self) -> tuple[list[VisionScores], Stopwatch]:
-        """Of each frame, and what they took. Computed when the first pruner asks for them: most methods do not.
-
-        Raises:
-            InputError: the tower has no layer to read them from.
-        """
-        frames = self.stopwatch.shares
-        watch = Stopwatch(self.entering.device, frames)
-        attention, keys = self.encoder.model.model.vision_scores(self.entering)
-        own = zip(attention.unflatten(0, (frames, 1, -1)), keys.unflatten(0, (frames, 1, -1)), strict=True)
-        scores = [senna_vision_scores(*frame, paths=self.encoder.paths)[0] for frame in own]
-        self.entering = None
-        watch.lap("vision")
-        return scores, watch
-
-
-@dataclass(frozen=True)
-class EncodedFrame:
-    """A frame up to the decoder: what any number of pruners can decide on.
-
-    Attributes:
-        input_ids: shape (S,), with placeholders, on the host.
-        tokens: visual tokens, (1, views, tokens, D).
-        preprocess: milliseconds before the model.
-        tower: where it was encoded.
-        number: which of the frames encoded there it is.
-    """
-
-    input_ids: Tensor
-    tokens: Tensor
-    preprocess: float
-    tower: TowerPass
-    number: int
+    prompt: Tensor
+    prompt_positions: Tensor
+    slots: Tensor
+    cameras: tuple[str, ...]
 
     @property
-    def vision_scores(self) -> VisionScores:
-        """See `TowerPass`."""
-        return self.tower.vision_scores[0][self.number]
+    def embeddings(self) -> Tensor:
+        """Of the kept visual tokens, shape (n, D)."""
+        return self.prompt[self.slots]
 
-    def stages(self, scored: bool = False) -> dict[str, float]:
-        """Milliseconds of the stages that made it; with the vision scores if a decision used them."""
-        stages = {"preprocess": self.preprocess, **self.tower.stopwatch.stages}
-        if scored:
-            stages["vision"] += self.tower.vision_scores[1].stages["vision"]
-        return stages
+    @property
+    def positions(self) -> Tensor:
+        """Of the kept visual tokens, shape (n,)."""
+        return self.prompt_positions[self.slots]
+
+
+def require_pruner(pruner: object) -> None:
+    """Refuse what is neither a `Pruner` nor acts as one."""
+    acts = hasattr(pruner, "select") and hasattr(pruner, "needs")
+    require(acts, "pruner", pruner, "a Pruner, which pruner_for builds")
+
+
+def pruner_for(model: PreTrainedModel, method: str, budget: Budget | None = None, **options: Any) -> Method:
+    """A pruning method built for this model.
+
+    Args:
+        model: the model it will prune; any that `prune` takes, wrapped or not.
+        method: a registered method; "none" leaves every bit of the model's output as it is.
+        budget: what the method may spend; None is all visual tokens.
+        options: of the method. Where positions follow from the images (M-RoPE), `positions` is "original" by default,
+            whatever the method published.
+
+    Raises:
+        PruningError: unknown method or option, a budget out of reach, or a model that is no host.
+        InputError: an argument of the wrong type.
+    """
+    model = unwrapped(model)
+    require(isinstance(model, PreTrainedModel), "model", model, "a model of transformers")
+    require(isinstance(method, str), "method", method, "the name of a method")
+    require(budget is None or isinstance(budget, Budget), "budget", budget, "a Budget such as Budget.retention(0.25)")
+    host, decoder = find_host(model, required=False), find_decoder(model)
+    return make_pruner(
+        method,
+        Budget.retention(1.0) if budget is None else budget,
+        num_layers=decoder.num_layers,
+        num_heads=model.config.get_text_config().num_attention_heads,
+        num_visual=None if host is None else host.full_size,
+        **({"positions": "original"} if decoder.multi_axis else {}) | options,
+    )
+
+
+def views_in_order(images: Mapping[str, AnyImage], cameras: Sequence[str]) -> list[AnyImage]:
+    """The images in the order of `cameras`.
+
+    Raises:
+        InputError: not a mapping of exactly these cameras, or the checkpoint names none.
+    """
+    if not cameras:
+        problem = "the checkpoint does not name its cameras, which are not nuScenes' six"
+        hint = "name them in config.json (cameras), in the order of the prompt's labels"
+        raise InputError(problem, where="model", hint=hint)
+    if not isinstance(images, Mapping):
+        problem = f"a {type(images).__name__} does not say which image is whose"
+        raise InputError(problem, where="images", hint="pass a mapping of camera channels to images")
+    if missing := [camera for camera in cameras if camera not in images]:
+        raise InputError(f"no image of {', '.join(missing)}", where="images", hint="pass all cameras")
+    if unknown := [camera for camera in images if camera not in cameras]:
+        raise InputError(f"unknown camera {unknown[0]!r}", where="images", hint=f"use {', '.join(cameras)}")
+    return [images[camera] for camera in cameras]
+
+
+def cameras_of(names: tuple[str, ...], convention: CameraOrder) -> tuple[str, ...]:
+    """The cameras whose images stand under the prompt's labels, in their order; none where nobody names them.
+
+    Args:
+        names: of the cameras that the checkpoint's configuration names.
+
+    Raises:
+        SampleError: unknown convention.
+        InputError: the order of the released converter, for other cameras than nuScenes' six.
+    """
+    order = Convention(cameras=convention).camera_order
+    if names == CAMERAS:
+        return order
+    if convention != "corrected":
+        raise InputError("the order 'upstream' is one of nuScenes' six cameras", where="convention", hint="'corrected'")
+    return names
+
+
+def checked_question(speed: float, command: Command | str, labels: Sequence[str]) -> str:
+    """The planning question.
+
+    Args:
+        speed: ego speed, m/s.
+        command: navigation command.
+        labels: of the views.
+
+    Raises:
+        InputError: a speed that is not a finite number of 0 or more, or an unknown command.
+    """
+    is_speed = isinstance(speed, Real) and not isinstance(speed, bool) and math.isfinite(speed) and speed >= 0
+    require(is_speed, "speed", speed, "a speed in m/s", hint="pass a finite number, 0 or more")
+    one_of(command, [known.value for known in Command], "command", "command", InputError)
+    return planning_question(float(speed), Command(command).value, labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from senna_prune.devices import constant, moved
 from senna_prune.engine import prune
 from senna_prune.engine.captured import CapturedDecoder
-from senna_prune.errors import require
+from senna_prune.errors import InputError, one_of, require
 from senna_prune.hosts.host import unwrapped
 from senna_prune.image_files import AnyImage
 from senna_prune.model.checkpoint import load_senna
@@ -21,25 +22,28 @@ from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.token_layout import TokenLayout, require_placeholders
-from senna_prune.planner.encoder import FrameEncoder
-from senna_prune.planner.inputs import (
+from senna_prune.planner.encode import EncodedFrame, FrameEncoder
+from senna_prune.planner.plan import (
+    Frame,
+    Plan,
+    Reply,
+    Stopwatch,
+    Timing,
+    VisualTokens,
     cameras_of,
-    check_settings,
     checked_question,
-    require_dtype,
+    pruner_for,
     require_pruner,
     views_in_order,
 )
-from senna_prune.planner.plan import EncodedFrame, Frame, Plan, Reply
-from senna_prune.planner.pruners import pruner_for
-from senna_prune.planner.readouts import Fields, generate_texts, plan_trie, score_plans
+from senna_prune.planner.readouts import Fields, cut_before_decoder, generate_texts, plan_trie, score_plans
 from senna_prune.planner.readouts import Readout as Answers
-from senna_prune.planner.timing import Stopwatch, Timing
-from senna_prune.planner.visual_tokens import VisualTokens, cut_before_decoder
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.base import VISION
 from senna_prune.task.labels import CameraOrder, Command, Readout
 from senna_prune.task.prompts import System, image_prompt
+
+Read = Callable[[Mapping[str, Any], Stopwatch], Answers]
 
 
 class Planner(FrameEncoder):
@@ -81,13 +85,19 @@ class Planner(FrameEncoder):
         preprocess: Preprocess = "exact",
     ) -> None:
         model = unwrapped(model)
-        check_settings(model, processor, pruner, readout, system, max_new_tokens)
+        require(isinstance(model, SennaForConditionalGeneration), "model", model, "a SennaForConditionalGeneration")
+        require(isinstance(processor, SennaProcessor), "processor", processor, "a SennaProcessor")
+        if pruner is not None:
+            require_pruner(pruner)
+        one_of(readout, get_args(Readout), "readout", "readout", InputError)
+        require(isinstance(system, str), "system", system, "the name of a system sentence")
+        whole = isinstance(max_new_tokens, int) and not isinstance(max_new_tokens, bool) and max_new_tokens >= 1
+        require(whole, "max_new_tokens", max_new_tokens, "a number of tokens, 1 or more")
         require(preprocess in get_args(Preprocess), "preprocess", preprocess, "'exact' or 'device'")
         super().__init__(model, processor, system, preprocess, compiled)
         self.pruner = pruner_for(model, "none") if pruner is None else pruner
-        self.readout = readout
-        self.cameras = cameras_of(model, convention)
-        self.max_new_tokens = max_new_tokens
+        self.readout, self.max_new_tokens = readout, max_new_tokens
+        self.cameras = cameras_of(model.config.camera_names, convention)
         self.answers = plan_trie(processor, system)
 
     @classmethod
@@ -127,8 +137,7 @@ class Planner(FrameEncoder):
             for each of the pruner's schedules; 64 at most.
         """
         captured, views = self.captured, [Image.new("RGB", (64, 64))] * len(self.labels)
-        for question in self.prompts.values():
-            encoded = self.encode(views, question)
+        for encoded in (self.encode(views, question) for question in self.prompts.values()):
             if captured is None:
                 self.decide(encoded)
                 continue
@@ -141,9 +150,8 @@ class Planner(FrameEncoder):
         return 0 if captured is None else len(captured.graphs)
 
     def _expected(self, captured: CapturedDecoder, pruner: Pruner) -> list[float | None]:
-        config = self.model.config
-        visual, layers = config.num_views * config.num_view_tokens, config.text_config.num_hidden_layers
-        return captured.expect(pruner, visual, layers, list(self.prompts))
+        shape = self.num_visual, self.model.config.text_config.num_hidden_layers
+        return captured.expect(pruner, *shape, list(self.prompts))
 
     def plan(self, images: Mapping[str, AnyImage], speed: float, command: Command | str) -> Plan:
         """Decide one frame.
@@ -165,11 +173,10 @@ class Planner(FrameEncoder):
         """Decide several frames in one pass through the decoder; raises as `plan` does."""
         for frame in frames:
             require(isinstance(frame, Frame), "frames", frame, "a Frame")
-        checked = [
-            (views_in_order(frame.images, self.cameras), checked_question(frame.speed, frame.command, self.labels))
-            for frame in frames
-        ]
-        return self.decide_batch(self.encode_images([self.preprocess(*frame, self.cameras) for frame in checked]))
+        views = [views_in_order(frame.images, self.cameras) for frame in frames]
+        questions = [checked_question(frame.speed, frame.command, self.labels) for frame in frames]
+        ready = [self.preprocess(*frame, self.cameras) for frame in zip(views, questions, strict=True)]
+        return self.decide_batch(self.encode_images(ready))
 
     def ask(self, images: Mapping[str, AnyImage], question: str, max_new_tokens: int = 512) -> Reply:
         """Ask anything else about one frame; the answer is generated text.
@@ -206,28 +213,17 @@ class Planner(FrameEncoder):
             InputError: the model's output is not finite.
             PruningError: the pruner does not fit the model.
         """
-
-        def read(inputs: Mapping[str, Any], stopwatch: Stopwatch) -> Answers:
-            if self.readout == "generate":
-                return generate_texts(self.model, self.processor, inputs, self.max_new_tokens, stopwatch, plans=True)
-            return score_plans(self.model, self.answers, inputs, self.readout == "constrained", stopwatch)
-
+        read: Read = partial(score_plans, self.model, self.answers, self.readout == "constrained")
+        if self.readout == "generate":
+            read = partial(generate_texts, self.model, self.processor, self.max_new_tokens, True)
         return [Plan(**fields) for fields in self._read(encoded, pruner, read, self.captured if compiled else None)]
 
     def answer_batch(
         self, encoded: Sequence[EncodedFrame], pruner: Pruner | None = None, max_new_tokens: int = 512
     ) -> list[Reply]:
-        """Answer encoded frames whose questions do not ask for a plan, by greedy decoding; raises as `decide_batch`.
-
-        Args:
-            encoded: frames with their questions, see `encode`.
-            pruner: None is the planner's own.
-            max_new_tokens: longest answer.
-        """
-
-        def read(inputs: Mapping[str, Any], stopwatch: Stopwatch) -> Answers:
-            return generate_texts(self.model, self.processor, inputs, max_new_tokens, stopwatch, plans=False)
-
+        """Answer encoded frames whose questions do not ask for a plan, by greedy decoding of `max_new_tokens` at most;
+        as `decide_batch`."""
+        read = partial(generate_texts, self.model, self.processor, max_new_tokens, False)
         # Never compiled: such questions are of many lengths.
         return [Reply(**fields) for fields in self._read(encoded, pruner, read, None)]
 
@@ -236,7 +232,7 @@ class Planner(FrameEncoder):
         self,
         encoded: Sequence[EncodedFrame],
         pruner: Pruner | None,
-        read: Callable[[Mapping[str, Any], Stopwatch], Answers],
+        read: Read,
         captured: CapturedDecoder | None,
     ) -> list[Fields]:
         """Encoded frames through the decoder in one pass: what `read` makes of each, its trace and its times.
@@ -249,7 +245,7 @@ class Planner(FrameEncoder):
             require(isinstance(frame, EncodedFrame), "encoded", frame, "an EncodedFrame, which encode gives")
         pruner = self.pruner if pruner is None else pruner
         require_pruner(pruner)
-        require_dtype(self.model.dtype, self.device)
+        self.require_dtype()
         if captured is not None:
             self._expected(captured, pruner)
         with self.model_in_use:
@@ -268,10 +264,8 @@ class Planner(FrameEncoder):
                 "spans": spans,
                 "image_features": moved(features, self.text_device),
             }
-            compiled = captured or False
-            with prune(
-                self.model, pruner, layouts=layouts, vision=vision, compiled=compiled, padding_side="left"
-            ) as trace:
+            given: dict[str, Any] = {"layouts": layouts, "vision": vision, "compiled": captured or False}
+            with prune(self.model, pruner, **given, padding_side="left") as trace:
                 tensors, answers = read(inputs, stopwatch)
             found = trace.to_host(tensors)
             stopwatch.lap("readout")

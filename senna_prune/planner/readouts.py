@@ -6,17 +6,23 @@ its trace included, in one copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from senna_prune.engine.decoder import attention_mask, find_decoder, not_finite
+from senna_prune.engine.prefill import PromptPass
 from senna_prune.engine.readout import AnswerScores, AnswerTrie, score_answers
+from senna_prune.errors import PruningError
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
-from senna_prune.planner.timing import Stopwatch
+from senna_prune.model.token_layout import TokenLayout
+from senna_prune.planner.plan import Stopwatch, VisualTokens
+from senna_prune.pruning import Pruner
+from senna_prune.pruning.base import VisionScores
 from senna_prune.task.answers import parse_answer
 from senna_prune.task.labels import PLANS, plan_text
 from senna_prune.task.prompts import System, planning_prompt
@@ -45,10 +51,10 @@ class _FirstLogits(LogitsProcessor):
 def generate_texts(
     model: SennaForConditionalGeneration,
     processor: SennaProcessor,
-    inputs: Mapping[str, Any],
     max_new_tokens: int,
-    stopwatch: Stopwatch,
     plans: bool,
+    inputs: Mapping[str, Any],
+    stopwatch: Stopwatch,
 ) -> Readout:
     """Greedy decoding; `plans`: the texts name plans.
 
@@ -96,8 +102,8 @@ def until_end(ids: list[int], ends: int | list[int] | None) -> list[int]:
 def score_plans(
     model: SennaForConditionalGeneration,
     trie: AnswerTrie,
-    inputs: Mapping[str, Any],
     greedy: bool,
+    inputs: Mapping[str, Any],
     stopwatch: Stopwatch,
 ) -> Readout:
     """One pass over all plans; the most probable one or, if `greedy`, the one that constrained decoding would spell.
@@ -128,16 +134,12 @@ def score_plans(
         if not known.finite:
             raise not_finite(output.logits)
         chosen = known.greedy() if greedy else known.most_probable()
-        return [
-            {
-                "speed": PLANS[number][0],
-                "path": PLANS[number][1],
-                "text": plan_text(*PLANS[number]),
-                "distribution": dict(zip(PLANS, row, strict=True)),
-                "readout_positions": len(trie.nodes),
-            }
-            for number, row in zip(chosen, known.distribution.tolist(), strict=True)
-        ]
+        found = []
+        for number, row in zip(chosen, known.distribution.tolist(), strict=True):
+            (speed, path), distribution = PLANS[number], dict(zip(PLANS, row, strict=True))
+            fields = {"text": plan_text(speed, path), "speed": speed, "path": path, "distribution": distribution}
+            found.append({**fields, "readout_positions": len(trie.nodes)})
+        return found
 
     return [scores.steps, scores.finite], answers
 
@@ -152,3 +154,42 @@ def plan_trie(processor: SennaProcessor, system: System = "llava_v1") -> AnswerT
         assert ids[: len(head)] == head, "an answer must not change the tokens of its prompt"
         answers.append(ids[len(head) :])
     return AnswerTrie.build(answers)
+
+
+@torch.no_grad()
+def cut_before_decoder(
+    model: SennaForConditionalGeneration,
+    pruner: Pruner,
+    embeds: Tensor,
+    layout: TokenLayout,
+    vision: VisionScores | None,
+    cameras: Sequence[str],
+) -> VisualTokens:
+    """Make a method's cut without running the decoder.
+
+    Args:
+        model: whose prompt it is.
+        pruner: a method that acts before the decoder.
+        embeds: the unpruned prompt, shape (S, D).
+        layout: where its visual tokens stand.
+        vision: vision scores, if the method needs them.
+        cameras: channel of each view.
+
+    Raises:
+        PruningError: the method cuts inside the decoder, or gets no vision scores that it needs.
+    """
+    decoder = find_decoder(model)
+    counts = pruner.plan(layout.num_visual, decoder.num_layers, text=layout.length - layout.num_visual)
+    if len(set(counts.tokens[:-1])) > 1:
+        raise PruningError(
+            f"method {pruner.name!r} cuts tokens inside the decoder: no set of tokens stands for all layers",
+            hint="take one that acts before the decoder, see --methods",
+        )
+    running = PromptPass(decoder, pruner, [layout], [0], None if vision is None else [vision], embeds[None], None)
+    tables = decoder.rotary(embeds, torch.arange(layout.length, device=embeds.device)[None])
+    (prompt,), _ = running.enter(0, embeds[None], {"position_embeddings": tables})
+    state = running.samples[0].state
+    repacked = pruner.positions == "repacked"
+    positions = torch.arange(state.length, device=embeds.device) if repacked else state.columns()
+    names = tuple(cameras[view] for view in state.views.tolist())
+    return VisualTokens(prompt, positions, state.visual_slots, names)

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from senna_prune.errors import ServingError
-from senna_prune.planner.inputs import checked_question
-from senna_prune.planner.plan import Frame
+from senna_prune.planner.plan import Frame, VisualTokens, checked_question
 from senna_prune.planner.planner import Planner
-from senna_prune.planner.visual_tokens import VisualTokens
 from senna_prune.serving.engines import PromptEngine
 from senna_prune.task.answers import parse_answer
 from senna_prune.task.labels import PLANS, Path, Speed, plan_text

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from senna_prune.engine.captured import CapturedDecoder, EagerFallback
-from senna_prune.planner.planner import Planner
-from senna_prune.planner.pruners import pruner_for
+from senna_prune.planner.planner import Planner, pruner_for
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.base import Observation, Selection
 from senna_prune.pruning.registry import method_names

@@ -12,7 +12,7 @@ from senna_prune.engine import prune
 from senna_prune.errors import InputError
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.packed_linear import PackedLinear, pack_linears
-from senna_prune.planner.plan import EncodedFrame
+from senna_prune.planner.encode import EncodedFrame
 from senna_prune.planner.planner import Planner, pruner_for
 from senna_prune.pruning import Budget
 from senna_prune.task.prompts import planning_question

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from senna_prune.engine import prune
-from senna_prune.planner.pruners import pruner_for
+from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning import Budget, Pruner, method_names
 from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.fakes import tiny_senna, tiny_views

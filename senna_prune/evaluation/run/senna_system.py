@@ -27,7 +27,8 @@ from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.checkpoint import Checkpoint, checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.configuration import model_shape
 from senna_prune.model.images import Preprocess
-from senna_prune.planner.plan import EncodedFrame, Plan, PreprocessedFrame, Reply
+from senna_prune.planner.encode import EncodedFrame, PreprocessedFrame
+from senna_prune.planner.plan import Plan, Reply
 from senna_prune.planner.planner import Planner
 from senna_prune.pruning.base import Method
 from senna_prune.pruning.budget import Accounting, Budget

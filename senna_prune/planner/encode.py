@@ -5,28 +5,106 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from senna_prune.devices import device_of
 from senna_prune.engine.captured import CapturedDecoder, require_compilable
-from senna_prune.errors import require
-from senna_prune.hosts.senna import adapter_paths
+from senna_prune.errors import InputError, require
+from senna_prune.hosts.senna import adapter_paths, senna_vision_scores
 from senna_prune.image_files import AnyImage
 from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
-from senna_prune.planner.inputs import require_dtype
-from senna_prune.planner.plan import EncodedFrame, PreprocessedFrame, TowerPass
-from senna_prune.planner.timing import Stopwatch
+from senna_prune.planner.plan import Stopwatch
+from senna_prune.pruning.base import VisionScores
 from senna_prune.task.labels import Command, view_label
 from senna_prune.task.prompts import System, planning_prompt, planning_question
 
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class PreprocessedFrame:
+    """A frame before any model: what can be made ready in another thread while the model is at work.
+
+    Attributes:
+        input_ids: shape (S,), with placeholders.
+        pixel_values: shape (views, 3, H, W), in the model's dtype; in pinned memory for a CUDA model.
+        milliseconds: it took to make.
+    """
+
+    input_ids: Tensor
+    pixel_values: Tensor
+    milliseconds: float
+
+
+@dataclass
+class TowerPass:
+    """Frames that went through the vision tower together.
+
+    Attributes:
+        encoder: what took them there.
+        stopwatch: of its stages.
+        entering: hidden states that entered the last layer that ran, (frames * views, 1 + patches, width); dropped
+            once scores are computed.
+    """
+
+    encoder: FrameEncoder
+    stopwatch: Stopwatch
+    entering: Any
+
+    @cached_property
+    def vision_scores(self) -> tuple[list[VisionScores], Stopwatch]:
+        """Of each frame, and what they took. Computed when the first pruner asks for them: most methods do not.
+
+        Raises:
+            InputError: the tower has no layer to read them from.
+        """
+        frames = self.stopwatch.shares
+        watch = Stopwatch(self.entering.device, frames)
+        attention, keys = self.encoder.model.model.vision_scores(self.entering)
+        own = zip(attention.unflatten(0, (frames, 1, -1)), keys.unflatten(0, (frames, 1, -1)), strict=True)
+        scores = [senna_vision_scores(*frame, paths=self.encoder.paths)[0] for frame in own]
+        self.entering = None
+        watch.lap("vision")
+        return scores, watch
+
+
+@dataclass(frozen=True)
+class EncodedFrame:
+    """A frame up to the decoder: what any number of pruners can decide on.
+
+    Attributes:
+        input_ids: shape (S,), with placeholders, on the host.
+        tokens: visual tokens, (1, views, tokens, D).
+        preprocess: milliseconds before the model.
+        tower: where it was encoded.
+        number: which of the frames encoded there it is.
+    """
+
+    input_ids: Tensor
+    tokens: Tensor
+    preprocess: float
+    tower: TowerPass
+    number: int
+
+    @property
+    def vision_scores(self) -> VisionScores:
+        """See `TowerPass`."""
+        return self.tower.vision_scores[0][self.number]
+
+    def stages(self, scored: bool = False) -> dict[str, float]:
+        """Milliseconds of the stages that made it; with the vision scores if a decision used them."""
+        stages = {"preprocess": self.preprocess, **self.tower.stopwatch.stages}
+        if scored:
+            stages["vision"] += self.tower.vision_scores[1].stages["vision"]
+        return stages
 
 
 class FrameEncoder:
@@ -34,6 +112,7 @@ class FrameEncoder:
 
     Attributes:
         model, processor, system: see `Planner`. labels: of the views, in the prompt.
+        num_visual: visual tokens of a frame.
         device: where the vision tower takes images. text_device: where the decoder takes ids.
         resize_on: where images are resized; None is the host, exactly as the released model does.
         captured: compiled passes of single frames, or None.
@@ -50,12 +129,11 @@ class FrameEncoder:
     ) -> None:
         if compiled:
             require_compilable(model)
-        self.model = model
+        self.model, self.processor, self.system = model, processor, system
         self.device = device_of(model)
         self.text_device = device_of(model.get_input_embeddings(), self.device)
-        self.processor = processor
         self.labels = tuple(map(view_label, model.config.camera_names))
-        self.system = system
+        self.num_visual = model.config.num_views * model.config.num_view_tokens
         self.resize_on = self.device if preprocess == "device" else None
         self.captured = CapturedDecoder() if compiled else None
         self.model_in_use = threading.Lock()
@@ -68,11 +146,11 @@ class FrameEncoder:
     @cached_property
     def prompts(self) -> dict[int, str]:
         """A question for each length that planning prompts have, by text tokens: all commands, 0 to 39 m/s."""
-        found, visual = dict[int, str](), self.model.config.num_views * self.model.config.num_view_tokens
+        found = dict[int, str]()
         for speed, command in product(range(40), Command):
             question = planning_question(speed, command.value, self.labels)
             ids = self.processor.encode_prompt(planning_prompt(question, self.system))
-            found.setdefault(len(ids) - visual, question)
+            found.setdefault(len(ids) - self.num_visual, question)
         return found
 
     def encode(self, views: Sequence[AnyImage], question: str, names: Sequence[str] | None = None) -> EncodedFrame:
@@ -112,22 +190,31 @@ class FrameEncoder:
         """The rest of `encode`: frames through the vision tower and the adapter, in one pass."""
         if not frames:
             return []
-        require_dtype(self.model.dtype, self.device)
-        inner = self.model.model
+        self.require_dtype()
+        inner, count = self.model.model, len(frames)
         with self.model_in_use:
-            stopwatch = Stopwatch(self.device, len(frames))
+            stopwatch = Stopwatch(self.device, count)
             pixels = torch.cat([frame.pixel_values.to(self.device, non_blocking=True) for frame in frames])
-            entering, hidden = self._run(inner.run_tower, pixels, len(frames), "the vision tower")
+            entering, hidden = self._run(inner.run_tower, pixels, count, "the vision tower")
             stopwatch.lap("vision")
-            adapted = self._run(inner.adapt, hidden[:, 1:], len(frames), "the adapter")
+            adapted = self._run(inner.adapt, hidden[:, 1:], count, "the adapter")
             stopwatch.lap("adapter")
-        tower = TowerPass(self, stopwatch, entering)
+        tower, tokens = TowerPass(self, stopwatch, entering), adapted.unflatten(0, (count, 1, -1))
         return [
-            EncodedFrame(frame.input_ids, tokens, frame.milliseconds, tower, number)
-            for number, (frame, tokens) in enumerate(
-                zip(frames, adapted.unflatten(0, (len(frames), 1, -1)), strict=True)
-            )
+            EncodedFrame(frame.input_ids, tokens[number], frame.milliseconds, tower, number)
+            for number, frame in enumerate(frames)
         ]
+
+    def require_dtype(self) -> None:
+        """Refuse to run a model in half precision under an autocast to another type, which torch cannot mix.
+
+        Raises:
+            InputError: it would.
+        """
+        kind, dtype = self.device.type, self.model.dtype
+        if torch.is_autocast_enabled(kind) and dtype not in (torch.float32, torch.get_autocast_dtype(kind)):
+            problem = f"autocast to {torch.get_autocast_dtype(kind)} of a model in {dtype}"
+            raise InputError(problem, hint="leave the autocast context")
 
     def _run(self, part: Callable[[Tensor], R], states: Tensor, frames: int, name: str) -> R:
         """A part of the model: by its graph for a single frame under SDPA, if graphs are asked for; else eagerly."""
