@@ -18,9 +18,12 @@ from senna_prune.commands.__main__ import COMMANDS
 from senna_prune.config import EvaluationConfig, _keys, load_config
 from tests.conftest import ROOT
 from tests.docs.pages import PAGES, RUN, blocks, program
+from tests.docs.prose import too_long
 
 REASON = re.compile(r"<!-- not run: \S.+ -->")
 NAMES = [path.relative_to(ROOT).as_posix() for path in PAGES]
+UNDER_REVISION = {"README.md", "docs/results.md", "docs/performance.md"}
+"""Pages whose sentences may still be long."""
 RUNNABLE = [name for name, page in zip(NAMES, PAGES, strict=True) if program(page)]
 
 
@@ -29,6 +32,14 @@ def test_every_python_block_is_run_or_says_why_not(name: str) -> None:
     for block in blocks(ROOT / name):
         assert block.mark == RUN or REASON.fullmatch(block.mark), f"{name}:{block.line}: {block.mark!r}"
         compile(block.code, name, "exec")
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - UNDER_REVISION))
+def test_a_page_says_what_it_is_for_and_has_no_long_sentence(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert too_long(text) == []
+    if name.startswith("docs/") and "--8<--" not in text.split("\n", 1)[0]:
+        assert re.match(r"# .+\n\n(After|From|On|You).* can ", text), "begin with what a reader can do after this page"
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
