@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -17,15 +17,15 @@ from yaml import MarkedYAMLError, YAMLError
 from senna_prune.errors import ConfigError, brief, one_line, one_of, require_between, require_name, require_shares
 from senna_prune.task.labels import KINDS, PLAN, Readout
 
-ON_ERROR = ("fail", "count_wrong", "skip_reported")
 PROTOCOLS = ("parsed", "reference")
-READOUTS = get_args(Readout)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
-ACCOUNTINGS = ("entering", "published")
-PREPROCESS = ("exact", "device")
-CAMERA_ORDERS = ("corrected", "upstream")
-
+SEED = (0, 2**32 - 1)
 T = TypeVar("T")
+
+
+def setting(default: Any, choices: Sequence[str] = (), bounds: tuple[int, int | None] | None = None) -> Any:
+    """A field whose value is one of `choices`, or lies within `bounds`. Of a list each value does."""
+    return field(default=default, metadata={"choices": choices, "bounds": bounds})
 
 
 @dataclass
@@ -42,8 +42,8 @@ class DataConfig:
 
     planning_set: list[str] = field(default_factory=lambda: ["data/demo/planning_set.jsonl"])
     image_root: str = "data/demo"
-    camera_orders: list[str] = field(default_factory=list)
-    kinds: list[str] = field(default_factory=lambda: [PLAN])
+    camera_orders: list[str] = field(default_factory=list, metadata={"choices": ("corrected", "upstream")})
+    kinds: list[str] = field(default_factory=lambda: [PLAN], metadata={"choices": KINDS})
 
 
 @dataclass
@@ -67,12 +67,12 @@ class ModelConfig:
 
     path: str = "data/demo/model"
     vision_tower: str | None = None
-    dtype: str = "float32"
+    dtype: str = setting("float32", DTYPES)
     device: str = "auto"
     attn_implementation: str = "sdpa"
     packed: bool = False
     compiled: bool = False
-    preprocess: str = "exact"
+    preprocess: str = setting("exact", ("exact", "device"))
 
 
 @dataclass
@@ -92,8 +92,8 @@ class PruningConfig:
 
     methods: list[str] = field(default_factory=lambda: ["none", "autoprune"])
     retentions: list[float] = field(default_factory=lambda: [0.25])
-    accounting: str = "entering"
-    seeds: list[int] = field(default_factory=lambda: [0])
+    accounting: str = setting("entering", ("entering", "published"))
+    seeds: list[int] = field(default_factory=lambda: [0], metadata={"bounds": SEED})
     options: dict[str, dict[str, Any]] = field(default_factory=dict)
     controls: bool = True
     oracles: bool = True
@@ -109,9 +109,9 @@ class ReadoutConfig:
         max_text_tokens: longest other answer; an object's motion takes about 16 tokens.
     """
 
-    mode: str = "generate"
-    max_new_tokens: int = 16
-    max_text_tokens: int = 512
+    mode: str = setting("generate", get_args(Readout))
+    max_new_tokens: int = setting(16, bounds=(1, 4096))
+    max_text_tokens: int = setting(512, bounds=(1, 4096))
 
 
 @dataclass
@@ -127,10 +127,10 @@ class ScoringConfig:
         difference: share of samples, e.g. 0.05; `--explain` says how many samples show a difference of that size.
     """
 
-    protocol: str = "parsed"
-    on_error: str = "fail"
-    resamples: int = 2000
-    seed: int = 0
+    protocol: str = setting("parsed", PROTOCOLS)
+    on_error: str = setting("fail", ("fail", "count_wrong", "skip_reported"))
+    resamples: int = setting(2000, bounds=(1, 100_000))
+    seed: int = setting(0, bounds=SEED)
     difference: float = 0.05
 
 
@@ -155,23 +155,14 @@ class EvaluationConfig:
     pruning: PruningConfig = field(default_factory=PruningConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
-    limit: int | None = None
-    batch_size: int = 1
-    kept_samples: int = 40
+    limit: int | None = setting(None, bounds=(1, None))
+    batch_size: int = setting(1, bounds=(1, 1024))
+    kept_samples: int = setting(40, bounds=(0, None))
     output: str | None = None
     log_with: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        one_of(self.readout.mode, READOUTS, "readout.mode")
-        one_of(self.scoring.protocol, PROTOCOLS, "scoring.protocol")
-        one_of(self.scoring.on_error, ON_ERROR, "scoring.on_error")
-        one_of(self.pruning.accounting, ACCOUNTINGS, "pruning.accounting")
-        one_of(self.model.dtype, DTYPES, "model.dtype")
-        one_of(self.model.preprocess, PREPROCESS, "model.preprocess")
-        for order in self.data.camera_orders:
-            one_of(order, CAMERA_ORDERS, "data.camera_orders")
-        for kind in self.data.kinds:
-            one_of(kind, KINDS, "data.kinds")
+        _check_values(self)
         for key in ("data.planning_set", "data.kinds", "pruning.methods", "pruning.retentions", "pruning.seeds"):
             if not attrgetter(key)(self):
                 raise ConfigError("the list is empty", where=key, hint="give at least one value")
@@ -180,17 +171,19 @@ class EvaluationConfig:
         if not 0 < self.scoring.difference <= 1:
             problem = f"{self.scoring.difference} is no difference of shares"
             raise ConfigError(problem, where="scoring.difference", hint="use (0, 1]; 0.05 is 5 points")
-        require_between("kept_samples", self.kept_samples, 0, None)
-        require_between("limit", self.limit, 1, None)
-        require_between("batch_size", self.batch_size, 1, 1024)
-        require_between("readout.max_new_tokens", self.readout.max_new_tokens, 1, 4096)
-        require_between("readout.max_text_tokens", self.readout.max_text_tokens, 1, 4096)
-        require_between("scoring.resamples", self.scoring.resamples, 1, 100_000)
-        for key, seed in [
-            ("scoring.seed", self.scoring.seed),
-            *(("pruning.seeds", seed) for seed in self.pruning.seeds),
-        ]:
-            require_between(key, seed, 0, 2**32 - 1)
+
+
+def _check_values(settings: Any, prefix: str = "") -> None:
+    """Check every value against the choices and bounds of its field, those of the groups inside too."""
+    for one in fields(settings):
+        key, value = f"{prefix}{one.name}", getattr(settings, one.name)
+        if is_dataclass(value):
+            _check_values(value, f"{key}.")
+        for each in value if isinstance(value, list) else [value]:
+            if choices := one.metadata.get("choices"):
+                one_of(each, choices, key)
+            if bounds := one.metadata.get("bounds"):
+                require_between(key, each, *bounds)
 
 
 def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Sequence[str] = ()) -> T:
@@ -209,15 +202,12 @@ def load_config(schema: type[T], files: Sequence[str | Path] = (), overrides: Se
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(
-                f"{brief(override, 80)} is not key=value", where="command line", hint="write e.g. limit=10"
-            )
-        where = override[:80]
+            raise ConfigError(f"{brief(override)} is not key=value", where="command line", hint="write e.g. limit=10")
         try:
             layer = OmegaConf.to_container(OmegaConf.from_dotlist([override]))
         except _UNREADABLE as error:
-            raise ConfigError(_reason(error), where=where) from error
-        merged = _merge(merged, cast("dict[str, Any]", layer), keys, where)
+            raise ConfigError(_reason(error), where=override[:80]) from error
+        merged = _merge(merged, cast("dict[str, Any]", layer), keys, override[:80])
     return _checked_object(merged)
 
 
@@ -275,7 +265,7 @@ def _checked(layer: Mapping[str, Any], keys: Mapping[str, Any], where: str, pref
         elif get_origin(keys[name]) is list:
             value = value if isinstance(value, list) else [value]
             if nested := next((item for item in value if isinstance(item, list | Mapping)), None):
-                problem = f"{name!r} takes single values, not {brief(str(nested), 80)}"
+                problem = f"{name!r} takes single values, not {brief(str(nested))}"
                 raise ConfigError(problem, where=where, hint="write e.g. [a, b]")
         checked[str(key)] = value
     return checked
@@ -297,9 +287,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         layer = OmegaConf.to_container(OmegaConf.load(path))
     except (OSError, *_UNREADABLE) as error:
         raise ConfigError(f"not readable as YAML ({_reason(error)})", where=path) from error
-    if not isinstance(layer, dict):
-        raise ConfigError("the file holds no mapping of keys to values", where=path)
-    return cast("dict[str, Any]", layer)
+    if isinstance(layer, dict):
+        return cast("dict[str, Any]", layer)
+    raise ConfigError("the file holds no mapping of keys to values", where=path)
 
 
 def _reason(error: BaseException) -> str:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,7 @@ from senna_prune.files import (
     write_json,
     write_whole,
 )
+from tests.conftest import ROOT
 from tests.hostile import fifo
 
 
@@ -171,11 +175,23 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
     assert (tmp_path / "new").is_symlink() and (tmp_path / "made").read_text() == "text"
 
 
+def never() -> Iterator[str]:
+    raise AssertionError("the place is to be checked before the content is made")
+    yield ""
+
+
 def test_what_is_no_ordinary_file_is_neither_replaced_nor_waited_for(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
-    for path in (fifo(tmp_path / "pipe"), bound(tmp_path / "socket"), Path("/dev/full"), tmp_path, tmp_path / "loop"):
+    for path in (
+        fifo(tmp_path / "pipe"),
+        bound(tmp_path / "socket"),
+        Path("/dev/full"),
+        Path("/"),
+        tmp_path,
+        tmp_path / "loop",
+    ):
         before = path.lstat().st_mode
-        for write in (check_output, lambda path: write_whole(path, "text"), Journal):
+        for write in (check_output, lambda path: write_whole(path, never()), Journal):
             with pytest.raises(FileError, match="cannot be written"):
                 write(path)
         assert path.lstat().st_mode == before
@@ -184,7 +200,7 @@ def test_what_is_no_ordinary_file_is_neither_replaced_nor_waited_for(tmp_path: P
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b", "\ud800", "file/inner"])
 def test_names_that_cannot_be_written(name: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    for write in (check_output, lambda path: write_whole(path, "text")):
+    for write in (check_output, lambda path: write_whole(path, never())):
         with pytest.raises(FileError, match="cannot be written"):
             write(f"{tmp_path}/{name}")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -220,6 +236,29 @@ def test_a_failing_source_leaves_what_stood_there(tmp_path: Path) -> None:
         write_whole(tmp_path / "a", pieces())  # type: ignore[arg-type]
     assert (tmp_path / "a").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+FILL = """
+import resource, sys
+from senna_prune.errors import FileError
+from senna_prune.files import write_whole
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+try:
+    write_whole(sys.argv[1], ["x" * 900] * int(sys.argv[2]))
+except FileError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on file sizes here")
+@pytest.mark.parametrize("count", [3, 1000], ids=["on closing", "while writing"])
+def test_a_full_disk_leaves_nothing(count: int, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FILL, str(tmp_path / "file"), str(count)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{tmp_path}/file: cannot be written (File too large)")
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_streams_take_the_content(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from senna_prune.errors import ImageError
 from senna_prune.image_files import MAX_SIDE, open_image, read_image
-from tests.hostile.test_image_files import in_file, png, ppm, saved
+from tests.hostile.test_image_files import in_file, ppm, saved
 
 
 def test_what_is_not_deep_is_opened() -> None:
@@ -33,23 +33,39 @@ def test_the_largest_pictures_are_opened() -> None:
     assert open_image(np.zeros((100, 800, 3), np.uint8)).size == (800, 100)
 
 
-def test_bytes_read_once_serve_digest_and_picture(tmp_path: Path) -> None:
-    path = in_file(png(4, 4))(tmp_path)
-    content = read_image(path)
-    assert content == path.read_bytes()
-    assert open_image(content, str(path)).size == (4, 4)
+def gradient() -> np.ndarray:
+    rows, columns = np.mgrid[:40, :80]
+    return np.stack([rows * 3, columns * 2, rows + columns], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_sources_agree_and_orientation_is_applied(turned: bool, tmp_path: Path) -> None:
+    """Tag 6 asks viewers to turn an image clockwise."""
+    array, exif = gradient(), Image.Exif()
+    exif[0x0112] = 6 if turned else 1
+    content = saved(Image.fromarray(np.rot90(array) if turned else array), "PNG", exif=exif)
+    path = in_file(content)(tmp_path)
+    assert read_image(path) == content
+    sources = [path, str(path), content, Image.open(path), *([] if turned else [array, Image.fromarray(array)])]
+    for source in sources:
+        np.testing.assert_array_equal(np.asarray(open_image(source)), array)
     with pytest.raises(ImageError, match="camera 3: the file cannot be read"):
         open_image(content[:20], "camera 3")
 
 
-def test_orientation_of_bytes_and_files_is_applied(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    content = saved(Image.new("RGB", (8, 4)), "JPEG", exif=exif)
-    assert open_image(content).size == (4, 8)
-    assert open_image(in_file(content)(tmp_path)).size == (4, 8)
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "P", "RGBA", "CMYK", "YCbCr"])
+def test_other_modes_become_rgb_and_the_callers_image_stays(mode: str) -> None:
+    image = Image.fromarray(np.full((8, 8, 3), 255, dtype=np.uint8)).convert(mode)
+    opened = open_image(image)
+    assert (opened.mode, image.mode) == ("RGB", mode)
+    assert np.asarray(opened).min() >= 254
 
 
-def test_an_upright_rgb_picture_is_not_copied() -> None:
-    picture = Image.new("RGB", (16, 9))
-    assert open_image(picture) is picture
+def test_greyscale_array_has_three_equal_channels() -> None:
+    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    np.testing.assert_array_equal(np.asarray(open_image(grey)), np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_an_upright_rgb_image_is_not_copied() -> None:
+    image = Image.new("RGB", (16, 9))
+    assert open_image(image) is image

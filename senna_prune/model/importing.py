@@ -27,9 +27,8 @@ from senna_prune.model.checkpoint import (
     open_checkpoint,
 )
 from senna_prune.model.configuration import SennaConfig
-from senna_prune.model.images import AspectRatio
 from senna_prune.model.modeling import SennaForConditionalGeneration
-from senna_prune.model.processing import SennaProcessor
+from senna_prune.model.processing import AspectRatio, SennaProcessor
 from senna_prune.model.tensor_files import as_checkpoint_error, read_object, read_tensors, weight_files
 
 RELEASED_TOWER = "clip-vit-large-patch14-336"

@@ -174,8 +174,6 @@ class SennaModel(SennaPreTrainedModel):
         input_ids: Tensor | None = None,
         pixel_values: Tensor | None = None,
         image_features: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         **kwargs: Any,
@@ -195,13 +193,7 @@ class SennaModel(SennaPreTrainedModel):
                 inputs_embeds = self.embed(input_ids, image_features)
         elif pixel_values is not None or image_features is not None:
             raise InputError("inputs_embeds already hold the visual tokens", hint="drop the image inputs")
-        return self.language_model(
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            **kwargs,
-        )
+        return self.language_model(inputs_embeds=inputs_embeds, past_key_values=past_key_values, **kwargs)
 
 
 class SennaForConditionalGeneration(SennaPreTrainedModel, GenerationMixin):

@@ -16,11 +16,10 @@ from senna_prune.errors import SampleError, SennaPruneError, brief
 from senna_prune.files import accessing, confined, decode_json, open_regular
 from senna_prune.image_files import open_image
 from senna_prune.nuscenes.behaviour import FUTURE_STEPS, STEP_SECONDS, path_labels, speed_labels, wrong_step
-from senna_prune.task.answers import Answer, parse_answer
+from senna_prune.task.answers import Answer, fault_of, parse_answer
 from senna_prune.task.labels import CAMERAS, Command, plan_text
 from senna_prune.task.prompts import image_prompt, planning_question
 from senna_prune.task.sample import PlanningSample
-from senna_prune.task.truths import fault_of
 
 SHOWN = 20
 """Faults printed."""

@@ -18,9 +18,8 @@ from senna_prune.engine.captured import CapturedDecoder, require_compilable
 from senna_prune.errors import InputError, require
 from senna_prune.hosts.senna import adapter_paths, senna_vision_scores
 from senna_prune.image_files import AnyImage
-from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
-from senna_prune.model.processing import SennaProcessor
+from senna_prune.model.processing import Preprocess, SennaProcessor
 from senna_prune.planner.plan import Stopwatch
 from senna_prune.pruning.base import VisionScores
 from senna_prune.task.labels import Command, view_label

@@ -18,9 +18,8 @@ from senna_prune.errors import InputError, one_of, require
 from senna_prune.hosts.host import unwrapped
 from senna_prune.image_files import AnyImage
 from senna_prune.model.checkpoint import load_senna
-from senna_prune.model.images import Preprocess
 from senna_prune.model.modeling import SennaForConditionalGeneration
-from senna_prune.model.processing import SennaProcessor
+from senna_prune.model.processing import Preprocess, SennaProcessor
 from senna_prune.model.token_layout import TokenLayout, require_placeholders
 from senna_prune.planner.encode import EncodedFrame, FrameEncoder
 from senna_prune.planner.plan import (
@@ -65,7 +64,7 @@ class Planner(FrameEncoder):
         compiled: see `prune`; graphs run single frames: tower, adapter, prompt, and the second pass of the readouts
             "one_pass" and "constrained".
         preprocess: "exact" resizes images as the released model does, "device" on the model's device, by nearly the
-            same filter (`model.images.pixel_values_on`).
+            same filter (`model.processing.pixel_values_on`).
 
     Raises:
         InputError: an argument of the wrong type, an unknown readout or system sentence, a model without weights.

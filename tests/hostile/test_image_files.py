@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from senna_prune.errors import ImageError, InputError
 from senna_prune.image_files import open_image
+from senna_prune.model import SennaProcessor
+from tests.fakes import tiny_config, tiny_tokenizer, tiny_views
 from tests.hostile import fifo
 
 
@@ -94,17 +97,41 @@ CASES: list[tuple[Callable[[Path], Any], str]] = [
     (lambda f: "a\0b.png", "cannot be read (the name holds a NUL character)"),
     (lambda f: closed(), "cannot be read as an image"),
     (lambda f: np.zeros((4, 4, 3), object), "the array holds object, not uint8"),
+    (lambda f: f / "gone.jpg", "gone.jpg: no such image file"),
+    (lambda f: f, "cannot be read (a folder stands there)"),
+    (in_file(b"not an image"), "image.png: the file cannot be read as an image (it is no JPEG"),
+    (in_file(b""), "image.png: the file cannot be read as an image"),
+    (in_file(saved(Image.new("RGB", (90, 90)), "JPEG")[:700]), "truncated"),
+    (in_file(saved(Image.new("I;16", (8, 8)), "PNG")), "image.png: the image has more than 8 bits"),
+    (in_file(saved(Image.new("F", (8, 8)), "TIFF")), "image.png: the image has more than 8 bits"),
+    (lambda f: Image.new("I", (8, 8)), "more than 8 bits per channel (mode I)"),
+    (lambda f: Image.new("RGB", (0, 8)), "the image is empty (0x8)"),
+    (lambda f: np.zeros((0, 8, 3), np.uint8), "the image is empty (8x0)"),
+    (lambda f: np.zeros((8, 8, 3)), "the array holds float64, not uint8"),
+    (lambda f: np.zeros((8, 8, 3), np.uint16), "the array holds uint16, not uint8"),
+    (lambda f: np.zeros((3, 8, 8), np.uint8), "the array has shape (3, 8, 8)"),
+    (lambda f: np.zeros((8, 8, 4), np.uint8), "the array has shape (8, 8, 4)"),
+    (lambda f: torch.zeros(3, 8, 8), "Tensor is not an image"),
+    (lambda f: None, "NoneType is not an image"),
 ]
 
 
 @pytest.mark.parametrize(("make", "mention"), CASES, ids=[mention for _, mention in CASES])
 def test_refused(make: Callable[[Path], Any], mention: str, tmp_path: Path) -> None:
+    """Opened alone, and as one of a frame's six, where an image without a path is named by its view."""
     assert len(TALL) < 500
-    with pytest.raises((ImageError, InputError)) as caught:
-        open_image(make(tmp_path))
-    assert mention in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert " at 0x" not in str(caught.value), "an address differs from run to run"
+    made, processor = make(tmp_path), SennaProcessor.for_config(tiny_config(), tiny_tokenizer())
+    views: list[Any] = [*tiny_views()]
+    views[2] = made
+    wanted = InputError if "array" in mention or "is not an image" in mention else ImageError
+    for attempt in (lambda: open_image(made), lambda: processor(images=[views])):
+        with pytest.raises(wanted) as caught:
+            attempt()
+        assert mention in str(caught.value)
+        assert "\n" not in str(caught.value)
+        assert " at 0x" not in str(caught.value), "an address differs from run to run"
+    named = str(made).encode(errors="backslashreplace").decode() if isinstance(made, str | Path) else "view 2"
+    assert str(caught.value).startswith(f"{named}:")
 
 
 @pytest.mark.filterwarnings("ignore")

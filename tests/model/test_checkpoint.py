@@ -175,23 +175,23 @@ def test_the_digest_covers_the_tower_that_the_configuration_names(tmp_path: Path
     assert checkpoint_digest(source) != digest
 
 
-def test_tool_prints_the_digest_or_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    model, processor = tiny_senna()
-    source = write_reference(tmp_path / "released", model, processor, tower_inside=False)
-    arguments = [str(source), str(tmp_path / "ours"), "--vision-tower", str(source / "tower")]
-    assert tool.main(arguments) == 0
-    assert checkpoint_digest(tmp_path / "ours") in capsys.readouterr().out
-    assert tool.main(arguments) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "the destination exists" in error
+def test_tool_prints_the_digest_or_one_line(tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_reference(tmp_path / "released", *tiny_senna(), tower_inside=False)
+    ours, tower = tmp_path / "ours", ["--vision-tower", str(source / "tower")]
+    assert tool.main([str(source), str(ours), *tower]) == 0
+    assert capsys.readouterr().out == f"{ours}: digest {checkpoint_digest(ours)}\n"
+    (tmp_path / "file").touch()
+    for destination, problem in ((ours, "the destination exists"), (tmp_path / "file" / "ours", "cannot be written")):
+        assert tool.main([str(source), str(destination), *tower]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {destination}") and problem in error and error.count("\n") == 1
+    monkeypatch.setattr(importing, "import_checkpoint", interrupted)
+    assert tool.main(["source", "destination"]) == 130
+    assert capsys.readouterr().err == "\ninterrupted; nothing was imported; run the same command again\n"
 
 
-def test_a_destination_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
-    source = write_reference(tmp_path / "released", *tiny_senna())
-    (tmp_path / "file").write_text("", encoding="utf-8")
-    with pytest.raises(CheckpointError, match="cannot be written"):
-        import_checkpoint(source, tmp_path / "file" / "ours")
+def interrupted(*_: object) -> str:
+    raise KeyboardInterrupt
 
 
 def test_our_own_reader_gives_the_processor_that_transformers_gives(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from senna_prune.image_files import open_image
 from senna_prune.model import SennaForConditionalGeneration, SennaProcessor, planning_prompt, planning_question
 from senna_prune.model.checkpoint import load_senna
-from senna_prune.model.images import to_pixel_values
+from senna_prune.model.processing import to_pixel_values
 from tests.conftest import golden_cases
 from tests.model.reference import copy_folder
 

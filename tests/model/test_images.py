@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from senna_prune.image_files import open_image
-from senna_prune.model.images import MEAN, MOST_OFF, PAD_COLOUR, STD, pixel_values_on, to_pixel_values
+from senna_prune.model.processing import MEAN, MOST_OFF, PAD_COLOUR, STD, pixel_values_on, to_pixel_values
 
 
 def denormalised(values: torch.Tensor) -> np.ndarray:
@@ -80,41 +77,3 @@ def test_any_size_gives_the_square(size: tuple[int, int], aspect_ratio: str) -> 
     values = to_pixel_values(Image.new("RGB", size[::-1]), 56, aspect_ratio)  # type: ignore[arg-type]
     assert values.shape == (3, 56, 56)
     assert values.dtype == torch.float32
-
-
-def test_sources_agree(tmp_path: Path) -> None:
-    array = gradient()
-    Image.fromarray(array).save(tmp_path / "image.png")
-    opened = [open_image(source) for source in (array, Image.fromarray(array), tmp_path / "image.png")]
-    opened.append(open_image(str(tmp_path / "image.png")))
-    for picture in opened:
-        np.testing.assert_array_equal(np.asarray(picture), array)
-
-
-@pytest.mark.parametrize("mode", ["L", "1", "LA", "P", "RGBA", "CMYK", "YCbCr"])
-def test_other_modes_become_rgb(mode: str) -> None:
-    picture = Image.fromarray(np.full((8, 8, 3), 255, dtype=np.uint8)).convert(mode)
-    opened = open_image(picture)
-    assert opened.mode == "RGB"
-    assert np.asarray(opened).min() >= 254
-
-
-def test_greyscale_array_has_three_equal_channels() -> None:
-    grey = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    opened = np.asarray(open_image(grey))
-    np.testing.assert_array_equal(opened, np.repeat(grey[..., None], 3, axis=2))
-
-
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
-    upright = gradient()
-    sideways = Image.fromarray(np.rot90(upright))  # counter-clockwise: tag 6 asks viewers to turn it clockwise
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    sideways.save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "turned.png")), upright)
-
-
-def test_opening_leaves_the_callers_picture_alone() -> None:
-    picture = Image.fromarray(gradient()).convert("L")
-    open_image(picture)
-    assert picture.mode == "L"

@@ -15,8 +15,7 @@ from transformers import AutoProcessor
 from senna_prune.errors import InputError
 from senna_prune.image_files import open_image
 from senna_prune.model import SennaProcessor, planning_prompt, planning_question
-from senna_prune.model.images import to_pixel_values
-from senna_prune.model.processing import PaddingSide, pixel_values_of
+from senna_prune.model.processing import PaddingSide, pixel_values_of, to_pixel_values
 from senna_prune.model.token_layout import TokenLayout
 from tests.fakes import tiny_config, tiny_senna, tiny_tokenizer, tiny_views
 

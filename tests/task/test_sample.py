@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
-import subprocess
-import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,6 @@ from senna_prune.files import digest
 from senna_prune.task.labels import CAMERAS, Convention
 from senna_prune.task.prompts import IMAGE_PROMPT, plan_question
 from senna_prune.task.sample import PlanningSample, iter_samples, read_samples, write_samples
-from tests.conftest import ROOT
 
 SAMPLE = PlanningSample(
     token="token",
@@ -128,56 +123,3 @@ def test_files_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(FileError, match=r"set\.jsonl: cannot be read \(Permission denied\)"):
         read_samples(tmp_path / "set.jsonl")
-
-
-def never() -> Iterator[PlanningSample]:
-    raise AssertionError("the place is to be checked before the samples are made")
-    yield SAMPLE
-
-
-@pytest.mark.parametrize("place", [".", "folder", "file/set.jsonl"])
-def test_places_that_cannot_be_written(tmp_path: Path, place: str) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").touch()
-    with pytest.raises(FileError, match="cannot be written"):
-        write_samples(tmp_path / place, never())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
-
-
-def test_the_root_folder_is_no_file() -> None:
-    with pytest.raises(FileError, match="a folder stands there"):
-        write_samples("/", never())
-
-
-def test_a_failing_source_of_samples_keeps_its_own_error(tmp_path: Path) -> None:
-    def broken() -> Iterator[PlanningSample]:
-        yield SAMPLE
-        raise ConnectionError("the captioner is away")
-
-    with pytest.raises(ConnectionError):
-        write_samples(tmp_path / "set.jsonl", broken())
-    assert not list(tmp_path.iterdir())
-
-
-FILL = """
-import resource, sys
-from senna_prune.errors import FileError
-from senna_prune.task.sample import write_samples
-from tests.task.test_sample import SAMPLE
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-try:
-    write_samples(sys.argv[1], [SAMPLE] * int(sys.argv[2]))
-except FileError as error:
-    sys.exit(str(error))
-"""
-
-
-@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="no limit on file sizes here")
-def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
-    for count in (3, 1000):  # the first fails on closing, the second while writing
-        command = [sys.executable, "-c", FILL, str(tmp_path / "set.jsonl"), str(count)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 1
-        assert done.stderr.startswith(f"{tmp_path}/set.jsonl: cannot be written (File too large)")
-        assert done.stderr.count("\n") == 1
-        assert not list(tmp_path.iterdir())

@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from senna_prune.nuscenes.questions import motion_answer, vru_answer
-from senna_prune.task.answers import Answer
-from senna_prune.task.labels import PLANS, Path, Speed
-from senna_prune.task.scene_answers import (
+from senna_prune.task.answers import (
+    Answer,
     Light,
     MotionAnswer,
     RoadUser,
@@ -21,6 +20,7 @@ from senna_prune.task.scene_answers import (
     parse_road_users,
     parse_text,
 )
+from senna_prune.task.labels import PLANS, Path, Speed
 
 UNCLEAR, NOBODY = RoadUserAnswer(None), RoadUserAnswer(False)
 A, L, R = Side.AHEAD, Side.LEFT, Side.RIGHT

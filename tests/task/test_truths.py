@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from senna_prune.task.answers import fault_of
 from senna_prune.task.labels import KINDS
-from senna_prune.task.truths import fault_of
 
 GOOD = {
     "plan": "KEEP, STRAIGHT\n",

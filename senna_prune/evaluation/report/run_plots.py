@@ -18,9 +18,9 @@ from senna_prune.evaluation.report.plots import COLOURS, GREY, MARKERS, STYLE, P
 from senna_prune.evaluation.run.records import UNPRUNED, Condition, Record
 from senna_prune.evaluation.run.run_folder import Lines, RunInfo
 from senna_prune.evaluation.score.judge import is_right
+from senna_prune.task.answers import parse_motions
 from senna_prune.task.labels import PLAN, VIEW_LABELS
 from senna_prune.task.sample import PlanningSample
-from senna_prune.task.scene_answers import parse_motions
 
 MAX_CURVES = 300
 

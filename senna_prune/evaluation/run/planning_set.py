@@ -11,9 +11,9 @@ from senna_prune.config import DataConfig
 from senna_prune.errors import ImageError, SampleError
 from senna_prune.evaluation.run.reading import picture_paths
 from senna_prune.files import confined
+from senna_prune.task.answers import fault_of
 from senna_prune.task.labels import CAMERAS
 from senna_prune.task.sample import PlanningSample, read_samples
-from senna_prune.task.truths import fault_of
 
 
 @dataclass(frozen=True)

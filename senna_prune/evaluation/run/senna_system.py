@@ -26,7 +26,7 @@ from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
 from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.checkpoint import Checkpoint, checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.configuration import model_shape
-from senna_prune.model.images import Preprocess
+from senna_prune.model.processing import Preprocess
 from senna_prune.planner.encode import EncodedFrame, PreprocessedFrame
 from senna_prune.planner.plan import Plan, Reply
 from senna_prune.planner.planner import Planner

@@ -17,8 +17,8 @@ from senna_prune.errors import RunError
 from senna_prune.evaluation.run.records import MAJORITY, UNPRUNED, Condition, Record, Trace
 from senna_prune.evaluation.score.judge import KIND_ORDER, say_the_same, score_of
 from senna_prune.evaluation.score.metrics import majority_answers
+from senna_prune.task.answers import fault_of
 from senna_prune.task.labels import Convention
-from senna_prune.task.truths import fault_of
 
 CONVENTIONS = {Convention(*halves).name for halves in product(("corrected", "upstream"), repeat=2)}  # type: ignore[arg-type]
 HINT = "that line is damaged: delete it and run the same evaluation again"

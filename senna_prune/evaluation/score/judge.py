@@ -8,8 +8,8 @@ from typing import Any
 from senna_prune.evaluation.score.metrics import NOT_PARSED, read_plan, share
 from senna_prune.evaluation.score.reference_metric import reference_correct
 from senna_prune.evaluation.score.text_metrics import FREE_TEXT, sentence_chrf
+from senna_prune.task.answers import parse_light, parse_motions, parse_road_users, parse_text
 from senna_prune.task.labels import PLAN
-from senna_prune.task.scene_answers import parse_light, parse_motions, parse_road_users, parse_text
 
 KIND_ORDER = (PLAN, "vru", "motion", "traffic_light", *FREE_TEXT)
 """Order of the column groups of tables."""

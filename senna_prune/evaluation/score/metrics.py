@@ -10,9 +10,8 @@ from typing import Any
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support, recall_score
 
 from senna_prune.evaluation.score.text_metrics import FREE_TEXT, text_metrics
-from senna_prune.task.answers import Answer, parse_answer
+from senna_prune.task.answers import Answer, parse_answer, parse_light, parse_motions, parse_road_users
 from senna_prune.task.labels import PLAN, PLANS, Path, Speed, plan_text
-from senna_prune.task.scene_answers import parse_light, parse_motions, parse_road_users
 
 NOT_PARSED = "(none)"
 """Predicted class of an answer that names no class, or two."""

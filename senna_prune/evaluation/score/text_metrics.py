@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from senna_prune.errors import ConfigError
-from senna_prune.task.scene_answers import parse_text
+from senna_prune.task.answers import parse_text
 
 FREE_TEXT = ("description", "explanation")
 """Kinds whose answers nothing but these measures compares."""

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 
 from senna_prune.errors import CheckpointError, FileError
-from senna_prune.model.images import to_pixel_values
 from senna_prune.model.modeling import IGNORED_LABEL, SennaForConditionalGeneration
+from senna_prune.model.processing import to_pixel_values
 from senna_prune.task.labels import PLANS, plan_text
 from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.tools.demo.tiny import TINY

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from senna_prune.errors import FileError
 from senna_prune.files import read_bytes, read_json, write_whole
-from senna_prune.model.images import to_pixel_values
+from senna_prune.model.processing import to_pixel_values
 from tools.demo.training.attributes import ATTRIBUTES, BLOCK, MIRRORED_ATTRIBUTES
 from tools.demo.world.annotation import mirror_things
 from tools.demo.world.furniture import Thing
