@@ -21,7 +21,7 @@ from senna_prune.engine import PruneTrace, prune
 from senna_prune.engine.captured import CapturedDecoder
 from senna_prune.engine.readout import AnswerTrie, score_answers
 from senna_prune.hosts.host import VISION_SCORES, find_host
-from senna_prune.hosts.senna import adapter_paths, senna_vision_scores
+from senna_prune.hosts.senna import SennaHost
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.configuration import SennaConfig, model_shape
 from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImageFeatures
@@ -73,7 +73,7 @@ class TimedModel:
     @cached_property
     def scores(self) -> list[VisionScores]:
         assert self.features.cls_attention is not None
-        return senna_vision_scores(self.features.cls_attention, self.features.patch_keys, adapter_paths(self.model))
+        return SennaHost(self.model).vision_scores(self.features.cls_attention, self.features.patch_keys)
 
     @cached_property
     def layout(self) -> TokenLayout:

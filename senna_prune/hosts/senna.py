@@ -44,9 +44,17 @@ class SennaHost(Host):
 
     def encode_with_vision_scores(self, encode: Callable[..., Any], images: dict[str, Any]) -> tuple[Any, VisionScores]:
         features = encode(**images | {"output_vision_scores": True})
-        frames = senna_vision_scores(features.cls_attention, features.patch_keys, self.paths)
+        frames = self.vision_scores(features.cls_attention, features.patch_keys)
         scores, keys = zip(*((frame.score, frame.keys) for frame in frames), strict=True)
         return features, VisionScores(torch.cat(scores), torch.cat(keys))
+
+    def vision_scores(self, cls_attention: Tensor, keys: Tensor) -> list[VisionScores]:
+        """Scores (views * tokens,) and keys (views * tokens, key_dim) of each sample's tokens, in the order of the
+        visual list, from class-token attention to patches, (batch, views, patches), and keys, (..., key_dim)."""
+        paths = self.paths.to(cls_attention.device)
+        scores = torch.einsum("tp,bvp->bvt", paths, cls_attention.float()).flatten(1)
+        mixed = torch.einsum("tp,bvpk->bvtk", paths, keys.float()).flatten(1, 2)
+        return [VisionScores(*own) for own in zip(scores, mixed, strict=True)]
 
     def patch_grids(
         self, processor: Any, inputs: Mapping[str, Any], number: int, size: tuple[int, int], count: int
@@ -95,20 +103,3 @@ def linear_map(layer: nn.Module, inputs: int, dtype: torch.dtype) -> Tensor:
     with as_error(InputError, f"the adapter's {type(layer).__name__} cannot be run", "img_adapter"):
         outputs: Tensor = layer(unit).float() - layer(torch.zeros_like(unit)).float()
     return outputs[0].T
-
-
-def senna_vision_scores(cls_attention: Tensor, keys: Tensor | None, paths: Tensor) -> list[VisionScores]:
-    """Vision scores per sample from what the vision tower saw.
-
-    Args:
-        cls_attention: class-token attention to patches, (batch, views, patches).
-        keys: of the patches, (batch, views, patches, key_dim), or None.
-        paths: `adapter_paths(model)`.
-
-    Returns:
-        Token scores (views * tokens,) and keys (views * tokens, key_dim), in the order of the visual list.
-    """
-    paths = paths.to(cls_attention.device)
-    scores = torch.einsum("tp,bvp->bvt", paths, cls_attention.float()).flatten(1)
-    mixed = None if keys is None else torch.einsum("tp,bvpk->bvtk", paths, keys.float()).flatten(1, 2)
-    return [VisionScores(score, None if mixed is None else mixed[i]) for i, score in enumerate(scores)]

@@ -16,7 +16,7 @@ from torch import Tensor
 from senna_prune.devices import device_of
 from senna_prune.engine.captured import CapturedDecoder, require_compilable
 from senna_prune.errors import InputError, require
-from senna_prune.hosts.senna import adapter_paths, senna_vision_scores
+from senna_prune.hosts.senna import SennaHost
 from senna_prune.image_files import AnyImage
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import Preprocess, SennaProcessor
@@ -69,7 +69,7 @@ class TowerPass:
         watch = Stopwatch(self.entering.device, frames)
         attention, keys = self.encoder.model.model.vision_scores(self.entering)
         own = zip(attention.unflatten(0, (frames, 1, -1)), keys.unflatten(0, (frames, 1, -1)), strict=True)
-        scores = [senna_vision_scores(*frame, paths=self.encoder.paths)[0] for frame in own]
+        scores = [self.encoder.host.vision_scores(*frame)[0] for frame in own]
         self.entering = None
         watch.lap("vision")
         return scores, watch
@@ -111,7 +111,7 @@ class FrameEncoder:
 
     Attributes:
         model, processor, system: see `Planner`. labels: of the views, in the prompt.
-        num_visual: visual tokens of a frame.
+        host: reads the model. num_visual: visual tokens of a frame.
         device: where the vision tower takes images. text_device: where the decoder takes ids.
         resize_on: where images are resized; None is the host, exactly as the released model does.
         captured: compiled passes of single frames, or None.
@@ -128,19 +128,14 @@ class FrameEncoder:
     ) -> None:
         if compiled:
             require_compilable(model)
-        self.model, self.processor, self.system = model, processor, system
+        self.model, self.processor, self.system, self.host = model, processor, system, SennaHost(model)
         self.device = device_of(model)
         self.text_device = device_of(model.get_input_embeddings(), self.device)
         self.labels = tuple(map(view_label, model.config.camera_names))
-        self.num_visual = model.config.num_views * model.config.num_view_tokens
+        self.num_visual = self.host.full_size
         self.resize_on = self.device if preprocess == "device" else None
         self.captured = CapturedDecoder() if compiled else None
         self.model_in_use = threading.Lock()
-
-    @cached_property
-    def paths(self) -> Tensor:
-        """See `adapter_paths`."""
-        return adapter_paths(self.model)
 
     @cached_property
     def prompts(self) -> dict[int, str]:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from senna_prune.engine import prune
 from senna_prune.engine.decoder import Capture, find_decoder
 from senna_prune.errors import PruningError
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.base import (
-    KEYS,
-    LAST_ATTENTION,
-    NEXT_ATTENTION,
-    NORMED,
-    TEXT_ATTENTION,
-    VISION,
-)
+from senna_prune.pruning.base import KEYS, LAST_ATTENTION, NEXT_ATTENTION, NORMED, TEXT_ATTENTION, VISION
 from tests.engine.policies import ScriptedPruner
-from tests.engine.test_prefill import LATE, inputs_for
+from tests.engine.test_prefill import LATE, inputs_for, read
 from tests.fakes import tiny_senna
 
 
@@ -40,8 +36,7 @@ def test_probe_rows_equal_eager_attention(heads: tuple[int, int], use_cache: boo
     ]
     for need, scope, rows, layer in cases:
         pruner = ScriptedPruner(LATE, needs=frozenset({need}), text_scope=scope)
-        with torch.no_grad(), prune(model, pruner):
-            model(**inputs, use_cache=use_cache)
+        read(model, inputs, pruner, use_cache=use_cache)
         expected = attentions[layer][0][:, rows][:, :, layout.visual]
         torch.testing.assert_close(pruner.seen[0].attention, expected, atol=1e-6, rtol=1e-4)
 
@@ -54,8 +49,7 @@ def test_keys_are_those_of_the_cache(heads: tuple[int, int], use_cache: bool) ->
     with torch.no_grad():
         cache = model(**inputs, use_cache=True).past_key_values
     pruner = ScriptedPruner(LATE, needs=frozenset({KEYS}))
-    with torch.no_grad(), prune(model, pruner):
-        model(**inputs, use_cache=use_cache)
+    read(model, inputs, pruner, use_cache=use_cache)
     for sample, observation in enumerate(pruner.seen[:2]):
         visual = (inputs["input_ids"][sample] == model.config.image_token_id).nonzero().flatten()
         expected = cache.layers[observation.layer - 1].keys[sample].index_select(1, visual)
@@ -74,8 +68,7 @@ def test_a_scorer_may_see_the_text_beside_the_views(scope: str) -> None:
     with torch.no_grad():
         plain = model(**inputs, position_ids=positions, use_cache=True, output_hidden_states=True)
     pruner = ScriptedPruner(LATE, needs=frozenset({KEYS, NORMED}), text_scope=scope)
-    with torch.no_grad(), prune(model, pruner):
-        model(**inputs, position_ids=positions)
+    read(model, inputs, pruner, position_ids=positions)
     for sample, observation in enumerate(pruner.seen[:2]):
         real = inputs["attention_mask"][sample].bool()
         config = model.config
@@ -98,16 +91,23 @@ def test_a_decoder_without_a_final_norm_is_named() -> None:
         decoder.final_norm(torch.zeros(3, 64))
 
 
-def test_probe_does_not_look_at_padding() -> None:
+def attention_seen(need: str, **inputs: Any) -> list[Tensor]:
     model, processor = tiny_senna()
-    seen = {}
-    for side in ("left", "right"):
-        pruner = ScriptedPruner(LATE, needs=frozenset({TEXT_ATTENTION}))
-        with torch.no_grad(), prune(model, pruner):
-            model(**inputs_for(model, processor, (6.0, 12.0), side))
-        seen[side] = [observation.attention for observation in pruner.seen]
-    for left, right in zip(seen["left"], seen["right"], strict=True):
+    pruner = ScriptedPruner(LATE, needs=frozenset({need}))
+    read(model, inputs_for(model, processor, **inputs), pruner)
+    return [observation.attention for observation in pruner.seen]
+
+
+def test_probe_does_not_look_at_padding() -> None:
+    sides = [attention_seen(TEXT_ATTENTION, speeds=(6.0, 12.0), side=side) for side in ("left", "right")]
+    for left, right in zip(*sides, strict=True):
         torch.testing.assert_close(left, right, atol=1e-4, rtol=1e-3)
+
+
+def test_the_last_of_the_text_rows_is_the_last_tokens() -> None:
+    text, last = attention_seen(TEXT_ATTENTION)[0], attention_seen(LAST_ATTENTION)[0]
+    assert text.shape[1] > last.shape[1] == 1
+    torch.testing.assert_close(text[:, -1:], last)
 
 
 @pytest.mark.parametrize("needs", [{TEXT_ATTENTION, LAST_ATTENTION}, {LAST_ATTENTION, NEXT_ATTENTION}])
@@ -117,30 +117,15 @@ def test_two_kinds_of_attention_are_refused(needs: set[str]) -> None:
         pass
 
 
-def test_the_last_of_the_text_rows_is_the_last_tokens() -> None:
-    model, processor = tiny_senna()
-    rows = {}
-    for need in (TEXT_ATTENTION, LAST_ATTENTION):
-        pruner = ScriptedPruner(LATE, needs=frozenset({need}))
-        with torch.no_grad(), prune(model, pruner):
-            model(**inputs_for(model, processor))
-        rows[need] = pruner.seen[0].attention
-    assert rows[TEXT_ATTENTION].shape[1] > rows[LAST_ATTENTION].shape[1] == 1
-    torch.testing.assert_close(rows[TEXT_ATTENTION][:, -1:], rows[LAST_ATTENTION])
-
-
 @pytest.mark.parametrize(("asks", "expected"), [({TEXT_ATTENTION}, 2), (set(), 0), ({VISION}, 0)])
 def test_rows_are_computed_once_and_only_if_asked_for(
     asks: set[str], expected: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Complexity and scorer share the rows of a layer; LATE cuts before layers 2 and 3."""
     model, processor = tiny_senna()
-    calls: list[int] = []
-    rows = Capture.rows
+    calls, rows = list[int](), Capture.rows
     monkeypatch.setattr(Capture, "rows", lambda self, *args: calls.append(self.layer) or rows(self, *args))
 
     pruner = ScriptedPruner(LATE, needs=frozenset(asks), measured_layer=1, complexity=lambda seen: seen.hidden.mean())
-    with torch.no_grad(), prune(model, pruner) as trace:
-        model(**inputs_for(model, processor))
-    assert trace.samples[0].complexity is not None
+    assert read(model, inputs_for(model, processor), pruner)[1].samples[0].complexity is not None
     assert len(calls) == expected

@@ -13,19 +13,18 @@ import pytest
 import torch
 from accelerate import dispatch_model
 from torch import Tensor
-from transformers import LlamaForCausalLM
 
 from senna_prune.engine import prune
 from senna_prune.engine.decoder import find_decoder
 from senna_prune.engine.prefill import PromptPass
-from senna_prune.errors import InputError, PruningError
+from senna_prune.errors import PruningError
 from senna_prune.hosts.senna import SennaHost
 from senna_prune.planner.planner import pruner_for
-from senna_prune.pruning import Budget, DecoderCost, make_pruner
+from senna_prune.pruning import Budget, DecoderCost
 from senna_prune.pruning.base import TEXT_ATTENTION, Method
 from senna_prune.task.prompts import image_prompt, planning_prompt, planning_question
 from tests.engine.policies import ScriptedPruner
-from tests.engine.test_prefill import EARLY, LATE, inputs_for
+from tests.engine.test_prefill import EARLY, LATE, inputs_for, read
 from tests.fakes import tiny_senna, tiny_views
 
 
@@ -37,9 +36,7 @@ def test_a_schedule_that_cuts_only_once_complexity_is_measured(
     options = {"variant": "paper", "indicator": "static", "assumed": complexity}
     policy = pruner_for(model, "autoprune", Budget.retention(retention), **options)
     unmeasured = policy.plan(48, layers)
-    with torch.no_grad(), prune(model, policy) as trace:
-        model(**inputs_for(model, processor))
-    counts = trace.samples[0].counts
+    counts = read(model, inputs_for(model, processor), policy)[1].samples[0].counts
     assert counts == policy.plan(48, layers, complexity)
     assert counts.tokens[2] < unmeasured.tokens[2] == 48, "the case is no test of this"
 
@@ -51,8 +48,7 @@ def test_a_flops_budget_is_met_by_each_sample_beside_its_own_text(method: str) -
     inputs = processor(text=prompts, images=[tiny_views(seed=i) for i in range(2)], padding_side="left")
     cost = DecoderCost(hidden=64, intermediate=128, text=300)
     policy = pruner_for(model, method, Budget.flops(0.92, cost))
-    with torch.no_grad(), prune(model, policy) as trace:
-        model(**inputs)
+    trace = read(model, inputs, policy)[1]
     assert trace.samples[0].num_text < trace.samples[1].num_text - 200
     for sample in trace.samples:
         own = replace(cost, text=sample.num_text)
@@ -69,8 +65,7 @@ def test_a_schedule_is_solved_once_per_count_and_complexity(monkeypatch: pytest.
     measured = set()
     policy = pruner_for(model, "autoprune", Budget.retention(0.5))
     for speeds in ((6.0,), (6.0, 12.0), (6.0,)):
-        with torch.no_grad(), prune(model, policy) as trace:
-            model(**inputs_for(model, processor, speeds))
+        trace = read(model, inputs_for(model, processor, speeds), policy)[1]
         measured |= {sample.complexity for sample in trace.samples}
     assert len(solved) == len(set(solved)) == 1 + len(measured)
 
@@ -80,10 +75,7 @@ def test_one_context_serves_prompts_of_any_number_and_length() -> None:
     policy = pruner_for(model, "autoprune", Budget.retention(0.5))
     batches = [inputs_for(model, processor, speeds) for speeds in ((6.0,), (0.0, 6.0, 120.0), (120.0, 0.0))]
     batches.append({"input_ids": torch.randint(3, 500, (1, 12))})
-    expected = []
-    for batch in batches:
-        with torch.no_grad(), prune(model, policy):
-            expected.append(model(**batch).logits)
+    expected = [read(model, batch, policy)[0].logits for batch in batches]
     with torch.no_grad(), prune(model, policy) as trace:
         for batch, logits in zip(batches, expected, strict=True):
             assert torch.equal(model(**batch).logits, logits)
@@ -117,14 +109,10 @@ def test_layers_on_disk_prune_as_those_in_memory(tmp_path: Path) -> None:
     inputs = inputs_for(model, processor, (6.0, 12.0))
     methods = ("none", "autoprune", "fastv", "sparsevlm", "visionzip")
 
-    def read() -> list[Tensor]:
-        logits = []
-        for name in methods:
-            with torch.no_grad(), prune(model, pruner_for(model, name, Budget.retention(0.5))):
-                logits.append(model(**inputs).logits)
-        return logits
+    def logits() -> list[Tensor]:
+        return [read(model, inputs, pruner_for(model, name, Budget.retention(0.5)))[0].logits for name in methods]
 
-    expected = read()
+    expected = logits()
     places = dict.fromkeys(["vision_tower", "multi_modal_projector", "img_adapter"], "cpu")
     places |= {f"language_model.{part}": "cpu" for part in ("embed_tokens", "norm", "rotary_emb")}
     places |= {f"language_model.layers.{i}": "cpu" if i < 1 else "disk" for i in range(4)}
@@ -132,7 +120,7 @@ def test_layers_on_disk_prune_as_those_in_memory(tmp_path: Path) -> None:
         model, {f"model.{part}": where for part, where in places.items()} | {"lm_head": "cpu"}, offload_dir=tmp_path
     )
     assert next(find_decoder(model).layers[3].parameters()).is_meta
-    for one, other in zip(read(), expected, strict=True):
+    for one, other in zip(logits(), expected, strict=True):
         assert torch.equal(one, other)
 
 
@@ -140,23 +128,17 @@ def test_layers_that_the_host_protects_are_not_cut(monkeypatch: pytest.MonkeyPat
     model, processor = tiny_senna()
     monkeypatch.setattr(SennaHost, "first_cut", 2)
     inputs = inputs_for(model, processor)
-    with torch.no_grad(), prune(model, ScriptedPruner(LATE)) as trace:
-        model(**inputs)
-    assert trace.samples[0].entering == (48, 48, 24, 12)
-    with torch.no_grad(), prune(model, ScriptedPruner(EARLY)), pytest.raises(PruningError, match="before layer 2"):
-        model(**inputs)
+    assert read(model, inputs, ScriptedPruner(LATE))[1].samples[0].entering == (48, 48, 24, 12)
+    with pytest.raises(PruningError, match="before layer 2"):
+        read(model, inputs, ScriptedPruner(EARLY))
 
 
-def test_a_host_without_a_file_is_refused_by_name() -> None:
-    host = LlamaForCausalLM(tiny_senna()[0].config.text_config)
-    with (
-        pytest.raises(PruningError, match=r"'llama' has no file in hosts/, which knows llava, .*senna"),
-        prune(host, make_pruner("none", Budget.retention(1.0), num_layers=4, num_heads=4, num_visual=48)),
-    ):
-        pass
-
-
-def test_inputs_that_tell_no_layout_are_named() -> None:
-    model, _ = tiny_senna()
-    with torch.no_grad(), prune(model, ScriptedPruner(LATE)), pytest.raises(InputError, match="no input_ids"):
-        model(inputs_embeds=torch.randn(1, 60, 64))
+def test_nothing_holds_on_to_the_cache() -> None:
+    model, processor = tiny_senna()
+    with torch.no_grad(), prune(model, ScriptedPruner(LATE)):
+        cache = model(**inputs_for(model, processor), use_cache=True).past_key_values
+        model(input_ids=torch.tensor([[5]]), past_key_values=cache)
+        gone = weakref.ref(cache)
+        del cache
+        gc.collect()
+        assert gone() is None

@@ -10,12 +10,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from senna_prune.benchmark.replay import Recorder
-from senna_prune.engine import prune
+from senna_prune.engine import PruneTrace, prune
 from senna_prune.engine.decoder import find_decoder
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.base import (
-    TEXT_ATTENTION,
-)
+from senna_prune.pruning.base import TEXT_ATTENTION
 from senna_prune.task.prompts import planning_prompt, planning_question
 from tests.engine.policies import ScriptedPruner
 from tests.fakes import tiny_senna, tiny_views
@@ -33,6 +31,13 @@ def inputs_for(model: Any, processor: Any, speeds: tuple[float, ...] = (6.0,), s
 
 
 @torch.no_grad()
+def read(model: Any, inputs: dict[str, Any], pruner: Any, **options: Any) -> tuple[Any, PruneTrace]:
+    """What a pruned forward gives, and the trace."""
+    with prune(model, pruner) as trace:
+        return model(**inputs, **options), trace
+
+
+@torch.no_grad()
 def generate(model: Any, inputs: dict[str, Any], **kwargs: Any) -> Tensor:
     return model.generate(**inputs, max_new_tokens=6, min_new_tokens=6, do_sample=False, **kwargs)
 
@@ -41,13 +46,11 @@ def generate(model: Any, inputs: dict[str, Any], **kwargs: Any) -> Tensor:
 @pytest.mark.parametrize("speeds", [(6.0,), (6.0, 12.0, 0.0)])
 def test_keep_all_is_bit_identical(attention: str, speeds: tuple[float, ...]) -> None:
     model, processor = tiny_senna(attn_implementation=attention)
-    inputs = inputs_for(model, processor, speeds)
-    keep_all = ScriptedPruner((1.0,) * 4)
+    inputs, keep_all = inputs_for(model, processor, speeds), ScriptedPruner((1.0,) * 4)
     with torch.no_grad():
         plain = model(**inputs).logits
-        with prune(model, keep_all) as trace:
-            pruned = model(**inputs).logits
-    assert torch.equal(plain, pruned)
+    pruned, trace = read(model, inputs, keep_all)
+    assert torch.equal(plain, pruned.logits)
     assert trace.samples[0].entering == (48,) * 4
     ids = generate(model, inputs)
     with prune(model, keep_all):
@@ -58,8 +61,7 @@ def test_keep_all_is_bit_identical(attention: str, speeds: tuple[float, ...]) ->
 def test_dropping_equals_masking_with_original_positions(fractions: tuple[float, ...]) -> None:
     model, processor = tiny_senna(attn_implementation="eager")
     inputs, recorder = inputs_for(model, processor), Recorder(ScriptedPruner(fractions))
-    with torch.no_grad(), prune(model, recorder):
-        pruned = model(**inputs).logits[0, -1]
+    pruned = read(model, inputs, recorder)[0].logits[0, -1]
     layout = TokenLayout.from_ids(inputs["input_ids"][0], model.config.image_token_id, model.config.num_view_tokens)
     expected = last_logits_masked(model, inputs, layout, recorder.selections)
     torch.testing.assert_close(pruned, expected, atol=2e-5, rtol=1e-5)
@@ -106,23 +108,19 @@ def test_decoding_from_the_cache_equals_reading_everything_again(positions: str,
 
 def test_cache_holds_what_entered_each_layer() -> None:
     model, processor = tiny_senna()
-    inputs = inputs_for(model, processor)
-    with torch.no_grad(), prune(model, ScriptedPruner(LATE)) as trace:
-        cache = model(**inputs, use_cache=True).past_key_values
+    output, trace = read(model, inputs_for(model, processor), ScriptedPruner(LATE), use_cache=True)
     text = trace.samples[0].num_text
-    assert [cache.get_seq_length(layer) - text for layer in range(4)] == [48, 48, 24, 12]
+    assert [output.past_key_values.get_seq_length(layer) - text for layer in range(4)] == [48, 48, 24, 12]
     assert trace.cache_lengths == [[text + n] for n in (48, 48, 24, 12)]
     assert trace.samples[0].after == (48, 24, 12, 12)
 
 
 def test_merged_tokens_stand_behind_their_view() -> None:
     model, processor = tiny_senna()
-    inputs = inputs_for(model, processor)
     first_of_each_view = lambda obs, count: torch.arange(48).view(6, 8)[:, : -(-count // 6)].flatten()[:count]  # noqa: E731
     pruner = ScriptedPruner((1.0, 0.5, 0.5, 0.5), choose=first_of_each_view, merge=True)
-    with torch.no_grad(), prune(model, pruner) as trace:
-        model(**inputs)
-    origins, views = trace.samples[0].origins[1].tolist(), trace.samples[0].views[1].tolist()
+    (sample,) = read(model, inputs_for(model, processor), pruner)[1].samples
+    origins, views = sample.origins[1].tolist(), sample.views[1].tolist()
     assert origins[-1] == -2, "the token merged at layer 1, anchored in the last view, comes last"
     assert views == sorted(views)
     assert len(origins) == 24

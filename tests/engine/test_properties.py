@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -12,11 +13,15 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from senna_prune.engine import PruneTrace, prune
-from senna_prune.pruning import Budget, Pruner, make_pruner, method_names
+from senna_prune.planner.planner import pruner_for
+from senna_prune.pruning import Budget, Pruner, method_names
 from senna_prune.pruning.budget import TOLERANCE
 from senna_prune.task.prompts import planning_prompt
 from tests.fakes import tiny_senna, tiny_views
+from tests.pruning.scenes import BUDGETED
+from tests.replay import Recorder
 
+HALF = Budget.retention(0.5)
 few = settings(max_examples=4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
@@ -55,10 +60,7 @@ def single(inputs: dict[str, Any], i: int) -> dict[str, Any]:
 @few
 def test_every_method_keeps_its_promises(name: str, retention: float, views: tuple[int, int], positions: str) -> None:
     model, inputs = host(*views)
-    budget = Budget.retention(retention)
-    num_visual = views[0] * views[1]
-    shape = {"num_layers": 4, "num_heads": 4, "num_visual": num_visual}
-    policy = make_pruner(name, budget, **shape, positions=positions)
+    num_visual, policy = views[0] * views[1], pruner_for(model, name, Budget.retention(retention), positions=positions)
     logits, trace = read(model, inputs, policy)
     again, repeated = read(model, inputs, policy)
     assert torch.equal(logits, again)
@@ -83,11 +85,114 @@ def test_every_method_keeps_its_promises(name: str, retention: float, views: tup
         assert its.samples[0].kept() == sample.kept()
 
 
+@torch.no_grad()
+def answer(model: Any, inputs: dict[str, Any], policy: Any) -> tuple[Tensor, Any]:
+    """Logits (batch, 3, vocabulary) of three steps of `generate` whose answer is given, and the trace."""
+    width, given = inputs["input_ids"].shape[1], (11, 12, 13)
+    with nullcontext() if policy is None else prune(model, policy) as trace:
+        out = model.generate(
+            **{name: value for name, value in inputs.items() if name != "position_ids"},
+            max_new_tokens=len(given),
+            do_sample=False,
+            prefix_allowed_tokens_fn=lambda _, ids: [given[len(ids) - width]],
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+    return torch.stack(out.logits, dim=1), trace
+
+
 @pytest.mark.parametrize("name", [name for name in method_names() if name != "blind"])
-@pytest.mark.parametrize("views", [(1, 8), (12, 3)])
-def test_a_full_budget_changes_no_bit(name: str, views: tuple[int, int]) -> None:
-    model, inputs = host(*views)
-    policy = make_pruner(name, Budget.retention(1.0), num_layers=4, num_heads=4, num_visual=views[0] * views[1])
-    with torch.no_grad():
-        plain = model(**inputs).logits[:, -1]
-    assert torch.equal(read(model, inputs, policy)[0], plain)
+def test_a_full_budget_changes_no_bit(name: str) -> None:
+    for views in ((1, 8), (12, 3), (6, 8)):
+        model, inputs = host(*views)
+        policy = pruner_for(model, name)
+        with torch.no_grad():
+            plain = model(**inputs).logits[:, -1]
+        assert torch.equal(read(model, inputs, policy)[0], plain)
+    assert torch.equal(answer(model, inputs, policy)[0], answer(model, inputs, None)[0])
+
+
+@pytest.mark.parametrize("positions", ["original", "repacked"])
+@pytest.mark.parametrize("name", method_names())
+def test_a_batch_gives_what_its_samples_give(name: str, positions: str) -> None:
+    model, inputs = host(6, 8)
+    policy = pruner_for(model, name, HALF, positions=positions)
+    noted = [Recorder(policy) for _ in range(2)]
+    singles = [answer(model, single(inputs, i), recorder) for i, recorder in enumerate(noted)]
+    repeated = Recorder(policy, noted)
+    together, trace = answer(model, inputs, repeated)
+    assert repeated.all_repeated()
+    for i, (alone, its) in enumerate(singles):
+        torch.testing.assert_close(together[i], alone[0], atol=1e-4, rtol=1e-3)
+        mine, theirs = trace.samples[i], its.samples[0]
+        assert mine.entering == theirs.entering == mine.counts.tokens[:-1]
+        assert [origin.tolist() for origin in mine.origins] == [origin.tolist() for origin in theirs.origins]
+        for kept, views in zip(mine.kept(), mine.views, strict=True):
+            assert kept == sorted(set(kept)) and views.tolist() == sorted(views.tolist())
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+def test_no_camera_goes_blind(name: str) -> None:
+    model, inputs = host(6, 8)
+
+    def survivors(**options: int) -> list[list[int]]:
+        """Tokens of each view that every layer has left, without those merged right before it; the last weighs 0."""
+        weights = (1.0, 1.0, 1.0, 1.0, 1.0, 0.0)
+        policy = pruner_for(model, name, Budget.retention(0.6), view_weights=weights, **options)
+        sample = read(model, single(inputs, 0), policy)[1].samples[0]
+        born = [origin == -1 - layer for layer, origin in enumerate(sample.origins)]
+        return [views[~new].bincount(minlength=6).tolist() for views, new in zip(sample.views, born, strict=True)]
+
+    assert min(counts[-1] for counts in survivors()) == 0, "the rear view should go blind on its own"
+    left = survivors(min_tokens_per_view=1)
+    assert all(min(counts) >= 1 for counts in left if sum(counts) >= 6)
+    assert sum(left[-1]) >= 6, "no layer is looked at"
+
+
+@torch.no_grad()
+def teacher_forced(model: Any, row: dict[str, Any], tokens: Tensor) -> float:
+    """Mean log-probability of `tokens`, fed one by one behind one prompt."""
+    mask = row["attention_mask"]
+    out = model(**row, position_ids=(mask.cumsum(1) - 1).clamp(min=0), use_cache=True)
+    total = 0.0
+    for step, token in enumerate(tokens):
+        if step:
+            mask = torch.cat([mask, mask.new_ones(1, 1)], dim=1)
+            out = model(
+                input_ids=tokens[None, step - 1 : step],
+                past_key_values=out.past_key_values,
+                attention_mask=mask,
+                position_ids=mask.sum(1, keepdim=True) - 1,
+                use_cache=True,
+            )
+        total += out.logits[0, -1].log_softmax(-1)[token].item()
+    return total / len(tokens)
+
+
+@pytest.mark.parametrize("name", ["autoprune", "fastv", "tome", "visionzip"])
+def test_beams_score_what_teacher_forcing_scores(name: str) -> None:
+    model, inputs = host(6, 8)
+    policy, inputs = pruner_for(model, name, HALF), {k: v for k, v in inputs.items() if k != "position_ids"}
+    rows = [{key: value[i : i + 1] for key, value in inputs.items()} for i in range(2)]
+    noted = [Recorder(policy) for _ in rows]
+    for row, recorder in zip(rows, noted, strict=True):
+        with torch.no_grad(), prune(model, recorder):
+            model(**row)
+    with prune(model, Recorder(policy, [noted[k // 3] for k in range(6)])):
+        beams = model.generate(
+            **inputs,
+            num_beams=3,
+            num_return_sequences=3,
+            max_new_tokens=4,
+            min_new_tokens=4,
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+    answers = beams.sequences[:, inputs["input_ids"].shape[1] :]
+    forced = []
+    for k in range(6):
+        with prune(model, Recorder(policy, [noted[k // 3]])):
+            forced.append(teacher_forced(model, rows[k // 3], answers[k]))
+    assert len({tuple(tokens) for tokens in answers.tolist()}) > 2
+    assert beams.sequences_scores.tolist() == pytest.approx(forced, abs=1e-4)

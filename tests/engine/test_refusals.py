@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,10 +14,8 @@ from transformers import LlamaForCausalLM
 from senna_prune.engine import prune
 from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.pruning.base import (
-    TEXT_ATTENTION,
-    VISION,
-)
+from senna_prune.pruning import Budget, make_pruner
+from senna_prune.pruning.base import TEXT_ATTENTION, VISION
 from tests.engine.policies import ScriptedPruner
 from tests.engine.test_prefill import EARLY, LATE, generate, inputs_for
 from tests.fakes import tiny_senna
@@ -44,57 +41,63 @@ def _broken(observation: Any, count: int) -> Tensor:
     raise RuntimeError("policy broke")
 
 
+def senna() -> Any:
+    return tiny_senna()[0]
+
+
+def llama() -> LlamaForCausalLM:
+    return LlamaForCausalLM(tiny_senna()[0].config.text_config).eval()
+
+
+EMBEDS = {"inputs_embeds": torch.randn(1, 40, 64)}
+MIDDLE, LAST, SHORT = (
+    {"layouts": [TokenLayout(length, {"image": image})]}
+    for length, image in ((40, range(5, 29)), (40, range(16, 40)), (7, range(2, 4)))
+)
+NONE = make_pruner("none", Budget.retention(1.0), num_layers=4, num_heads=4, num_visual=48)
+WRONG: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], Any, str]] = {
+    "no layout": (llama, ScriptedPruner(LATE), {}, {}, "layouts="),
+    "no file": (llama, NONE, {}, {}, r"'llama' has no file in hosts/, which knows llava, .*senna"),
+    "no decoder": (lambda: torch.nn.Linear(2, 2), ScriptedPruner(LATE), {}, {}, "no Llama-like decoder"),
+    "no tower": (
+        llama,
+        ScriptedPruner(LATE, needs=frozenset({VISION})),
+        MIDDLE,
+        EMBEDS,
+        r"no file in hosts/ reads off this model\. Pass vision= to prune",
+    ),
+    "no text": (llama, ScriptedPruner(LATE, needs=frozenset({TEXT_ATTENTION})), LAST, EMBEDS, "no text follows"),
+    "no ids": (senna, ScriptedPruner(LATE), {}, {"inputs_embeds": torch.randn(1, 60, 64)}, "no input_ids"),
+    "another length": (senna, ScriptedPruner(LATE), SHORT, None, "layout of 7 tokens"),
+    "a gap": (senna, ScriptedPruner(LATE), {}, slice(100, 101), "gap or an empty row"),
+    "an empty row": (senna, ScriptedPruner(LATE), {}, slice(None), "gap or an empty row"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+@torch.no_grad()
+def test_errors_say_what_is_wrong(case: str) -> None:
+    make, pruner, given, inputs, message = WRONG[case]
+    model = make()
+    if not isinstance(inputs, dict):
+        hidden, inputs = inputs, inputs_for(*tiny_senna())
+        inputs["attention_mask"][0, hidden or slice(0)] = 0
+    with pytest.raises((PruningError, InputError), match=message), prune(model, pruner, **given):
+        model(**inputs)
+
+
 def test_any_llama_like_host_with_a_layout() -> None:
-    model, _ = tiny_senna()
-    host = LlamaForCausalLM(model.config.text_config).eval()
-    embeds = torch.randn(1, 40, 64)
-    layout = TokenLayout(40, {"image": range(5, 29)})
-    with torch.no_grad(), prune(host, ScriptedPruner(LATE), layouts=[layout]) as trace:
-        logits = host(inputs_embeds=embeds).logits
+    model = llama()
+    with torch.no_grad(), prune(model, ScriptedPruner(LATE), **MIDDLE) as trace:
+        logits = model(**EMBEDS).logits
     assert logits.shape[1] == 16 + 6
     assert trace.samples[0].entering == (24, 24, 12, 6)
 
 
-def test_a_host_without_a_file_is_not_told_to_pass_pictures() -> None:
-    host = LlamaForCausalLM(tiny_senna()[0].config.text_config).eval()
-    layout, policy = TokenLayout(40, {"image": range(5, 29)}), ScriptedPruner(LATE, needs=frozenset({VISION}))
-    with (
-        prune(host, policy, layouts=[layout]),
-        pytest.raises(PruningError, match=r"no file in hosts/ reads off this model\. Pass vision= to prune"),
-    ):
-        host(inputs_embeds=torch.randn(1, 40, 64))
-
-
-def test_errors_say_what_is_wrong() -> None:
+def test_a_static_cache_is_refused() -> None:
     model, processor = tiny_senna()
-    inputs = inputs_for(model, processor)
-    host = LlamaForCausalLM(model.config.text_config).eval()
-    with pytest.raises(PruningError, match="layouts="), prune(host, ScriptedPruner(LATE)):
-        pass
-    with pytest.raises(PruningError, match="no Llama-like decoder"), prune(torch.nn.Linear(2, 2), ScriptedPruner(LATE)):
-        pass
     with pytest.raises(PruningError, match="static cache"), prune(model, ScriptedPruner(LATE)):
-        generate(model, inputs, cache_implementation="static")
-    layout = TokenLayout(7, {"image": range(2, 4)})
-    with pytest.raises(InputError, match="layout of 7 tokens"), prune(model, ScriptedPruner(LATE), layouts=[layout]):
-        model(**inputs)
-
-
-def test_masks_with_gaps_or_empty_rows_are_refused() -> None:
-    model, processor = tiny_senna()
-    for broken in (slice(100, 101), slice(None)):
-        inputs = inputs_for(model, processor)
-        inputs["attention_mask"][0, broken] = 0
-        with pytest.raises(PruningError, match="gap or an empty row"), prune(model, ScriptedPruner(LATE)):
-            model(**inputs)
-
-
-def test_text_attention_needs_text_behind_the_views() -> None:
-    model, _ = tiny_senna()
-    host = LlamaForCausalLM(model.config.text_config).eval()
-    layout, pruner = TokenLayout(40, {"image": range(16, 40)}), ScriptedPruner(LATE, needs=frozenset({TEXT_ATTENTION}))
-    with pytest.raises(PruningError, match="no text follows"), prune(host, pruner, layouts=[layout]):
-        host(inputs_embeds=torch.randn(1, 40, 64))
+        generate(model, inputs_for(model, processor), cache_implementation="static")
 
 
 @pytest.mark.parametrize("kind", ["Qwen3", "Mistral", "Phi3"])
@@ -117,17 +120,6 @@ def test_contexts_do_not_nest() -> None:
             pass
         assert count_hooks(model) > 0
     assert count_hooks(model) == 0
-
-
-def test_nothing_holds_on_to_the_cache() -> None:
-    model, processor = tiny_senna()
-    with torch.no_grad(), prune(model, ScriptedPruner(LATE)):
-        cache = model(**inputs_for(model, processor), use_cache=True).past_key_values
-        model(input_ids=torch.tensor([[5]]), past_key_values=cache)
-        gone = weakref.ref(cache)
-        del cache
-        gc.collect()
-        assert gone() is None
 
 
 def test_text_alone_passes_through_methods_that_look_at_pictures() -> None:

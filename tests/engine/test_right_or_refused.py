@@ -154,24 +154,20 @@ def test_wrapped_models_are_pruned_where_they_compute(kind: str, method: str) ->
 
 def compiled(way: str) -> tuple[Any, Callable[..., Any]]:
     """A tiny LLaVA of which something is compiled, and how it is called."""
-    model, called = tiny_host("llava")[0], None
-    if way == "model.compile":
-        model.compile(backend="eager")
-    elif way == "forward":
-        model.forward = torch.compile(model.forward, backend="eager")
+    model = tiny_host("llava")[0]
+    inner, compile = model.model, lambda what: torch.compile(what, backend="eager")
+    if way == "function":
+        return model, compile(lambda **inputs: model(**inputs))
+    if way == "forward":
+        model.forward = compile(model.forward)
     elif way == "decoder":
-        model.model.language_model = torch.compile(model.model.language_model, backend="eager")
-    elif way == "layers":
-        for layer in model.model.language_model.layers:
-            layer.compile(backend="eager")
-    elif way == "tower":
-        model.model.vision_tower.compile(backend="eager")
-    else:
-        called = torch.compile(lambda **inputs: model(**inputs), backend="eager")
-    return model, called or model
+        inner.language_model = compile(inner.language_model)
+    for part in {"model": [model], "layers": inner.language_model.layers, "tower": [inner.vision_tower]}.get(way, []):
+        part.compile(backend="eager")
+    return model, model
 
 
-@pytest.mark.parametrize("way", ["model.compile", "forward", "decoder", "layers", "tower", "function"])
+@pytest.mark.parametrize("way", ["model", "forward", "decoder", "layers", "tower", "function"])
 @pytest.mark.slow
 @torch.no_grad()
 def test_a_model_that_was_compiled_and_ran_is_pruned(way: str) -> None:
@@ -218,13 +214,13 @@ def test_copies_are_plain_or_refused(kind: str) -> None:
 
 
 def steps(model: Any, inputs: dict[str, Any], ids: Tensor) -> Iterator[Tensor]:
-    """Logits behind a prompt, and then behind each of `ids`, (1, k), fed one by one."""
+    """Logits behind a prompt, and then behind each of `ids`, (1, k), fed one by one, each (1, vocabulary)."""
     output = model(**inputs, use_cache=True)
     yield output.logits[:, -1]
-    for number in range(ids.shape[1]):
-        place = inputs["input_ids"].shape[1] + number + getattr(model.model, "rope_deltas", torch.zeros(1)).long()
+    for number, token in enumerate(ids[0], start=inputs["input_ids"].shape[1]):
+        place = number + getattr(model.model, "rope_deltas", torch.zeros(1)).long()
         axes = (3, 1, 1) if hasattr(model.model, "rope_deltas") else (1, 1)
-        step = {"input_ids": ids[:, number : number + 1], "position_ids": place.expand(axes)}
+        step = {"input_ids": token.view(1, 1), "position_ids": place.expand(axes)}
         yield model(**step, past_key_values=output.past_key_values).logits[:, -1]
 
 
@@ -267,17 +263,11 @@ def test_a_second_turn_goes_on_where_the_first_ended(kind: str, method: str) -> 
         one = model.generate(**inputs, **GREEDY, return_dict_in_generate=True)
         more = torch.cat([one.sequences[:, inputs["input_ids"].shape[1] :], foreign(kind, 1, 4)], dim=1)
         asked = {
-            k: v for k, v in longer(inputs, more).items() if k in ("input_ids", "attention_mask", "mm_token_type_ids")
+            name: value for name, value in longer(inputs, more).items() if "pixel" not in name and "image" not in name
         }
         two = model.generate(**asked, **GREEDY, past_key_values=one.past_key_values)[:, -5:]
-        output = model(**inputs, use_cache=True)
-        for number in range(more.shape[1]):
-            fed = {"input_ids": more[:, number : number + 1], "past_key_values": output.past_key_values}
-            place = inputs["input_ids"].shape[1] + number + getattr(model.model, "rope_deltas", torch.zeros(1)).long()
-            axes = (3, 1, 1) if hasattr(model.model, "rope_deltas") else (1, 1)
-            output = model(**fed, position_ids=place.expand(axes))
-        logits = output.logits[0, -1]
-        logits[2] = -torch.inf  # no end before the fifth token
+        *_, logits = steps(model, inputs, more)
+        logits[:, 2] = -torch.inf  # no end before the fifth token
         assert two[0, 0] == logits.argmax()
 
 
@@ -289,7 +279,7 @@ def test_a_pruned_cache_is_read_in_its_context_alone(kind: str, method: str) -> 
     token = {"input_ids": torch.tensor([[5]])}
     with prune(model, policy(kind, method)):
         cache = model(**inputs, use_cache=True).past_key_values
-        twin, wrong = copy.deepcopy(cache), []
+        twin = copy.deepcopy(cache)
         expected = model(**token, past_key_values=cache).logits
         assert torch.equal(model(**token, past_key_values=twin).logits, expected), "a copied cache is as good"
         images = model.config.image_token_id
@@ -297,12 +287,11 @@ def test_a_pruned_cache_is_read_in_its_context_alone(kind: str, method: str) -> 
             model(input_ids=torch.tensor([[5, images]]), past_key_values=cache)
         with pytest.raises(PruningError, match="is continued by 2"):
             model(input_ids=torch.tensor([[5], [5]]), past_key_values=cache)
-        wrong.append(lambda: other(**token, past_key_values=cache))
         if method != "none":
             with pytest.raises(PruningError, match="filled under prune"):
-                wrong[0]()
+                other(**token, past_key_values=cache)
         with prune(other, policy(kind, method)), pytest.raises(PruningError, match="not filled inside this prune"):
-            wrong[0]()
+            other(**token, past_key_values=cache)
     with prune(model, policy(kind, method)), pytest.raises(PruningError, match="not filled inside this prune"):
         model(**token, past_key_values=cache)
     if method != "none":
@@ -325,14 +314,11 @@ def test_generate_that_reads_otherwise_is_refused_by_name(kind: str, option: str
 
 def test_caches_that_change_what_they_hold_are_refused_by_name() -> None:
     model, inputs = host("llava")[0], read_in("llava", 0)
+    offloaded, quantised = DynamicCache(), DynamicCache()
+    offloaded.offloading = True
+    quantised.layer_class_to_replicate = type("QuantizedLayer", (nn.Module,), {})
     with torch.no_grad(), prune(model, policy("llava", "fastv")):
-        for cache, name in ((DynamicCache(), None), (DynamicCache(), "offloaded"), (DynamicCache(), "QuantizedLayer")):
-            if name == "offloaded":
-                cache.offloading = True
-            elif name:
-                cache.layer_class_to_replicate = type(name, (nn.Module,), {})
-            if name is None:
-                model(**inputs, past_key_values=cache)
-                continue
+        model(**inputs, past_key_values=DynamicCache())
+        for cache, name in ((offloaded, "offloaded"), (quantised, "QuantizedLayer")):
             with pytest.raises(PruningError, match=rf"{name}.* cannot hold layers of different lengths"):
                 model(**inputs, past_key_values=cache)

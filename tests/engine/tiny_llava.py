@@ -152,11 +152,11 @@ Runner = Callable[[Pruner, Example, list[int]], Run]
 
 @torch.no_grad()
 def run(pruner: Pruner, sample: Example, forced: list[int]) -> Run:
-    """On the bare decoder, whose caller embeds the prompt and tells layout and evidence."""
+    """On the bare decoder, whose caller embeds the prompt and tells layout and vision scores."""
     host = tiny_llava()
     embeds, layout = host.embed(sample.ids, sample.features[1:])
-    with prune(host.decoder, pruner, layouts=[layout], vision=[sample.vision]) as trace:
-        return _decode(host.decoder, trace, forced, inputs_embeds=embeds)
+    given: dict[str, Any] = {"layouts": [layout], "vision": [sample.vision]}
+    return _run(host.decoder, pruner, given, forced, inputs_embeds=embeds)
 
 
 @torch.no_grad()
@@ -165,22 +165,21 @@ def run_llava(pruner: Pruner, sample: Example, forced: list[int]) -> Run:
     model = llava_model()
     at, mark = int((sample.ids == IMAGE).nonzero()[0, 0]), torch.full((NUM_PATCHES,), model.config.image_token_id)
     ids = torch.cat([sample.ids[:at], mark, sample.ids[at + 1 :]])[None]
-    with prune(model, pruner, vision=[sample.vision] if sample.padded else None) as trace:
-        return _decode(model, trace, forced, input_ids=ids, pixel_values=sample.pixels)
+    given = {"vision": [sample.vision]} if sample.padded else {}
+    return _run(model, pruner, given, forced, input_ids=ids, pixel_values=sample.pixels)
 
 
-def _decode(model: Any, trace: Any, forced: list[int], **inputs: Tensor) -> Run:
-    layers = model.config.get_text_config().num_hidden_layers
-    output = model(**inputs, use_cache=True)
-    kept, steps, lengths = trace.samples[0], [], []
-    cache = output.past_key_values
-    lengths.append([cache.get_seq_length(layer) for layer in range(layers)])
-    for token in forced:
-        step = model(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True)
-        steps.append(step.logits[0, -1])
-        lengths.append([cache.get_seq_length(layer) for layer in range(layers)])
-    decode = torch.stack(steps) if steps else torch.empty(0)
-    return Run(kept, output.logits[0], decode, torch.tensor(lengths))
+def _run(model: Any, pruner: Pruner, given: dict[str, Any], forced: list[int], **inputs: Tensor) -> Run:
+    with prune(model, pruner, **given) as trace:
+        output = model(**inputs, use_cache=True)
+        sample, cache, steps = trace.samples[0], output.past_key_values, list[Tensor]()
+        held = lambda: [cache.get_seq_length(layer) for layer in range(len(trace.cache_lengths))]  # noqa: E731
+        lengths = [held()]
+        for token in forced:
+            step = model(input_ids=torch.tensor([[token]]), past_key_values=cache, use_cache=True)
+            steps.append(step.logits[0, -1])
+            lengths.append(held())
+    return Run(sample, output.logits[0], torch.stack(steps) if steps else torch.empty(0), torch.tensor(lengths))
 
 
 def settings(case: Path) -> tuple[dict[str, Any], Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path as FilePath
 from typing import Any
@@ -14,13 +15,14 @@ import torch
 from PIL import Image
 
 from senna_prune.engine import prune
-from senna_prune.errors import ImageError, InputError, SampleError, SennaPruneError
+from senna_prune.errors import CheckpointError, ImageError, InputError, PruningError, SampleError, SennaPruneError
 from senna_prune.model import SennaModel, planning_prompt, planning_question
 from senna_prune.planner.planner import Frame, Planner, pruner_for
 from senna_prune.planner.readouts import plan_trie, until_end
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.task.answers import parse_answer
 from senna_prune.task.labels import CAMERAS, CAMERAS_UPSTREAM, PLANS, Command, Path, Readout, Speed, plan_text
+from tests.evaluation.checkpoint import write_checkpoint
 from tests.fakes import tiny_senna, tiny_views
 
 READOUTS: tuple[Readout, ...] = ("generate", "constrained", "one_pass")
@@ -110,9 +112,9 @@ def test_batch_equals_singles(readout: Readout, name: str) -> None:
 
 def test_warming_up_changes_no_plan() -> None:
     planner = Planner(*tiny_senna(), pruner())
-    before = planner.plan(images(), 6.0, "go straight")
+    before = distribution(planner, images())
     assert planner.warm_up() == 0
-    assert planner.plan(images(), 6.0, "go straight").distribution == before.distribution
+    assert distribution(planner, images()) == before
 
 
 def test_an_empty_batch_is_empty() -> None:
@@ -120,23 +122,16 @@ def test_an_empty_batch_is_empty() -> None:
 
 
 def test_order_of_the_mapping_does_not_matter() -> None:
-    planner = Planner(*tiny_senna(), None, "one_pass")
-    shuffled = dict(reversed(images().items()))
-    assert (
-        planner.plan(shuffled, 6.0, "go straight").distribution
-        == planner.plan(images(), 6.0, "go straight").distribution
-    )
+    planner = Planner(*tiny_senna())
+    assert distribution(planner, dict(reversed(images().items()))) == distribution(planner, images())
 
 
 def test_convention_decides_which_image_stands_under_which_label() -> None:
     model, processor = tiny_senna()
     swapped = {label_owner: images()[stored] for label_owner, stored in zip(CAMERAS, CAMERAS_UPSTREAM, strict=True)}
-    corrected, upstream = (
-        Planner(model, processor, None, "one_pass", convention) for convention in ("corrected", "upstream")
-    )
-    released = upstream.plan(images(), 6.0, "go straight").distribution
-    assert released == corrected.plan(swapped, 6.0, "go straight").distribution
-    assert released != corrected.plan(images(), 6.0, "go straight").distribution
+    corrected, upstream = (Planner(model, processor, convention=order) for order in ("corrected", "upstream"))
+    released = distribution(upstream, images())
+    assert released == distribution(corrected, swapped) != distribution(corrected, images())
 
 
 def test_pictures_of_every_kind_agree(tmp_path: FilePath) -> None:
@@ -164,10 +159,8 @@ def test_one_encoding_serves_many_pruners() -> None:
     calls: list[int] = []
     handle = planner.model.model.vision_tower.embeddings.register_forward_hook(lambda *_: calls.append(1))
     for name in ("autoprune", "fastervlm", "none"):
-        own = planner.decide(encoded, pruner(name))
-        assert (
-            own.text == Planner(planner.model, planner.processor, pruner(name)).plan(images(), 6.0, "go straight").text
-        )
+        alone = Planner(planner.model, planner.processor, pruner(name)).plan(images(), 6.0, "go straight")
+        assert planner.decide(encoded, pruner(name)).text == alone.text
     handle.remove()
     assert len(calls) == 3, "deciding must not run the vision tower again"
 
@@ -194,63 +187,69 @@ def test_trie_spells_the_plans_as_the_tokenizer_does_in_context() -> None:
 
 
 def without(camera: str) -> dict[str, Any]:
-    return {name: picture for name, picture in images().items() if name != camera}
+    return {name: image for name, image in images().items() if name != camera}
 
 
-Bad = tuple[Callable[[], tuple[Any, Any, Any]], type[SennaPruneError], str]
+def with_one(camera: str, image: Any) -> dict[str, Any]:
+    return images() | {camera: image}
 
-BAD: dict[str, Bad] = {
-    "missing camera": (lambda: (without("CAM_BACK"), 6, "go straight"), InputError, "no image of CAM_BACK"),
-    "several missing": (lambda: ({}, 6, "go straight"), InputError, "no image of CAM_FRONT, CAM_FRONT_LEFT"),
-    "extra camera": (lambda: (images() | {"CAM_TOP": 0}, 6, "go straight"), InputError, "unknown camera 'CAM_TOP'"),
-    "a list": (lambda: (tiny_views(), 6, "go straight"), InputError, "a list does not say"),
-    "no image": (
-        lambda: (images() | {"CAM_FRONT": 3}, 6, "go straight"),
+
+BAD: dict[str, tuple[Any, Any, Any, type[SennaPruneError], str]] = {
+    "missing camera": (
+        {c: v for c, v in images().items() if c != "CAM_BACK"},
+        6,
+        "",
         InputError,
-        "CAM_FRONT: int is not an image",
+        "no image of CAM_BACK",
     ),
-    "float image": (
-        lambda: (images() | {"CAM_BACK": np.zeros((8, 8, 3))}, 6, "go straight"),
+    "several missing": ({}, 6, "go straight", InputError, "no image of CAM_FRONT, CAM_FRONT_LEFT"),
+    "extra camera": (with_one("CAM_TOP", 0), 6, "go straight", InputError, "unknown camera 'CAM_TOP'"),
+    "a list": (tiny_views(), 6, "go straight", InputError, "a list does not say"),
+    "no image": (with_one("CAM_FRONT", 3), 6, "go straight", InputError, "CAM_FRONT: int is not an image"),
+    "floats": (
+        with_one("CAM_BACK", np.zeros((8, 8, 3))),
+        6,
+        "go straight",
         InputError,
-        "CAM_BACK: the array holds float64",
+        "CAM_BACK: the array holds float",
     ),
-    "missing file": (
-        lambda: (images() | {"CAM_BACK_LEFT": "/no/such.jpg"}, 6, "go straight"),
-        ImageError,
-        "/no/such.jpg: no such image file",
-    ),
-    "empty image": (
-        lambda: (images() | {"CAM_BACK": Image.new("RGB", (0, 0))}, 6, "go straight"),
+    "missing file": (with_one("CAM_BACK", "/no.jpg"), 6, "go straight", ImageError, "/no.jpg: no such image file"),
+    "empty": (
+        with_one("CAM_BACK", Image.new("L", (0, 0))),
+        6,
+        "go straight",
         ImageError,
         "CAM_BACK: the image is empty",
     ),
-    "nan": (lambda: (images(), math.nan, "go straight"), InputError, "speed: nan is not a speed"),
-    "infinite": (lambda: (images(), math.inf, "go straight"), InputError, "speed: inf"),
-    "negative": (lambda: (images(), -0.1, "go straight"), InputError, "speed: -0.1"),
-    "speed in words": (lambda: (images(), "6", "go straight"), InputError, "speed: '6'"),
-    "no speed": (lambda: (images(), None, "go straight"), InputError, "speed: None"),
-    "a truth value": (lambda: (images(), True, "go straight"), InputError, "speed: True"),
-    "unknown command": (lambda: (images(), 6, "turn lef"), InputError, "Did you mean 'turn left'? Known: go straight"),
-    "no command": (lambda: (images(), 6, None), InputError, "command: unknown command None"),
+    "nan": (images(), math.nan, "go straight", InputError, "speed: nan is not a speed"),
+    "infinite": (images(), math.inf, "go straight", InputError, "speed: inf"),
+    "negative": (images(), -0.1, "go straight", InputError, "speed: -0.1"),
+    "speed in words": (images(), "6", "go straight", InputError, "speed: '6'"),
+    "no speed": (images(), None, "go straight", InputError, "speed: None"),
+    "a truth value": (images(), True, "go straight", InputError, "speed: True"),
+    "unknown command": (images(), 6, "turn lef", InputError, "mean 'turn left'? Known: go straight"),
+    "no command": (images(), 6, None, InputError, "command: unknown command None"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_inputs_are_named_in_one_line(case: str) -> None:
-    make, kind, fragment = BAD[case]
+    *given, kind, fragment = BAD[case]
     with pytest.raises(kind) as caught:
-        Planner(*tiny_senna()).plan(*make())
+        Planner(*tiny_senna()).plan(*given)
     assert fragment in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_bad_settings_are_named() -> None:
-    with pytest.raises(InputError, match="unknown readout 'beam'"):
-        Planner(*tiny_senna(), readout="beam")  # type: ignore[arg-type]
-    with pytest.raises(SampleError, match="unknown convention 'mine'"):
-        Planner(*tiny_senna(), convention="mine")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="unknown system sentence"):
-        Planner(*tiny_senna(), system="mine")  # type: ignore[arg-type]
+    for name, error, what in (
+        ("readout", InputError, "readout 'mine'"),
+        ("convention", SampleError, "convention 'mine'"),
+        ("system", InputError, "system sentence"),
+    ):
+        setting: dict[str, Any] = {name: "mine"}
+        with pytest.raises(error, match=f"unknown {what}"):
+            Planner(*tiny_senna(), **setting)
 
 
 def test_a_batch_is_seen_in_one_pass_of_the_tower() -> None:
@@ -284,3 +283,44 @@ def test_an_answer_that_ends_early_does_not_count_the_padding_of_its_batch() -> 
     for ends in (2, [2, 3]):
         assert [until_end(row, ends) for row in rows] == [[5, 6, 2], [5, 6, 7, 8, 2], [5, 6, 7, 8, 9]]
     assert until_end(rows[0], None) == rows[0]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> FilePath:
+    return write_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+def test_one_call_equals_the_three_it_replaces(checkpoint: FilePath) -> None:
+    budget = Budget.retention(0.5)
+    short = Planner.from_pretrained(checkpoint, "autoprune", budget, {"variant": "paper"}, convention="upstream")
+    model, processor = tiny_senna()
+    pruner = pruner_for(model, "autoprune", budget, variant="paper")
+    long = Planner(model, processor, pruner, convention="upstream")
+    plans = [planner.plan(images(), 6.0, "go straight") for planner in (short, long)]
+    assert plans[0].trace.entering == plans[1].trace.entering
+    assert plans[0].distribution == pytest.approx(plans[1].distribution, abs=1e-5)
+
+
+def test_how_it_runs_is_handed_on(checkpoint: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", sys.executable)  # stands in for a compiler, which nothing here calls
+    planner = Planner.from_pretrained(checkpoint, compiled=True, preprocess="device")
+    assert planner.captured is not None and planner.resize_on is not None
+    plain = Planner.from_pretrained(checkpoint)
+    assert plain.captured is None and plain.resize_on is None
+
+
+def test_what_is_wrong_is_said_as_before(checkpoint: FilePath, tmp_path: FilePath) -> None:
+    with pytest.raises(PruningError, match="autoprun"):
+        Planner.from_pretrained(checkpoint, "autoprun")
+    with pytest.raises(CheckpointError):
+        Planner.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("readout", ["one_pass", "generate"])
+def test_a_plan_prints_as_one_line(readout: Readout) -> None:
+    model, processor = tiny_senna()
+    planner = Planner(model, processor, pruner_for(model, "random", Budget.retention(0.5)), readout)
+    shown = str(planner.plan(images(), 6.0, "go straight"))
+    assert "\n" not in shown and "tensor" not in shown
+    odds = r"; probability 0\.\d\d" if readout == "one_pass" else ""
+    assert re.fullmatch(rf"Plan\(.+{odds}; 24\.0 of 48 visual tokens per layer; \d+ ms\)", shown), shown

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import runpy
 from typing import Any
 
 import pytest
@@ -16,7 +14,6 @@ from senna_prune.pruning import Budget, describe, method_names
 from senna_prune.pruning.methods.tome import destinations, mean_of_merged, merge_rounds
 from senna_prune.task.labels import CAMERAS, CAMERAS_UPSTREAM
 from senna_prune.task.prompts import planning_question
-from tests.conftest import ROOT
 from tests.fakes import tiny_senna, tiny_views
 
 QUESTION = planning_question(6.0, "go straight")
@@ -39,8 +36,8 @@ def test_the_plain_model_reads_what_the_pruned_one_reads(name: str, positions: s
     planner = planner_with(name, positions=positions)
     kept = planner.visual_tokens(images(), QUESTION)
     frame = planner.encode(list(images().values()), QUESTION)
-    evidence = [frame.vision_scores]
-    with prune(planner.model, planner.pruner, vision=evidence) as trace:
+    scores = [frame.vision_scores]
+    with prune(planner.model, planner.pruner, vision=scores) as trace:
         pruned = planner.model(input_ids=frame.input_ids[None], image_features=frame.tokens).logits
     plain = planner.model(inputs_embeds=kept.prompt[None], position_ids=kept.prompt_positions[None]).logits
     torch.testing.assert_close(plain, pruned, atol=1e-4, rtol=1e-4)
@@ -88,14 +85,3 @@ def test_wrong_inputs_are_named_as_by_plan() -> None:
         planner.visual_tokens({camera: view for camera, view in images().items() if camera != "CAM_BACK"}, QUESTION)
     with pytest.raises(InputError, match="is not a question"):
         planner.visual_tokens(images(), None)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("method", ["divprune", "cdpruner", "tome"])
-def test_the_example_gets_the_pruned_answer(method: str, capsys: pytest.CaptureFixture[str]) -> None:
-    example = runpy.run_path(str(ROOT / "examples" / "prompt_embeddings.py"))
-    assert example["main"](["--method", method]) == 0
-    output = capsys.readouterr().out
-    assert " 192 of them visual" in output
-    plain, planned = re.findall(r"^(?:plain generate|planner):\s+(.+)$", output, flags=re.MULTILINE)
-    assert plain == planned
-    assert example["main"](["--method", "fastv"]) == 2

@@ -23,7 +23,6 @@ from senna_prune.evaluation.run.controls import control_of, takes_measured
 from senna_prune.evaluation.run.reading import picture_paths
 from senna_prune.evaluation.run.records import Condition, Decision, Trace, rounded
 from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
-from senna_prune.hosts.senna import adapter_paths
 from senna_prune.model.checkpoint import Checkpoint, checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.configuration import model_shape
 from senna_prune.model.processing import Preprocess
@@ -121,7 +120,7 @@ class SennaSystem:
 
     def appearance(self) -> Appearance:
         padded = self.planner.processor.image_aspect_ratio == "pad"
-        return Appearance(adapter_paths(self.planner.model).tolist(), padded)
+        return Appearance(self.planner.host.paths.tolist(), padded)
 
     def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> tuple[PlanningSample, PreprocessedFrame]:
         names = [str(path) for path in picture_paths(sample, Path(self.config.data.image_root))]

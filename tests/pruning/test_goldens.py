@@ -1,10 +1,11 @@
-"""DART, CDPruner, DivPrune, Prune2Drive and ToMe: selections of the released code, token by token."""
+"""Numbers and selections of the released codes: AutoPrune, DART, CDPruner, DivPrune, Prune2Drive and ToMe."""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,6 +14,9 @@ from torch import Tensor
 
 from senna_prune.pruning import Budget, make_pruner
 from senna_prune.pruning.base import Observation
+from senna_prune.pruning.clusters import cluster_and_merge
+from senna_prune.pruning.curve_shapes import Slope, curve, dynamic_slope
+from senna_prune.pruning.methods.autoprune import CAP, PLATEAU, mutual_information, released_keep_percent, simulate
 from senna_prune.pruning.methods.cdpruner import greedy_map, mean_cosine, scaled
 from senna_prune.pruning.methods.dart import key_norm, strongest, take_turns
 from senna_prune.pruning.methods.tome import destinations, lost, match, mean_of_merged, merge_rounds
@@ -22,8 +26,8 @@ from tests.conftest import golden_cases
 pytestmark = pytest.mark.golden
 
 
-def cases(method: str) -> Any:
-    return pytest.mark.parametrize("case", golden_cases(f"{method}/*.npz"), ids=lambda path: path.stem)
+def cases(pattern: str) -> Any:
+    return pytest.mark.parametrize("case", golden_cases(pattern), ids=lambda path: path.stem)
 
 
 def read(case: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -49,7 +53,53 @@ def seen(hidden: Tensor, views: Tensor, layer: int = 0) -> Observation:
     return Observation(layer, 32, places, views, int(views.max()) + 1, places, hidden)
 
 
-@cases("divprune")
+@cases("autoprune/*schedule*_index.json")
+def test_schedule_counts_on_every_row(case: Path) -> None:
+    index = json.loads(case.read_text())
+    stored = np.load(case.with_name(case.name.replace("_index.json", ".npz")))
+    assert index["rows"]
+    for number, values in enumerate(index["rows"]):
+        row = dict(zip(index["columns"], values, strict=True))
+        layers, target, total = row["L"], row["target"], row["ori_token_num"]
+        shape = [PLATEAU * curve("logistic", layer, row["k"], row["x0_eff"]) for layer in range(1, layers)]
+        first = min(int(CAP * target), total)
+        percent = released_keep_percent(shape, first, target, total)
+        np.testing.assert_allclose(percent, stored["keep_percent"][number][: layers - 1], rtol=1e-12)
+        plan = simulate(first, [math.ceil((first - 1) * value) for value in percent], total)
+        assert plan.tokens[1:] == tuple(stored["counts"][number][:layers]), row
+        assert plan.merged[1:] == tuple(stored["clusters"][number][:layers]), row
+        assert plan.after == pytest.approx(row["actual_mean"])
+
+
+@cases("autoprune/dynamic_k*.json")
+def test_slope(case: Path) -> None:
+    for row in json.loads(case.read_text()):
+        ours = {mode: dynamic_slope(row["mi"], 0.4, 0.2, mode) for mode in get_args(Slope)}
+        ours["linear_k1_g05"] = dynamic_slope(row["mi"], 1.0, 0.5)
+        assert ours == pytest.approx({key: row[key] for key in ours}, abs=1e-12)
+
+
+@cases("autoprune/mutual_information*.npz")
+def test_mutual_information(case: Path) -> None:
+    stored = np.load(case)
+    for i in (int(name.removeprefix("attn_")) for name in stored.files if name.startswith("attn_")):
+        ours = mutual_information(torch.from_numpy(stored[f"attn_{i}"]))
+        np.testing.assert_allclose(ours.numpy(), stored[f"mi_per_head_{i}"], atol=1e-5)
+        assert float(ours.sum()) == pytest.approx(float(stored[f"mi_sum_{i}"]), rel=1e-6, abs=1e-7)
+
+
+@cases("autoprune/cluster_and_merge*.npz")
+def test_clustering(case: Path) -> None:
+    stored = np.load(case)
+    for i in (int(name.removeprefix("x_")) for name in stored.files if name.startswith("x_")):
+        tokens, clusters = torch.from_numpy(stored[f"x_{i}"])[0], int(stored[f"k_{i}"])
+        for noise, name in ((None, "ramp"), (torch.zeros(len(tokens)), "zero")):
+            means, centres = cluster_and_merge(tokens, clusters, noise)
+            np.testing.assert_allclose(means.numpy(), stored[f"y_{name}_{i}"][0], atol=1e-5)
+            assert len(set(centres.tolist())) == clusters
+
+
+@cases("divprune/*.npz")
 def test_divprune(case: Path) -> None:
     stored, settings = read(case)
     features, theirs, group = stored["in_features"], stored["out_order"], stored.get("in_group")
@@ -71,7 +121,7 @@ def test_divprune(case: Path) -> None:
             assert group is not None and set(group[theirs].tolist()) <= set(group[kept].tolist())
 
 
-@cases("prune2drive")
+@cases("prune2drive/*.npz")
 def test_prune2drive(case: Path) -> None:
     stored, _ = read(case)
     hidden, counts = stored["in_hidden"], stored["out_counts"].tolist()
@@ -84,21 +134,15 @@ def test_prune2drive(case: Path) -> None:
         ours = order[views[order] == view][: counts[view]] - view * size
         same_choice(ours, theirs, None if group is None else group[view])
 
-    policy = make_pruner(
-        "prune2drive",
-        Budget.retention(0.5),
-        num_layers=32,
-        num_heads=4,
-        num_visual=len(flat),
-        view_weights=stored["in_ratios"].tolist(),
-    )
+    host = {"num_layers": 32, "num_heads": 4, "num_visual": len(flat)}
+    policy = make_pruner("prune2drive", Budget.retention(0.5), **host, view_weights=stored["in_ratios"].tolist())
     kept = policy.select(seen(flat, views, layer=1), sum(counts), 0).keep
     assert views[kept].bincount(minlength=num_views).tolist() == counts
     if group is None:
         assert kept.tolist() == stored["out_kept"].tolist()
 
 
-@cases("cdpruner")
+@cases("cdpruner/*.npz")
 def test_cdpruner(case: Path) -> None:
     stored, settings = read(case)
     features, embeds, texts = stored["in_features"], stored["in_image_embeds"], stored["in_text_embeds"]
@@ -115,7 +159,7 @@ def test_cdpruner(case: Path) -> None:
         same_choice(ours.sort().values, stored["out_kept"][image], own_group)
 
 
-@cases("dart")
+@cases("dart/*.npz")
 def test_dart(case: Path) -> None:
     stored, settings = read(case)
     start, count = settings["image_token_start_index"], settings["image_token_length"]
@@ -143,7 +187,7 @@ def test_dart(case: Path) -> None:
         same_choice(kept - start, stored["out_kept"] - start, group)
 
 
-@cases("tome")
+@cases("tome/*.npz")
 def test_tome(case: Path) -> None:
     stored, settings = read(case)
     if settings["class_token"]:
@@ -165,7 +209,7 @@ def test_tome(case: Path) -> None:
     np.testing.assert_allclose(mean, stored["out_x"], atol=1e-5)
 
 
-@cases("tome")
+@cases("tome/*.npz")
 def test_every_round_of_tome(case: Path) -> None:
     stored, settings = read(case)
     guarded = int(settings["class_token"])  # the first token of an even place, which is never merged away
@@ -190,7 +234,7 @@ def test_every_round_of_tome(case: Path) -> None:
             metric = (members / sizes[:, None])[torch.cat([rest, place[1::2]])]
 
 
-@cases("tome")
+@cases("tome/*.npz")
 def test_rounds_of_half_stop_anywhere_in_the_released_rounds(case: Path) -> None:
     """The order in which the method merges contains every shorter run: rounds of half, the last one cut off."""
     stored, settings = read(case)
