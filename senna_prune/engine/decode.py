@@ -176,8 +176,10 @@ class DecodeStep:
                 hint="read all turns anew, or take a method that does not cut before the decoder",
             )
         self.decoder, self.prompt, self.cache, self.tree = decoder, prompt, cache, tree
-        # Positions of three axes hang on a number that the model keeps of its latest prompt, of whichever thread.
-        self.own_positions = decoder.multi_axis and prompt.cut
+        # The model counts on behind padding on the right; and positions of three axes hang on a number that it keeps of
+        # its latest prompt, of whichever thread.
+        padded = any(end < prompt.layers[0].width for _, end in prompt.layers[0].spans)
+        self.own_positions = prompt.cut and (decoder.multi_axis or padded)
         self.tables: dict[Any, tuple[Tensor, Tensor]] = {}
         self.arguments: dict[Any, dict[str, Any]] = {}
         _reading.prompt = prompt

@@ -257,6 +257,27 @@ def test_one_context_serves_threads(kind: str) -> None:
 @every_host
 @few_methods
 @torch.no_grad()
+def test_padding_on_the_right_changes_no_answer(kind: str, method: str) -> None:
+    model, inputs, logits = host(kind)[0], read_in(kind, 0, 1), []
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    order = mask.argsort(dim=1, descending=True, stable=True)  # padding to the other side
+    moved = {
+        k: v.gather(1, order) for k, v in inputs.items() if k in ("input_ids", "attention_mask", "mm_token_type_ids")
+    }
+    if method == "none":
+        return  # the plain model answers behind its padding
+    for given in (inputs, inputs | moved):
+        with prune(model, policy(kind, method)):
+            options: Any = {"output_logits": True, "return_dict_in_generate": True}
+            allowed = lambda _, row: [5 + len(row) - ids.shape[1]]  # noqa: E731
+            made = model.generate(**given, **GREEDY, **options, prefix_allowed_tokens_fn=allowed)
+        logits.append(torch.stack(made.logits))
+    torch.testing.assert_close(logits[1], logits[0], atol=1e-4, rtol=1e-3)
+
+
+@every_host
+@few_methods
+@torch.no_grad()
 def test_a_second_turn_goes_on_where_the_first_ended(kind: str, method: str) -> None:
     model, inputs = host(kind)[0], read_in(kind, 0)
     with prune(model, policy(kind, method)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import sys
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 import senna_prune.pruning
-from senna_prune.config import EvaluationConfig
+from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import PruningError
+from senna_prune.evaluation.report.methods import show_methods
 from senna_prune.evaluation.run.run_key import run_key
 from senna_prune.pruning import (
     Budget,
@@ -30,8 +33,10 @@ from senna_prune.pruning import methods as folder
 from senna_prune.pruning.methods.fastervlm import FasterVLM
 from senna_prune.pruning.options import Option
 from senna_prune.pruning.registry import outside_code
+from tests.conftest import ROOT
 from tests.docs.pages import DOCS, blocks
 from tests.pruning.scenes import scene
+from tools import eval_planning
 
 HOST: dict[str, Any] = {"num_layers": 32, "num_heads": 32, "num_visual": 768}
 HALF = Budget.retention(0.5)
@@ -241,18 +246,60 @@ def test_defaults_make_a_pruner(name: str) -> None:
     assert describe(name).source
 
 
+def listed(width: int = 400) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    show_methods(console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_option_has_a_default_and_a_meaning(name: str) -> None:
+    method = describe(name)
+    assert {option.name: option.default for option in method.options} == method_options(name)
+    for option in method.options:
+        assert option.text, f"{name}.{option.name} is not documented"
+        assert option.values
+    lines = listed().splitlines()
+    (heading,) = (line for line in lines if line.startswith(f"{name}  acts: "))
+    assert method.stage in heading
+    assert method_options(name)["positions"] in heading
+    for paragraph in (method.source, *method.text):
+        assert f"  {paragraph}" in lines
+
+
+def test_options_of_every_method_are_printed_once() -> None:
+    text = listed()
+    assert text.count("min_tokens_per_view") == 1
+    assert "view_weights" in text.partition("Options of every method")[2]
+    assert "[2, 1, 1, 1, 1, 1]" in text, "brackets in documentation are not markup"
+
+
+def test_the_configuration_of_all_methods_lists_all() -> None:
+    pruning = load_config(EvaluationConfig, [ROOT / "configs" / "methods.yaml"]).pruning
+    labels = {label: {"method": label} | dict(pruning.options.get(label, {})) for label in pruning.methods}
+    run = {(options["method"], options.get("positions")) for options in labels.values()}
+    built_in = set(registry._entries()) - {"oracle", "anti_oracle"}  # for sets whose objects are annotated
+    repacked = [name for name in built_in if method_options(name)["positions"] == "repacked" and name != "blind"]
+    assert run == {(name, None) for name in built_in} | {(name, "original") for name in repacked}
+
+
+@pytest.mark.parametrize("arguments", [["--methods"], ["limit=3", "--methods"], ["--methods", "--limit", "2"]])
+def test_methods_alone_prints_and_runs_nothing(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert eval_planning.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert all(f"{name}  acts: " in out for name in method_names())
+    assert "accuracy %" not in out
+
+
 def test_policies_import_neither_model_nor_engine() -> None:
+    own = tuple(f"senna_prune.{room}" for room in ("pruning", "errors", "cost", "devices"))
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
-                top, own = (
-                    name.split(".")[0],
-                    tuple(f"senna_prune.{one}" for one in ("pruning", "errors", "cost", "devices")),
-                )
-                assert top in sys.stdlib_module_names | {"torch", "senna_prune"}, f"{path.name} imports {name}"
-                assert top != "senna_prune" or name.startswith(own), name
+                outside = sys.stdlib_module_names | {"torch"}
+                assert name.split(".")[0] in outside or name.startswith(own), f"{path.name} imports {name}"
 
 
 def test_files_are_short_and_shared_parts_are_shared() -> None:
