@@ -14,6 +14,7 @@ from senna_prune.config import EvaluationConfig, ScoringConfig
 from senna_prune.errors import RunError
 from senna_prune.evaluation.report.explain import explain, explain_power
 from senna_prune.evaluation.report.kept_tokens import write_kept_tokens
+from senna_prune.evaluation.report.objects import objects_dropped
 from senna_prune.evaluation.report.show import show_results
 from senna_prune.evaluation.report.table import printable
 from senna_prune.evaluation.report.trackers import require_trackers, track
@@ -171,6 +172,9 @@ def finish(folder: RunFolder, info: RunInfo, samples: Sequence[PlanningSample], 
             where=folder.path,
             hint="run the same command again: another process has ended early",
         )
-    results = all_scores([lines[key][0] for key in order], samples, info, scoring, complete=True)
+    records = [lines[key][0] for key in order]
+    results = all_scores(records, samples, info, scoring, complete=True)
+    if dropped := objects_dropped(records, info.conditions, samples, scoring.resamples, scoring.seed):
+        results["objects"] = dropped
     timing = summarise_run({key: lines[key] for key in order}, info.conditions)
     folder.finish(replace(info, status="complete"), decided, order, results, timing)

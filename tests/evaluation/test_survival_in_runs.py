@@ -11,10 +11,11 @@ import pytest
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import RunError
 from senna_prune.evaluation.evaluate import evaluate
+from senna_prune.evaluation.report.write import write_report
 from senna_prune.evaluation.run.processes import Processes
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.senna_system import SennaSystem
-from senna_prune.files import read_lines
+from senna_prune.files import read_json, read_lines
 from senna_prune.task.objects import SeenObject
 from senna_prune.task.sample import read_samples, write_samples
 from tests.evaluation.checkpoint import arguments, rewrite, write_checkpoint, write_planning_set
@@ -76,6 +77,23 @@ def test_the_same_after_an_interruption(work: Path, alone: dict[tuple[str, str],
         evaluate(settings := config(work, "resumed"), SennaSystem(settings))
     evaluate(settings := config(work, "resumed"), SennaSystem(settings))
     assert survival_of(work / "resumed") == alone
+
+
+def test_the_report_tells_what_was_dropped(work: Path, alone: dict[tuple[str, str], Any]) -> None:
+    write_report(work / "alone", image_root=work / "data")
+    text, results = (work / "alone" / "report.md").read_text(), read_json(work / "alone" / "results.json")
+    assert "10 objects of 5 samples in 5 scenes; half the depth is layer 2" in text
+    assert "| anti\\_oracle@0.25 | 0.00 [0.00, 0.00] |" in text
+    rows = {row["row"]: row for row in results["objects"]["rows"]}
+    assert rows["anti_oracle@0.25"]["lost"]["pedestrians"]["value"] == 1
+    assert rows["oracle@0.25"]["lost"]["pedestrians"]["value"] == 0
+    assert {row["row"] for row in results["objects"]["rows"]} == {c.split("#")[0] for _, c in alone} - {"none"}
+    assert (work / "alone" / "plots" / "objects.png").stat().st_size > 9999
+    assert "plots/objects.png" in text
+    assert "Objects of one frame" in (work / "alone" / "report.html").read_text()
+    assert (work / "alone" / "objects.csv").read_text().count("\n") > 20
+    write_report(work / "alone", out=work / "elsewhere")  # its images are not below the current folder
+    assert "objects.png" not in (work / "elsewhere" / "report.md").read_text()
 
 
 def test_a_damaged_count_is_refused(work: Path, alone: dict[tuple[str, str], Any]) -> None:

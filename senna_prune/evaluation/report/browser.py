@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from senna_prune.errors import FileError, ImageError
 from senna_prune.evaluation.report.kept_tokens import TokenMasks
 from senna_prune.evaluation.run.records import UNPRUNED, Condition, Record
@@ -44,13 +46,17 @@ class Pictures:
     root: Path
     within: Path | None
 
+    def open(self, name: str) -> Image.Image:
+        """An image of the planning set; raises FileError or ImageError where it may not or cannot be shown."""
+        path = confined(self.root, name)
+        if self.within is not None and not Path(os.path.realpath(path)).is_relative_to(self.within):
+            raise ImageError(f"outside the current folder; to show it: --image-root {self.root}", where=path)
+        return open_image(path)
+
     def thumbnail(self, name: str, masks: TokenMasks | None = None) -> dict[str, Any]:
         """Width, height, data URI and the patches' square of a small upright JPEG, or why it could not be made."""
         try:
-            path = confined(self.root, name)
-            if self.within is not None and not Path(os.path.realpath(path)).is_relative_to(self.within):
-                return {"problem": f"outside the current folder; to show it: --image-root {self.root}"}
-            small = open_image(path)
+            small = self.open(name)
         except (FileError, ImageError) as error:
             return {"problem": error.problem}
         small.thumbnail((PICTURE_WIDTH, PICTURE_WIDTH))

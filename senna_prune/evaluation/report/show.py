@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from senna_prune.errors import RunError
-from senna_prune.evaluation.report import comparison_tables, kind_tables, paper, plan_tables
+from senna_prune.evaluation.report import comparison_tables, kind_tables, objects, paper, plan_tables
 from senna_prune.evaluation.report.table import Table, printable, to_terminal
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.score.decisions import require_consistent
@@ -45,6 +45,9 @@ def show_results(folder: RunFolder, console: Console) -> None:
         show(comparison_tables.pairs(comparison_tables.BEST, group["pairs"]))
         show(comparison_tables.damage(group))
         show(paper.beside_the_paper(group, info.shape))
+    if dropped := results.get("objects"):
+        say(objects.counts(dropped))
+        show(objects.overview(dropped, intervals=False))
     console.print(printable(f"Files: {folder.path}"), highlight=False, markup=False, soft_wrap=True)
 
 

@@ -15,9 +15,10 @@ from markupsafe import Markup
 
 from senna_prune.config import ScoringConfig
 from senna_prune.errors import ConfigError, RunError
-from senna_prune.evaluation.report import comparison_tables, kind_tables, plan_tables, plots
+from senna_prune.evaluation.report import comparison_tables, kind_tables, objects, plan_tables, plots
 from senna_prune.evaluation.report.browser import Pictures, browser_data, choose_samples, failures
 from senna_prune.evaluation.report.kept_tokens import TokenMasks
+from senna_prune.evaluation.report.object_images import draw_dropped
 from senna_prune.evaluation.report.paper import beside_the_paper
 from senna_prune.evaluation.report.plots import Plot
 from senna_prune.evaluation.report.run_plots import draw_kind_plots, draw_plots
@@ -104,7 +105,10 @@ def write_report(
     of_key = {sample.key: sample for sample in asked}
     by_kind = [draw_kind_plots(group, info.shape.num_visual) for group in results.get("kinds", [])]
     by_group = [draw_plots(group, timing, lines, info, of_key, scoring.protocol) for group in results["groups"]]
-    for plot in (plot for figures in (*by_kind, *by_group) for plot in figures):
+    masks, records = TokenMasks.of_run(folder, info.shape), [record for record, _ in lines.values()]
+    dropped = objects.objects_dropped(records, info.conditions, asked, scoring.resamples, scoring.seed)
+    drawn = draw_dropped(dropped, lines, info.conditions, asked, pictures, masks) if dropped else []
+    for plot in (plot for figures in (*by_kind, *by_group, drawn) for plot in figures):
         write_whole(out / "plots" / f"{plot.name}.png", plots.to_png(plot.figure))
     # A new section is a list of tables, texts and plots.
     sections: dict[str, list[Part]] = {
@@ -116,6 +120,10 @@ def write_report(
         ],
         "Plots": [plot for figures in by_group for plot in figures[1:]],
     }
+    if dropped:
+        tables = [objects.by_layer(dropped), objects.by_distance(dropped)]
+        sections["Objects"] = [Text("note", f"{objects.counts(dropped)}."), objects.overview(dropped), *drawn, *tables]
+        write_whole(out / "objects.csv", to_csv(objects.numbers(dropped)))
     write_whole(out / "results.csv", to_csv(plan_tables.numbers(results, timing)))
     write_whole(out / "results.tex", latex_report(info, results, intervals))
     if by_kind:
@@ -124,7 +132,6 @@ def write_report(
     parts = "\n".join(_as_markdown(part) for of_section in sections.values() for part in _filled(of_section))
     write_whole(out / "report.md", f"# {markdown(info.name)}\n\n{parts}")
     lost = failures(asked, lines, info.conditions, scoring.protocol)
-    masks = TokenMasks.of_run(folder, info.shape)
     shown = choose_samples(asked, lines, samples, {entry["sample"] for entry in lost.shown})
     browser = {
         "appearance": masks and {"side": masks.side},
