@@ -20,6 +20,9 @@ from senna_prune.task.labels import KINDS, PLAN, Readout
 PROTOCOLS = ("parsed", "reference")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 SEED = (0, 2**32 - 1)
+SENNA = "senna_prune.evaluation.run.senna_system:SennaSystem"
+"""The system that is evaluated where the settings name no other."""
+
 T = TypeVar("T")
 
 
@@ -140,7 +143,9 @@ class EvaluationConfig:
 
     Attributes:
         name: title of tables and reports, and the beginning of the default run folder's name.
-        limit: evaluate only the first so many samples of each kind of each planning set.
+        system: what is evaluated, as `package.module:Class`; see `evaluation.run.system`.
+        limit: evaluate only so many samples of each kind of each planning set: whole scenes, spread over the set. A
+            higher limit takes the same ones and more.
         batch_size: samples decided together, chosen by the length of their questions (seeded methods take them one by
             one). 1 gives the numbers of `Planner.decide`; others change the last digits of distributions, and with them
             an answer only where two were as good as equal. Times are shares of a batch's, peak memory is the batch's.
@@ -155,6 +160,7 @@ class EvaluationConfig:
     pruning: PruningConfig = field(default_factory=PruningConfig)
     readout: ReadoutConfig = field(default_factory=ReadoutConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    system: str = SENNA
     limit: int | None = setting(None, bounds=(1, None))
     batch_size: int = setting(1, bounds=(1, 1024))
     kept_samples: int = setting(40, bounds=(0, None))

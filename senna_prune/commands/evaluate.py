@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", action="append", type=Path, metavar="FILE", help="merged left to right")
     methods = "same as pruning.methods=[A,B]; alone: print all methods and hosts"
     parser.add_argument("--methods", nargs="?", const="", metavar="A,B", help=methods)
-    parser.add_argument("--limit", metavar="N", help="same as limit=N: the first N samples of each kind")
+    parser.add_argument("--limit", metavar="N", help="same as limit=N: N samples of each kind, spread over the set")
     parser.add_argument("--output", metavar="DIR", help="same as output=DIR: the run folder")
     parser.add_argument("--dry-run", action="store_true", help="print the plan of work and stop")
     parser.add_argument("--explain", action="store_true", help="print every schedule and its cost and stop")
@@ -53,7 +53,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from senna_prune.config import as_yaml
     from senna_prune.evaluation.evaluate import evaluate
     from senna_prune.evaluation.report.methods import show_methods
-    from senna_prune.evaluation.run.senna_system import SennaSystem
+    from senna_prune.evaluation.run.system import make_system
     from senna_prune.hosts.support import show_hosts
 
     if options.methods == "":
@@ -65,4 +65,4 @@ def _evaluate(options: argparse.Namespace) -> None:
     config = load_evaluation(options.config, overrides)
     if options.show_config:
         return print(as_yaml(config), end="")
-    evaluate(config, SennaSystem(config), explain_only=options.explain, dry_run=options.dry_run)
+    evaluate(config, make_system(config), explain_only=options.explain, dry_run=options.dry_run)

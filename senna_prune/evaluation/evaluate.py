@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,17 +18,19 @@ from senna_prune.evaluation.report.objects import objects_dropped
 from senna_prune.evaluation.report.show import show_results
 from senna_prune.evaluation.report.table import printable
 from senna_prune.evaluation.report.trackers import require_trackers, track
+from senna_prune.evaluation.run.calibration import require_own_profiles
 from senna_prune.evaluation.run.controls import taken_complexities, takes_measured
 from senna_prune.evaluation.run.planning_set import planning_set, require_images
 from senna_prune.evaluation.run.processes import Processes
-from senna_prune.evaluation.run.progress import Meter, announce
-from senna_prune.evaluation.run.reading import PictureReader
+from senna_prune.evaluation.run.progress import Meter
+from senna_prune.evaluation.run.reading import ImageReader
 from senna_prune.evaluation.run.records import Condition
 from senna_prune.evaluation.run.run_folder import Decided, RunFolder, RunInfo
 from senna_prune.evaluation.run.run_key import run_key, short_digest
-from senna_prune.evaluation.run.runner import Chunk, left_in, plan_of_work, run_tasks
+from senna_prune.evaluation.run.runner import Runner
 from senna_prune.evaluation.run.sweep import expand
-from senna_prune.evaluation.run.system import EvaluatedSystem
+from senna_prune.evaluation.run.system import NO_TOKENS, EvaluatedSystem
+from senna_prune.evaluation.run.work import Chunk, announce, left_in, plan_of_work
 from senna_prune.evaluation.score.latency import summarise_run
 from senna_prune.evaluation.score.results import all_scores
 from senna_prune.evaluation.score.text_metrics import require_text_metrics
@@ -70,22 +72,24 @@ def evaluate(
     samples, root = chosen.samples, Path(config.data.image_root)
     conditions = expand(config.pruning, all(sample.objects is not None for sample in samples))
     schedules = {condition.id: system.resolve(condition, samples[0]) for condition in conditions}
+    identity = system.identity()
     if explain_only:
-        explain(conditions, schedules, system.shape, console, set(config.pruning.methods))
+        explain(conditions, schedules, identity.shape, console, set(config.pruning.methods))
         scenes = len({sample.scene for sample in samples})
         explain_power(config.scoring.difference, len(samples), scenes, console)
         return None
     if config.scoring.on_error == "fail":
         require_images(samples, root)
     processes = processes or Processes.current(cpu=config.model.device == "cpu")
-    key = run_key(config, system.digest())
+    require_own_profiles(config.pruning, identity.digest)
+    key = run_key(config, identity.digest, conditions)
     folder = RunFolder(Path(config.output or f"runs/{config.name}-{short_digest(key)}"))
     settings = {name: value for name, value in asdict(config).items() if name != "output"}
-    info = RunInfo(config.name, "partial", key, settings, conditions, system.shape)
+    info = RunInfo(config.name, "partial", key, settings, conditions, identity.shape)
     if dry_run:
         folder.require_same(key)
-        chunks = _work(config, samples, conditions, info, folder.read())
-        announce(console, chosen, conditions, chunks, 1, folder.path)
+        chunks = _work(config, samples, conditions, info, folder.read(info, samples))
+        announce(console, chosen, conditions, chunks, 1, folder.path, each=True)
         return None
     try:
         if processes.main:
@@ -94,27 +98,31 @@ def evaluate(
         decided = folder.read()
         chunks = _work(config, samples, conditions, info, decided)
         if processes.main:
-            PictureReader(root, decided.pictures).require_unchanged(samples)
+            images = ImageReader(root, decided.pictures)
+            if images.require_unchanged(samples):
+                decided.pictures.update(images.seen)
+                folder.write_stats(images.seen)
         # Nobody may write before everybody has read: the processes share out the work that they find left.
         processes.wait()
-        if chunks or folder.lacks_appearance():
+        everything = None if chunks else decided
+        if chunks or (identity.shape != NO_TOKENS and folder.lacks_appearance()):
             if processes.main:
                 folder.write_info(info)
                 announce(console, chosen, conditions, chunks, processes.count, folder.path)
-            system.load()
-            if processes.main:
-                folder.write_appearance(system.appearance())
+            appearance = system.load()
+            if processes.main and appearance is not None:
+                folder.write_appearance(appearance)
             # What measures comes first, then the controls that take what was measured, by whichever process.
             for late in (False, True):
                 if some := [condition for condition in conditions if takes_measured(condition) == late]:
                     decided = folder.read() if late else decided
                     chunks = _work(config, samples, some, info, decided)
                     processes.wait()
-                    pictures = PictureReader(root, decided.pictures)
-                    _run(config, system, folder, processes.share(chunks), pictures, processes, console)
+                    images = ImageReader(root, decided.pictures)
+                    _run(config, system, folder, key["conditions"], processes.share(chunks), images, processes, console)
         processes.wait()
         if processes.main:
-            finish(folder, info, samples, config.scoring)
+            finish(folder, info, samples, config.scoring, everything)
             show_results(folder, console)
             track(config.log_with, folder)
             if picture := write_kept_tokens(folder, root):
@@ -139,8 +147,9 @@ def _run(
     config: EvaluationConfig,
     system: EvaluatedSystem,
     folder: RunFolder,
+    made_by: Mapping[str, str],
     share: Sequence[Chunk],
-    pictures: PictureReader,
+    images: ImageReader,
     processes: Processes,
     console: Console,
 ) -> None:
@@ -151,19 +160,26 @@ def _run(
         Meter(sum(counts), next(iter(counts), 0), shown=processes.main) as meter,
     ):
         fail = config.scoring.on_error == "fail"
-        spent = run_tasks(share, system, journal, pictures, fail_on_error=fail, advance=meter.advance)
+        runner = Runner(system, journal, images, made_by, fail_on_error=fail, advance=meter.advance)
+        spent = runner.run(share)
     if processes.main:
         console.print(str(spent), highlight=False, markup=False)
     processes.wait()
 
 
-def finish(folder: RunFolder, info: RunInfo, samples: Sequence[PlanningSample], scoring: ScoringConfig) -> None:
-    """Merge all journals into the final files, score them and mark the run complete.
+def finish(
+    folder: RunFolder,
+    info: RunInfo,
+    samples: Sequence[PlanningSample],
+    scoring: ScoringConfig,
+    decided: Decided | None = None,
+) -> None:
+    """Merge all journals into the final files, score them and mark the run complete; `decided`: where it is read.
 
     Raises:
         RunError: a decision is missing.
     """
-    decided = folder.read()
+    decided = decided or folder.read()
     lines = decided.lines
     order = [(sample.key, condition.id) for sample in samples for condition in info.conditions]
     if missing := [key for key in order if key not in lines]:

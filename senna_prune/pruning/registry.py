@@ -127,16 +127,16 @@ def register_method(name: str) -> Callable[[type[M]], type[M]]:
     return register
 
 
-def outside_code(name: str) -> str | None:
-    """A digest of the file that defines a method outside this package; None for a method of this package."""
-    module = _method(name).__module__
-    if module.startswith(f"{METHODS}."):
-        return None
-    try:
-        source = inspect.getsource(sys.modules[module])
-    except (OSError, TypeError):
-        return "no source file"
-    return hashlib.sha256(source.encode()).hexdigest()[:12]
+def method_code(name: str) -> str:
+    """A digest of the files that define a method and those it derives from."""
+    found = hashlib.sha256()
+    kinds = (kind for kind in _method(name).__mro__ if issubclass(kind, Method) and kind is not Method)
+    for module in dict.fromkeys(kind.__module__ for kind in kinds):
+        try:
+            found.update(inspect.getsource(sys.modules[module]).encode())
+        except (OSError, TypeError):
+            found.update(b"no source file")
+    return found.hexdigest()[:12]
 
 
 def _complete(found: Any, where: str) -> type[Method]:

@@ -16,7 +16,7 @@ from senna_prune.errors import ImageError
 from senna_prune.evaluation.run.controls import takes_measured
 from senna_prune.evaluation.run.records import Condition, Decision, Record, Trace
 from senna_prune.evaluation.run.run_folder import RunInfo
-from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
+from senna_prune.evaluation.run.system import Appearance, Identity, ResolvedSchedule, Task
 from senna_prune.evaluation.score.results import all_scores
 from senna_prune.files import Journal
 from senna_prune.task.labels import CAMERAS, PLANS, plan_text
@@ -95,50 +95,35 @@ class DummySystem:
         self.decided: list[tuple[str, str]] = []
         self.loaded = False
 
-    @property
-    def shape(self) -> ModelShape:
-        return SHAPE
-
-    def digest(self) -> str:
-        return self.checkpoint
+    def identity(self) -> Identity:
+        return Identity(self.checkpoint, SHAPE)
 
     def resolve(self, condition: Condition, sample: PlanningSample) -> ResolvedSchedule:
         entering = self._entering(condition)
         return ResolvedSchedule(entering, (*entering[1:], entering[-1]), text=11, parameter="none to solve")
 
-    def load(self) -> None:
+    def load(self) -> Appearance | None:
         self.loaded = True
-
-    def appearance(self) -> Appearance:
         paths = [[1 / 4 if patch // 4 == token else 0.0 for patch in range(16)] for token in range(4)]
         return Appearance(paths, padded=True)
 
-    def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> PlanningSample:
-        self.prepared.append(sample.key)
-        for path, picture in zip(sample.view_paths(), pictures, strict=True):
-            if not picture.startswith(b"picture"):
+    def prepare(self, task: Task, images: Sequence[bytes]) -> Task:
+        self.prepared.append(task.sample.key)
+        for path, image in zip(task.sample.view_paths(), images, strict=True):
+            if not image.startswith(b"picture"):
                 raise ImageError("not an image", where=path)
-        return sample
+        return task
 
-    def encode(self, prepared: Sequence[PlanningSample]) -> list[PlanningSample]:
-        self.encoded += [sample.key for sample in prepared]
-        return list(prepared)
-
-    def decide(
-        self,
-        encoded: Sequence[PlanningSample],
-        condition: Condition,
-        depths: Sequence[bool],
-        taken: Sequence[float | None],
-    ) -> list[Decision]:
+    def decide(self, prepared: Sequence[Task], conditions: Sequence[Condition]) -> Iterator[list[Decision]]:
         assert self.loaded
-        company = "" if condition.seed is not None or len(encoded) == 1 else "/".join(s.key for s in encoded)
-        given = zip(encoded, depths, taken, strict=True)
-        return [self._decide(sample, condition, *one, company) for sample, *one in given]
+        self.encoded += [task.sample.key for task in prepared]
+        for condition in conditions:
+            alone = condition.seed is not None or len(prepared) == 1
+            company = "" if alone else "/".join(task.sample.key for task in prepared)
+            yield [self.decide_one(task, condition, company) for task in prepared]
 
-    def _decide(
-        self, sample: PlanningSample, condition: Condition, depths: bool, taken: float | None, company: str
-    ) -> Decision:
+    def decide_one(self, task: Task, condition: Condition, company: str) -> Decision:
+        sample, taken = task.sample, task.taken.get(condition.id)
         time.sleep(self.delay)
         self.decided.append((sample.key, condition.id))
         entering = self._entering(condition)
@@ -155,7 +140,7 @@ class DummySystem:
                 text=11,
                 per_view=tuple(tuple(n // 6 + (view < n % 6) for view in range(6)) for n in entering),
                 complexity=self._complexity(sample, condition, taken),
-                depths=tuple(sum(n > token for n in entering) for token in range(24)) if depths else None,
+                depths=tuple(sum(n > token for n in entering) for token in range(24)) if task.depths else None,
             ),
             readout_positions=5,
             # The last digits of a batch depend on who is in it.

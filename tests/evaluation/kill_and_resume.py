@@ -22,8 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-TIMING = ("timing.json", "timing.jsonl")
-"""Measured times differ from run to run, so they live in files of their own."""
+TIMING = ("timing.json", "timing.jsonl", "image_stats.json")
+"""Measured times differ from run to run, and those of image files from copy to copy."""
 
 
 class Process(Protocol):

@@ -16,14 +16,16 @@ from senna_prune.errors import ImageError, InputError, RunError
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.processes import Processes
-from senna_prune.evaluation.run.reading import PictureReader
+from senna_prune.evaluation.run.reading import ImageReader
 from senna_prune.evaluation.run.records import Decision
 from senna_prune.evaluation.run.run_folder import RunFolder
-from senna_prune.evaluation.run.runner import plan_of_work, run_tasks
+from senna_prune.evaluation.run.run_key import run_key
+from senna_prune.evaluation.run.runner import Runner
 from senna_prune.evaluation.run.senna_system import SennaSystem
 from senna_prune.evaluation.run.sweep import expand
+from senna_prune.evaluation.run.system import Task
+from senna_prune.evaluation.run.work import plan_of_work
 from senna_prune.files import Journal, read_lines
-from senna_prune.task.sample import PlanningSample
 from tests.conftest import ROOT
 from tests.evaluation.dummy import DummySystem, cut_off, make_planning_set
 from tests.evaluation.kill_and_resume import result_files
@@ -81,9 +83,10 @@ def test_two_shares_give_the_files_of_one(data: Path, tmp_path: Path) -> None:
     second, folder = DummySystem(config), RunFolder(tmp_path / "two")
     second.load()
     samples, conditions = planning_set(config.data).samples, expand(config.pruning)
+    made_by = run_key(config, "dummy", conditions)["conditions"]
     share = Processes(1, 2).share(plan_of_work(samples, conditions, {}, config.kept_samples, config.batch_size))
     with folder.open_journal(1) as journal:
-        run_tasks(share, second, journal, PictureReader(data, {}), fail_on_error=True)
+        Runner(second, journal, ImageReader(data, {}), made_by).run(share)
     assert len(second.decided) == 25
     assert not run(data, tmp_path / "two").loaded
     assert result_files(tmp_path / "two") == result_files(tmp_path / "one")
@@ -131,10 +134,10 @@ def test_a_bad_picture_stops_the_run_where_it_stands(data: Path, tmp_path: Path)
 def test_other_errors_of_the_loader_surface_too(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = DummySystem.prepare
 
-    def refuse(self: DummySystem, sample: PlanningSample, pictures: Sequence[bytes]) -> PlanningSample:
-        if sample.token == "token0400":
+    def refuse(self: DummySystem, task: Task, images: Sequence[bytes]) -> Task:
+        if task.sample.token == "token0400":
             raise InputError("the prompt is too long")
-        return prepare(self, sample, pictures)
+        return prepare(self, task, images)
 
     monkeypatch.setattr(DummySystem, "prepare", refuse)
     with pytest.raises(InputError, match="too long"):
@@ -146,9 +149,9 @@ def test_other_errors_of_the_loader_surface_too(data: Path, tmp_path: Path, monk
 class Clocked(DummySystem):
     """Takes the time that it says it takes, two samples at once."""
 
-    def decide(self, *given: Any) -> list[Decision]:
+    def decide_one(self, *given: Any) -> Decision:
         stages = {"preprocess": 1e6, "vision": 20.0, "adapter": 10.0, "prefill": 2.0, "readout": 1.0}
-        return [replace(d, milliseconds=stages) for d in super().decide(*given)]
+        return replace(super().decide_one(*given), milliseconds=stages)
 
 
 def test_time_is_counted_once(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,7 +161,7 @@ def test_time_is_counted_once(data: Path, tmp_path: Path, capsys: pytest.Capture
     chunks = plan_of_work(planning_set(config.data).samples, expand(config.pruning), {}, 0, config.batch_size)
     advanced: list[int] = []
     with Journal(tmp_path / "journal.jsonl") as journal:
-        spent = run_tasks(chunks, system, journal, PictureReader(data, {}), fail_on_error=True, advance=advanced.append)
+        spent = Runner(system, journal, ImageReader(data, {}), {}, advance=advanced.append).run(chunks)
     assert advanced == [1] * 55
     # Vision and adapter once per sample, prefill and readout once per decision, images not at all.
     assert spent.model == pytest.approx(1e-3 * (11 * 30 + 55 * 3))

@@ -12,7 +12,7 @@ import torch
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import ConfigError, PruningError, RunError
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.run.calibration import Profile, read_profile
+from senna_prune.evaluation.run.calibration import Profile, read_profile, require_own_profiles
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.evaluation.run.run_key import run_key
 from senna_prune.evaluation.run.senna_system import SennaSystem
@@ -78,18 +78,21 @@ def test_a_calibrated_run_spreads_over_the_published_range(given: list[str], tmp
 
 def test_the_profile_is_in_the_run_key_and_its_place_is_not(given: list[str], tmp_path: Path) -> None:
     config = load_config(EvaluationConfig, overrides=given)
-    checkpoint = SennaSystem(config).digest()
-    key = run_key(config, checkpoint)
+    checkpoint = SennaSystem(config).identity().digest
+    key = run_key(config, checkpoint, expand(config.pruning))
     copy = tmp_path / "moved.json"
     copy.write_bytes(profile_of(given).read_bytes())
     moved = load_config(EvaluationConfig, overrides=[*given, f"pruning.options.autoprune.calibration={copy}"])
-    assert run_key(moved, checkpoint) == key
-    copy.write_bytes(copy.read_bytes().replace(b'"samples": 4', b'"samples": 5'))
-    assert run_key(moved, checkpoint) != key
+    assert run_key(moved, checkpoint, expand(moved.pruning)) == key
+    spoil(lambda record: record["quantiles"]["0.25"].__setitem__(0, 0))(copy)
+    changed = run_key(moved, checkpoint, expand(moved.pruning))
+    assert {name for name in key["conditions"] if changed["conditions"][name] != key["conditions"][name]} == {
+        "autoprune@0.25"
+    }
     plain = load_config(EvaluationConfig, overrides=given[:-1])
-    assert run_key(plain, checkpoint) != key
+    assert run_key(plain, checkpoint, expand(plain.pruning)) != key
     with pytest.raises(ConfigError, match="the calibration was made for another checkpoint"):
-        run_key(config, "another")
+        require_own_profiles(config.pruning, "another")
 
 
 def spoil(change: Callable[[dict], object]) -> Callable[[Path], None]:

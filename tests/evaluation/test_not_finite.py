@@ -25,9 +25,9 @@ class Overflowing(DummySystem):
     spoilt = "distribution"
     value = math.nan
 
-    def decide(self, *given: Any) -> list[Decision]:
-        decisions = super().decide(*given)
-        return list(map(self.overflow, decisions)) if len(self.decided) == 4 else decisions
+    def decide_one(self, *given: Any) -> Decision:
+        decision = super().decide_one(*given)
+        return self.overflow(decision) if len(self.decided) == 4 else decision
 
     def overflow(self, decision: Decision) -> Decision:
         if self.spoilt == "distribution":
@@ -57,7 +57,7 @@ def test_a_model_that_overflows_stops_the_run_and_loses_nothing(
 
 def test_weights_that_cannot_be_drawn_are_refused(data: Path, tmp_path: Path) -> None:
     class Broken(DummySystem):
-        def appearance(self) -> Appearance:
+        def load(self) -> Appearance:
             return Appearance([[math.nan] * 16] * 4, padded=True)
 
     config = settings(data, tmp_path / "run")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from senna_prune.errors import ImageError, RunError
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.run import run_key
 from senna_prune.evaluation.run.processes import Processes
+from senna_prune.evaluation.run.records import Decision
 from senna_prune.evaluation.run.run_key import code_version
 from senna_prune.files import Journal, read_lines
 from tests.evaluation.dummy import DummySystem
@@ -23,8 +25,8 @@ from tests.evaluation.kill_and_resume import result_files
 @pytest.mark.parametrize(
     ("overrides", "checkpoint", "message"),
     [
-        (["pruning.retentions=0.4"], "dummy", r"pruning\.retentions was \[0\.25\], is \[0\.4\]"),
-        (["limit=3"], "dummy", "limit was null, is 3"),
+        (["pruning.accounting=published"], "dummy", r'pruning\.accounting was "entering", is "published"'),
+        (["limit=3", "batch_size=2"], "dummy", "batch_size was 1, is 2"),
         (["readout.mode=one_pass"], "dummy", r'readout\.mode was "generate", is "one_pass"'),
         ([], "another", 'checkpoint was "dummy", is "another"'),
     ],
@@ -55,8 +57,8 @@ def test_moved_data_is_the_same_run(data: Path, tmp_path: Path) -> None:
 
 def test_default_folder_depends_on_the_settings(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for limit in (2, 3, 2):
-        config = settings(data, tmp_path, f"limit={limit}", "output=null", "name=mine")
+    for tokens in (2, 3, 2):
+        config = settings(data, tmp_path, f"readout.max_new_tokens={tokens}", "output=null", "name=mine")
         evaluate(config, DummySystem(config))
     assert len(list((tmp_path / "runs").glob("mine-*"))) == 2
 
@@ -159,14 +161,14 @@ def test_a_picture_changed_after_the_run_is_refused(data: Path, tmp_path: Path) 
 def test_a_picture_changed_under_a_running_evaluation_is_refused(data: Path, tmp_path: Path) -> None:
     config = settings(data, tmp_path / "run")
     system = DummySystem(config)
-    decide = system.decide
+    decide = system.decide_one
 
-    def retouch(*arguments: object) -> object:
+    def retouch(*arguments: Any) -> Decision:
         if len(system.decided) == 10:
             (data / "images" / "token0000_CAM_BACK.jpg").write_bytes(b"picture, retouched")
-        return decide(*arguments)  # type: ignore[arg-type]
+        return decide(*arguments)
 
-    system.decide = retouch  # type: ignore[method-assign, assignment]
+    system.decide_one = retouch  # type: ignore[method-assign]
     samples = [json.loads(line) for line in (data / "set.jsonl").read_text().splitlines()]
     # The same images once more at the end of the set, under another token.
     again = {**samples[0], "token": "again"}

@@ -16,9 +16,10 @@ from senna_prune.engine import prune
 from senna_prune.errors import CheckpointError, InputError, PruningError
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.run.planning_set import planning_set
-from senna_prune.evaluation.run.reading import PictureReader
+from senna_prune.evaluation.run.reading import ImageReader
 from senna_prune.evaluation.run.records import Condition, Decision
 from senna_prune.evaluation.run.senna_system import SennaSystem, sample_seed
+from senna_prune.evaluation.run.system import Task
 from senna_prune.files import read_lines
 from senna_prune.model.packed_linear import PackedLinear
 from senna_prune.planner.planner import pruner_for
@@ -47,10 +48,12 @@ def system(given: list[str]) -> SennaSystem:
     return system
 
 
-def decide(system: SennaSystem, samples: Sequence[PlanningSample], condition: Condition) -> list[Decision]:
-    reader = PictureReader(Path(system.config.data.image_root), {})
-    encoded = system.encode([system.prepare(sample, reader.read(sample)[0]) for sample in samples])
-    return system.decide(encoded, condition, [True] * len(samples), [None] * len(samples))
+def decide(
+    system: SennaSystem, samples: Sequence[PlanningSample], condition: Condition, depths: bool = True
+) -> list[Decision]:
+    reader = ImageReader(Path(system.config.data.image_root), {})
+    prepared = [system.prepare(Task(sample, (), depths, {}), reader.read(sample)[0]) for sample in samples]
+    return next(system.decide(prepared, [condition]))
 
 
 @pytest.mark.parametrize("readout", ["generate", "one_pass"])
@@ -87,8 +90,7 @@ def test_whole_evaluation(given: list[str], tmp_path: Path, readout: str) -> Non
 def test_unpruned_decision_is_the_plain_models(system: SennaSystem) -> None:
     sample = planning_set(system.config.data).samples[0]
     root = Path(system.config.data.image_root)
-    encoded = system.encode([system.prepare(sample, PictureReader(root, {}).read(sample)[0])])
-    (decision,) = system.decide(encoded, Condition("none", "none"), [False], [None])
+    (decision,) = decide(system, [sample], Condition("none", "none"), depths=False)
     inputs = system.planner.processor(planning_prompt(sample.question), [root / path for path in sample.view_paths()])
     ids = system.planner.model.generate(**inputs, max_new_tokens=4, do_sample=False)[:, inputs["input_ids"].shape[1] :]
     assert decision.answer == system.planner.processor.tokenizer.decode(ids[0], skip_special_tokens=True).strip()

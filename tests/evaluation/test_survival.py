@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from senna_prune.cli import guarded
 from senna_prune.errors import FileError, ImageError, RunError
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.run.processes import Processes
+from senna_prune.evaluation.run.records import Decision
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.files import read_lines
 from tests.conftest import ROOT
@@ -75,9 +77,9 @@ def test_continues_instead_of_starting_over(data: Path, tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return original(self, *arguments)
 
-    original = DummySystem.decide
+    original = DummySystem.decide_one
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(DummySystem, "decide", stop_in_the_middle)
+        patch.setattr(DummySystem, "decide_one", stop_in_the_middle)
         with pytest.raises(KeyboardInterrupt):
             run(data, folder)
     assert RunFolder(folder).read_info().status == "partial"
@@ -118,14 +120,15 @@ def test_foreign_folder_is_refused(data: Path, tmp_path: Path) -> None:
 def test_two_at_once_are_refused(data: Path, tmp_path: Path) -> None:
     config = settings(data, tmp_path / "run")
     system = DummySystem(config)
-    original = system.encode
+    original = system.decide_one
 
-    def start_another(sample: object) -> object:
-        with pytest.raises(RunError, match="another process is at work"):
-            run(data, tmp_path / "run")
-        return original(sample)  # type: ignore[arg-type]
+    def start_another(*given: Any) -> Decision:
+        if len(system.decided) % 20 == 0:
+            with pytest.raises(RunError, match="another process is at work"):
+                run(data, tmp_path / "run")
+        return original(*given)
 
-    system.encode = start_another  # type: ignore[method-assign, assignment]
+    system.decide_one = start_another  # type: ignore[method-assign]
     evaluate(config, system)
     assert len(system.decided) == 60
 

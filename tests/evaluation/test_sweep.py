@@ -12,8 +12,8 @@ from senna_prune.errors import ConfigError, PruningError
 from senna_prune.evaluation.run.controls import takes_measured
 from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.processes import Processes
-from senna_prune.evaluation.run.runner import plan_of_work
 from senna_prune.evaluation.run.sweep import expand
+from senna_prune.evaluation.run.work import plan_of_work
 from tests.conftest import ROOT
 from tests.evaluation.dummy import make_planning_set
 

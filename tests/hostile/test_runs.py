@@ -155,8 +155,9 @@ def test_reports_of_damaged_runs(
     refused(capsys, monkeypatch, report.main, [work / "run"], "no run here (run.json is absent)")
 
 
-def test_another_limit_is_refused(capsys: Capture, monkeypatch: Patch, work: Path) -> None:
-    refused(capsys, monkeypatch, eval_planning.main, arguments(work, "--limit", "1"), "limit was 200, is 1")
+def test_another_readout_is_refused(capsys: Capture, monkeypatch: Patch, work: Path) -> None:
+    given = arguments(work, "readout.mode=one_pass")
+    refused(capsys, monkeypatch, eval_planning.main, given, 'readout.mode was "generate", is "one_pass"')
 
 
 def in_place_of(name: str, put: Callable[[Path], object]) -> Callable[[Path], object]:

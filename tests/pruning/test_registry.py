@@ -18,7 +18,8 @@ import senna_prune.pruning
 from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.errors import PruningError
 from senna_prune.evaluation.report.methods import show_methods
-from senna_prune.evaluation.run.run_key import run_key
+from senna_prune.evaluation.run.records import Condition
+from senna_prune.evaluation.run.run_key import condition_digest
 from senna_prune.pruning import (
     Budget,
     Method,
@@ -32,7 +33,7 @@ from senna_prune.pruning import (
 from senna_prune.pruning import methods as folder
 from senna_prune.pruning.methods.fastervlm import FasterVLM
 from senna_prune.pruning.options import Option
-from senna_prune.pruning.registry import outside_code
+from senna_prune.pruning.registry import method_code
 from tests.conftest import ROOT
 from tests.docs.pages import DOCS, blocks
 from tests.pruning.scenes import scene
@@ -154,19 +155,15 @@ def test_a_class_is_registered_by_hand(site: Path) -> None:
 
 def test_code_outside_the_package_is_part_of_the_run_key(site: Path) -> None:
     install(site, "outside_norm = stranger_norm")
-    first = outside_code("outside_norm")
-    assert first is not None
-    assert outside_code("fastv") is None
-    config = EvaluationConfig()
-    config.pruning.methods = ["fastv"]
-    assert not [name for name in run_key(config, "digest") if name.startswith("method ")]
-    config.pruning.methods = ["fastv", "late"]
-    config.pruning.options = {"late": {"method": "outside_norm", "layer": 20}}
-    assert run_key(config, "digest")["method outside_norm"] == first
+    first = method_code("outside_norm")
+    late = Condition("late", "outside_norm", 0.5)
+    before = condition_digest(late), condition_digest(Condition("fastv", "fastv", 0.5))
     del sys.modules["stranger_norm"]
     (site / "stranger_norm.py").write_text(RECIPE + "\n# changed\n")
     forget()
-    assert outside_code("outside_norm") not in (None, first)
+    assert method_code("outside_norm") != first
+    assert condition_digest(late) != before[0]
+    assert condition_digest(Condition("fastv", "fastv", 0.5)) == before[1]
 
 
 @pytest.mark.parametrize(

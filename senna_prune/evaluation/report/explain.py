@@ -29,6 +29,8 @@ def explain(
 ) -> None:
     """Print one row per table row; seeds share their schedule. Labels that are not `listed` were added as controls."""
     first = schedules[conditions[0].id]
+    if not first.entering:
+        return console.print("no visual tokens: the system tells no schedule")
     table = Table(
         title=f"{shape.num_visual} visual tokens ({shape.views} views x {shape.view_tokens}), "
         f"{first.text} text tokens, {shape.layers} layers",

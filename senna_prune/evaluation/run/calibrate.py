@@ -12,10 +12,11 @@ from senna_prune.errors import ConfigError, SampleError
 from senna_prune.evaluation.run.calibration import Profile, measured_by
 from senna_prune.evaluation.run.controls import control_of
 from senna_prune.evaluation.run.progress import Meter
-from senna_prune.evaluation.run.reading import PictureReader
+from senna_prune.evaluation.run.reading import ImageReader
 from senna_prune.evaluation.run.records import Condition, rounded
 from senna_prune.evaluation.run.senna_system import SennaSystem
 from senna_prune.evaluation.run.sweep import expand
+from senna_prune.evaluation.run.system import Task
 from senna_prune.task.labels import PLAN
 from senna_prune.task.sample import PlanningSample, read_samples
 
@@ -42,19 +43,18 @@ def calibrate(config: EvaluationConfig, label: str, count: int) -> Profile:
     samples = _spread(asked, count)
     # One token is enough: the complexity is measured while the prompt is read.
     system = SennaSystem(replace(config, readout=replace(config.readout, mode="generate", max_new_tokens=1)))
-    reader = PictureReader(Path(config.data.image_root), {})
+    reader = ImageReader(Path(config.data.image_root), {})
     system.load()
     measured: dict[str, list[float]] = {}
     with Meter(len(samples)) as meter:
         for sample in samples:
-            encoded = system.encode([system.prepare(sample, reader.read(sample)[0])])
-            for condition in conditions:
-                complexity = system.decide(encoded, condition, [False], [None])[0].trace.complexity
-                assert complexity is not None
-                measured.setdefault(f"{condition.retention:g}", []).append(complexity)
+            prepared = system.prepare(Task(sample, (), False, {}), reader.read(sample)[0])
+            for condition, (decision,) in zip(conditions, system.decide([prepared], conditions), strict=True):
+                assert decision.trace is not None and decision.trace.complexity is not None
+                measured.setdefault(f"{condition.retention:g}", []).append(decision.trace.complexity)
             meter.advance(1)
     return Profile(
-        checkpoint=system.digest(),
+        checkpoint=system.identity().digest,
         measured_by=measured_by(conditions[0].resolved),
         samples=len(samples),
         quantiles={

@@ -15,7 +15,7 @@ from msgspec import Struct, to_builtins
 from senna_prune.config import PruningConfig
 from senna_prune.errors import ConfigError, RunError
 from senna_prune.evaluation.run.records import Real, decoded
-from senna_prune.files import digest, read_bytes, write_json
+from senna_prune.files import read_bytes, write_json
 
 SCHEMA_VERSION = 1
 OPTION = "calibration"
@@ -83,18 +83,10 @@ def calibrated(path: str, retention: float, resolved: Mapping[str, Any], measure
     return found
 
 
-def profiles_in_use(pruning: PruningConfig, checkpoint: str) -> dict[str, str]:
-    """Digests of the profiles that the settings name, for the run key.
-
-    Raises:
-        ConfigError: a profile was made for another checkpoint.
-    """
-    found = {}
+def require_own_profiles(pruning: PruningConfig, checkpoint: str) -> None:
+    """Raises ConfigError where the settings name a profile that was made for another checkpoint."""
     for label in pruning.methods:
         path = pruning.options.get(label, {}).get(OPTION)
-        if path is not None:
-            if read_profile(path).checkpoint != checkpoint:
-                problem = "the calibration was made for another checkpoint"
-                raise ConfigError(problem, where=f"pruning.options.{label}.{OPTION}", hint=HINT)
-            found[f"{OPTION} {label}"] = digest(path)
-    return found
+        if path is not None and read_profile(path).checkpoint != checkpoint:
+            problem = "the calibration was made for another checkpoint"
+            raise ConfigError(problem, where=f"pruning.options.{label}.{OPTION}", hint=HINT)

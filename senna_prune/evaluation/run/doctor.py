@@ -20,9 +20,10 @@ from senna_prune.cost import decision_flops, kv_bytes
 from senna_prune.devices import find_device
 from senna_prune.errors import InputError, SennaPruneError
 from senna_prune.evaluation.run.planning_set import planning_set, require_images
-from senna_prune.evaluation.run.reading import PictureReader
+from senna_prune.evaluation.run.reading import ImageReader
 from senna_prune.evaluation.run.senna_system import SennaSystem
 from senna_prune.evaluation.run.sweep import expand
+from senna_prune.evaluation.run.system import Task
 from senna_prune.task.labels import CAMERAS, PLAN, view_label
 from senna_prune.task.prompts import planning_question
 from senna_prune.task.sample import PlanningSample
@@ -186,15 +187,16 @@ class Doctor:
             return
         with self._part("plan"):
             self.system.load()
-            images = PictureReader(Path(self.config.data.image_root), {})
+            images = ImageReader(Path(self.config.data.image_root), {})
             views = images.read(sample)[0] if self.with_set else grey(sample)
-            frame = self.system.encode([self.system.prepare(sample, views)])
+            frame = self.system.encode([self.system.prepare(Task(sample, (), False, {}), views)])
         if "plan" in self.failed:
             return
         for condition in self.conditions:
             with self._part(condition.id):
-                self.system.decide(frame, condition, [False], [None])
-                (decision,) = self.system.decide(frame, condition, [False], [None])
+                self.system.decide_encoded(frame, condition)
+                (decision,) = self.system.decide_encoded(frame, condition)
+                assert decision.trace is not None
                 entering, spent = decision.trace.entering, sum(decision.milliseconds.values())
                 tokens = f"{sum(entering) / len(entering):.0f} of {self.system.shape.num_visual} tokens per layer"
                 self._line("ok", condition.id, f"{decision.answer}; {tokens}; {spent:.0f} ms")

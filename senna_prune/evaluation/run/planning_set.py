@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,26 +31,28 @@ class PlanningSet:
 
 
 def planning_set(data: DataConfig, limit: int | None = None) -> PlanningSet:
-    """The questions of `data.kinds` (the first `limit` of each kind of each set), under every camera order asked for.
+    """The questions of `data.kinds` (`limit` of each kind of each set), under every camera order asked for.
+
+    A set without answers is evaluated too, by what needs none.
 
     Raises:
         SampleError: a set is absent or broken, holds no question of a kind that is asked, a truth is no answer to its
-            question, or an image path leads out of the image root.
+            question, some samples have an answer and others none, or an image path leads out of the image root.
     """
     samples: dict[str, PlanningSample] = {}
     left_out = Counter[str]()
     for path in data.planning_set:
         read = read_samples(path)
         left_out.update(sample.kind for sample in read if sample.kind not in data.kinds)
-        taken = Counter[str]()
-        for sample in read:
-            if sample.kind not in data.kinds or taken[sample.kind] == limit:
-                continue
-            taken[sample.kind] += 1
+        for sample in spread([sample for sample in read if sample.kind in data.kinds], limit):
             where = f"{path}, sample {sample.key}"
-            if fault := fault_of(sample.kind, sample.answer):
+            first = next(iter(samples.values()), sample)
+            if bool(sample.answer.strip()) != bool(first.answer.strip()):
+                problem = f"one of this sample and {first.key} has an answer, the other none"
+                raise SampleError(problem, where=where, hint="evaluate them apart")
+            if sample.answer.strip() and (fault := fault_of(sample.kind, sample.answer)):
                 raise SampleError(f"the answer {sample.answer!r} {fault}", where=where)
-            if {*sample.images} != {*(first := next(iter(samples.values()), sample)).images}:
+            if {*sample.images} != {*first.images}:
                 raise SampleError(f"other cameras than sample {first.key}", where=where, hint="evaluate them apart")
             if sample.key in samples:
                 raise SampleError("the sample is in two planning sets", where=where)
@@ -73,6 +76,23 @@ def planning_set(data: DataConfig, limit: int | None = None) -> PlanningSet:
         ]
         chosen = list({sample.key: sample for sample in ordered}.values())
     return PlanningSet(chosen, left_out)
+
+
+def spread(samples: Sequence[PlanningSample], limit: int | None) -> list[PlanningSample]:
+    """At most `limit` samples of each kind: whole scenes spread over the set, but the last. Their order stays.
+
+    Scenes come in the order of their numbers' bits read backwards (0, 4, 2, 6, 1, 5, 3, 7 of eight), so that the first
+    ones are spread and a higher limit takes all that a lower one takes.
+    """
+    scenes = list(dict.fromkeys(sample.scene for sample in samples))
+    bits = len(scenes).bit_length()
+    order = {scene: int(f"{number:0{bits}b}"[::-1], 2) for number, scene in enumerate(scenes)}
+    taken, counts = set[str](), Counter[str]()
+    for sample in sorted(samples, key=lambda sample: order[sample.scene]):
+        if counts[sample.kind] != limit:
+            counts[sample.kind] += 1
+            taken.add(sample.key)
+    return [sample for sample in samples if sample.key in taken]
 
 
 def require_images(samples: list[PlanningSample], root: Path) -> None:

@@ -1,56 +1,16 @@
-"""What a user sees while a run is under way: the plan of the work, then how far it is and the time left."""
+"""What a user sees while a run is under way: how far it is, and the time left."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from senna_prune.cli import counted
-from senna_prune.evaluation.run.planning_set import PlanningSet
-from senna_prune.evaluation.run.records import Condition
-from senna_prune.evaluation.run.runner import Chunk, left_in
-from senna_prune.task.labels import PLAN
-
 LONGEST_SILENCE = 30.0
 """Seconds after which a run whose output is no terminal says where it is."""
-
-
-def announce(
-    console: Console,
-    chosen: PlanningSet,
-    conditions: Sequence[Condition],
-    chunks: Sequence[Chunk],
-    processes: int,
-    folder: Path,
-) -> None:
-    """Say how much there is to do, and what is left out."""
-    samples = chosen.samples
-    total = len(samples) * len(conditions)
-    left = sum(map(left_in, chunks))
-    scenes = len({sample.scene for sample in samples})
-    conventions = ", ".join(sorted({sample.convention.name for sample in samples}))
-    lines = [
-        f"{counted(len(samples), 'sample')} of {counted(scenes, 'scene')} ({conventions}) x "
-        f"{counted(len(conditions), 'condition')} = {counted(total, 'decision')}",
-        f"conditions: {', '.join(condition.id for condition in conditions)}",
-        f"to do: {counted(left, 'decision')} ({total - left} done before) in {processes} process(es)",
-        f"run folder: {folder}",
-    ]
-    kinds = Counter(sample.kind for sample in samples)
-    if set(kinds) != {PLAN}:
-        lines.insert(1, f"kinds: {listed(kinds)}")
-    if left_out := chosen.left_out:
-        others = f"{counted(left_out.total(), 'sample')} of other kinds than {', '.join(kinds)}"
-        lines.insert(1, f"left out: {others} ({listed(left_out)}; see data.kinds)")
-    for line in lines:
-        console.print(line, highlight=False, markup=False)
 
 
 class Meter:
@@ -111,11 +71,6 @@ class Meter:
         if self._first <= done < self._total:
             line += f", about {duration(taken * (self._total / done - 1))} to go"
         self._progress.console.print(line, highlight=False)
-
-
-def listed(counts: Counter[str]) -> str:
-    """`408 plan, 408 vru`."""
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def duration(seconds: float) -> str:

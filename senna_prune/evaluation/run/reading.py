@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from senna_prune.errors import RunError, SampleError
+from senna_prune.evaluation.run.records import Seen
 from senna_prune.evaluation.run.run_folder import CHANGED
 from senna_prune.files import confined
 from senna_prune.image_files import read_image
@@ -20,57 +21,80 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class PictureReader:
-    """Knows the digest of every image that a decision saw.
+class ImageReader:
+    """Knows every image that a decision saw.
 
     Args:
         root: folder that the paths of the samples are relative to.
-        seen: digests by path, from earlier tries of the run.
+        seen: images by path, from earlier tries of the run.
     """
 
-    def __init__(self, root: Path, seen: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, seen: Mapping[str, Seen]) -> None:
         self.root = root
-        self._seen = dict(seen)
+        self.seen = dict(seen)
 
-    def read(self, sample: PlanningSample) -> tuple[list[bytes], dict[str, str]]:
-        """The bytes of a sample's image files in the order of the prompt's labels, and their digests by path.
+    def read(self, sample: PlanningSample) -> tuple[list[bytes], dict[str, Seen]]:
+        """The bytes of a sample's image files in the order of the prompt's labels, and what was seen by path.
 
         Raises:
             ImageError: a file is absent or cannot be read.
             RunError: a decision saw other bytes.
         """
-        contents = [read_image(path) for path in picture_paths(sample, self.root)]
-        digests = {}
-        for name, content in zip(sample.view_paths(), contents, strict=True):
-            digests[name] = _digest(content)
-            self._compare(sample, name, digests[name])
-        return contents, digests
+        contents, seen = [], {}
+        for name in sample.view_paths():
+            content, seen[name] = self._read(name)
+            contents.append(content)
+            self._compare(sample, name, seen[name])
+        return contents, seen
 
-    def keep(self, digests: Mapping[str, str]) -> None:
+    def keep(self, seen: Mapping[str, Seen]) -> None:
         """Remember the images of a sample that is decided: from now on they may not change."""
-        self._seen.update(digests)
+        self.seen.update(seen)
 
-    def require_unchanged(self, samples: Sequence[PlanningSample]) -> None:
-        """Read every image that a decision saw, and compare: a run is continued on the same images only.
+    def require_unchanged(self, samples: Sequence[PlanningSample]) -> bool:
+        """Compare every image that a decision saw: a run is continued on the same images only.
 
-        An image that is gone is left out: whether that matters depends on what is left to do.
+        A file whose size and time are those that a decision saw is not read again. An image that is gone is left out:
+        whether that matters depends on what is left to do.
+
+        Returns:
+            Whether a file was read: its size and time are in `seen` now.
 
         Raises:
             RunError: naming the first image that changed, and a sample it belongs to.
         """
-        owners = {name: sample for sample in samples for name in sample.view_paths() if name in self._seen}
-        there = [name for name in owners if confined(self.root, name, SampleError).is_file()]
+        owners = {name: sample for sample in samples for name in sample.view_paths() if name in self.seen}
+        there = [
+            name
+            for name in owners
+            if (file := confined(self.root, name, SampleError)).is_file()
+            and _size_and_time(file) != self.seen[name][1:]
+        ]
         with ThreadPoolExecutor() as pool:
-            for name, digest in zip(there, pool.map(self._digest_of, there), strict=True):
-                self._compare(owners[name], name, digest)
+            for name, (_, seen) in zip(there, pool.map(self._read, there), strict=True):
+                self._compare(owners[name], name, seen)
+                self.seen[name] = seen
+        return bool(there)
 
-    def _digest_of(self, name: str) -> str:
-        return _digest(read_image(confined(self.root, name, SampleError)))
+    def _read(self, name: str) -> tuple[bytes, Seen]:
+        path = confined(self.root, name, SampleError)
+        before = _size_and_time(path)
+        content = read_image(path)
+        return content, (hashlib.sha256(content).hexdigest()[:16], *before)
 
-    def _compare(self, sample: PlanningSample, name: str, digest: str) -> None:
-        if self._seen.get(name, digest) != digest:
+    def _compare(self, sample: PlanningSample, name: str, seen: Seen) -> None:
+        if self.seen.get(name, seen)[0] != seen[0]:
             problem = "the image has changed since this run decided on it"
             raise RunError(problem, where=f"sample {sample.key}, {self.root / name}", hint=CHANGED)
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Bytes and nanoseconds of a file; of none, what no file has."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
 
 
 def picture_paths(sample: PlanningSample, root: Path) -> list[Path]:
@@ -80,10 +104,6 @@ def picture_paths(sample: PlanningSample, root: Path) -> list[Path]:
         SampleError: a path of the planning set leads out of the root.
     """
     return [confined(root, path, SampleError) for path in sample.view_paths()]
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 @contextmanager

@@ -106,7 +106,7 @@ class Decision:
 
     Attributes:
         answer: the text.
-        trace: where the tokens went.
+        trace: where the tokens went; None of a system without visual tokens.
         readout_positions: tokens that ran through the decoder after the prompt.
         distribution: probability of each of the 20 plans in the order of `PLANS`, or None.
         milliseconds: by stage; what is shared between conditions is counted in every one.
@@ -115,7 +115,7 @@ class Decision:
     """
 
     answer: str
-    trace: Trace
+    trace: Trace | None = None
     readout_positions: int = 0
     distribution: tuple[float, ...] | None = None
     milliseconds: Mapping[str, float] = field(default_factory=dict)
@@ -162,20 +162,26 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="schema"
 
 class Timing(TypedDict, total=False):
     """Time and memory of one decision, as a line of `timing.jsonl` holds them: milliseconds by stage, and peak
-    accelerator memory, None where it is not measured. The line also names the decision."""
+    accelerator memory, None where it is not measured. The line also names the decision and what made it (see
+    `run_key.condition_digest`)."""
 
     sample: str
     condition: str
+    made_by: str
     milliseconds: dict[str, Real]
     peak_bytes: Count | None
 
 
+Seen = tuple[str, int, int]
+"""Digest of an image's bytes; size (bytes) and time of change (nanoseconds) of its file, -1 where they are unknown."""
+
+
 class Entry(Struct, frozen=True):
-    """One line of a journal. `pictures`: digests of those that the decision saw, by their paths, where they are new."""
+    """One line of a journal. `pictures`: what the decision saw, by their paths, where they are new."""
 
     record: Record
     timing: Timing = {}
-    pictures: dict[str, str] = {}
+    pictures: dict[str, Seen] = {}
 
 
 @cache

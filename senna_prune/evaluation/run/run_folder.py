@@ -4,8 +4,10 @@ run.json            key, settings, conditions, model shape, status: partial | co
 planning_set.jsonl  the evaluated samples
 journal/            one file per process while the run is partial
 decisions.jsonl     one line per (sample, condition), in the order of the plan of work
-timing.jsonl        measured times of the same lines, kept apart: they differ from run to run
+timing.jsonl        measured times of the same lines, kept apart: they differ from run to run; and what made each
+spare.jsonl         lines that the run holds no more, as its methods or limit changed; they are used again if they fit
 pictures.json       digest of every image that a decision saw: a changed one is refused when the run is continued
+image_stats.json    the same with each file's size and time, by which an unchanged one is known without reading it
 results.json        scores; timing.json: p50 and p95 by stage
 appearance.json     how visual tokens are drawn back onto images
 """
@@ -20,7 +22,7 @@ import shutil
 from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -29,7 +31,16 @@ from msgspec import Struct, to_builtins
 from senna_prune.config import EvaluationConfig, checked_config
 from senna_prune.cost import ModelShape
 from senna_prune.errors import ConfigError, RunError
-from senna_prune.evaluation.run.records import LINE_HINT, SCHEMA_VERSION, Condition, Entry, Record, Timing, decoded
+from senna_prune.evaluation.run.records import (
+    LINE_HINT,
+    SCHEMA_VERSION,
+    Condition,
+    Entry,
+    Record,
+    Seen,
+    Timing,
+    decoded,
+)
 from senna_prune.evaluation.run.run_key import require_same_run
 from senna_prune.evaluation.run.system import Appearance
 from senna_prune.files import Journal, accessing, raw_lines, read_bytes, read_json, to_line, write_json, write_whole
@@ -45,11 +56,13 @@ class Decided:
 
     Attributes:
         lines: what was decided.
-        pictures: digest of every image that a decision saw, by its path in the planning set.
+        pictures: every image that a decision saw, by its path in the planning set.
+        spare: lines that another sweep or limit of this run made, by sample, condition and what made them.
     """
 
     lines: Lines
-    pictures: dict[str, str]
+    pictures: dict[str, Seen]
+    spare: dict[tuple[str, str, str | None], Entry] = field(default_factory=dict)
 
 
 class RunInfo(Struct, frozen=True, forbid_unknown_fields=True, tag_field="schema", tag=SCHEMA_VERSION):
@@ -98,7 +111,7 @@ class RunFolder:
         return self.path / "journal"
 
     def claim(self, info: RunInfo, samples: Iterable[PlanningSample]) -> None:
-        """Take the folder for this run, or continue what it holds.
+        """Take the folder for this run, or continue what it holds, also with other conditions or another limit.
 
         Raises:
             RunError: it holds another run, something else, or another process is at work in it.
@@ -106,20 +119,23 @@ class RunFolder:
         with accessing(self.path, "written", CONTINUE):
             self.path.mkdir(parents=True, exist_ok=True)
             strangers = [entry.name for entry in self.path.iterdir() if not entry.name.endswith(".part")]
-        if not self.require_same(info.key) and set(strangers) - {"journal"}:
+        here = self.require_same(info.key)
+        if here is None and set(strangers) - {"journal"}:
             hint = f"choose another output=, or, if it held a run, {START_ANEW}"
             raise RunError("the folder is not empty and holds no run", where=self.path, hint=hint)
         self._take_lock()
-        if not self._holds("run.json"):
-            self.write_info(info)
         lines = [json.dumps(sample.to_dict()) + "\n" for sample in samples]
         write_whole(self.path / "planning_set.jsonl", "".join(lines), CONTINUE)
+        if here is None or here.key != info.key:
+            with accessing(self.path, "written", CONTINUE):
+                (self.path / "results.json").unlink(missing_ok=True)
+            self.write_info(info)
 
-    def require_same(self, key: Mapping[str, Any]) -> bool:
-        """Whether a run is here already; raises RunError if it is another one."""
-        here = self._holds("run.json")
-        if here:
-            require_same_run(self.read_info().key, key, self.path)
+    def require_same(self, key: Mapping[str, Any]) -> RunInfo | None:
+        """The run that is here already, if any; raises RunError if it is another one."""
+        if not self._holds("run.json"):
+            return None
+        require_same_run((here := self.read_info()).key, key, self.path)
         return here
 
     def _holds(self, name: str) -> bool:
@@ -193,54 +209,85 @@ class RunFolder:
         return list(iter_samples(self.path / "planning_set.jsonl"))
 
     def read_lines(self) -> Lines:
-        """Everything decided so far; raises as `read` does."""
-        return self.read().lines
+        """Everything decided so far, to be shown; raises as `read` does."""
+        return self.read(trusting=True).lines
 
-    def read(self) -> Decided:
+    def read(
+        self,
+        wanted: RunInfo | None = None,
+        samples: Iterable[PlanningSample] | None = None,
+        *,
+        trusting: bool = False,
+    ) -> Decided:
         """Everything decided so far: finished files first, then journals, whose lines are newer.
 
         A decision replaces an error whatever their order: the sample was tried again, perhaps by another process.
+
+        Args:
+            wanted, samples: of the run whose lines are looked for; by default the one that is here.
+            trusting: take lines too whose timing, which says what made them, is lost.
 
         Raises:
             RunError: a line is damaged, its condition is none of the run's, or an image changed while several
                 processes decided on it.
             FileError: a line is no JSON, or a file cannot be read.
         """
-        known = {condition.id for condition in self.read_info().conditions} if self._holds("run.json") else None
         decided = Decided({}, self._read_pictures())
+        if not self._holds("run.json"):
+            return decided
+        wanted = wanted or self.read_info()
+        made_by: dict[str, str] | None = wanted.key.get("conditions")  # runs of older versions do not tell
+        known = {condition.id for condition in wanted.conditions}
+        keys = {sample.key for sample in (self.read_samples() if samples is None else samples)}
         for where, entry in self._read_entries():
-            record = entry.record
+            record, maker = entry.record, entry.timing.get("made_by")
             if (record.answer is None) == (record.error is None):
                 raise RunError("a decision has either an answer or an error", where=where, hint=LINE_HINT)
-            if known is not None and record.condition not in known:
+            if maker is None and record.condition not in known:
                 raise RunError(f"the run has no condition {record.condition!r}", where=where, hint=LINE_HINT)
-            if record.error is None or record.key not in decided.lines:
+            fits = made_by is None or (maker is None and trusting) or maker == made_by.get(record.condition)
+            if record.sample not in keys or not fits:
+                if record.error is None and maker is not None:
+                    decided.spare[*record.key, maker] = entry
+            elif record.error is None or record.key not in decided.lines:
                 decided.lines[record.key] = (record, entry.timing)
-            for path, digest in entry.pictures.items():
-                if decided.pictures.setdefault(path, digest) != digest:
+            for path, seen in entry.pictures.items():
+                if decided.pictures.setdefault(path, seen)[0] != seen[0]:
                     raise RunError("the image changed while the run was under way", where=path, hint=CHANGED)
         return decided
 
-    def _read_pictures(self) -> dict[str, str]:
-        if not self._holds("pictures.json"):
-            return {}
-        path, hint = self.path / "pictures.json", "delete that file; images changed before are then not noticed"
-        return decoded(dict[str, str], read_bytes(path, hint=hint, error=RunError), path, hint)
+    def _read_pictures(self) -> dict[str, Seen]:
+        hint = "delete that file; images changed before are then not noticed"
+        found: dict[str, Seen] = {}
+        if self._holds("pictures.json"):
+            path = self.path / "pictures.json"
+            digests = decoded(dict[str, str], read_bytes(path, hint=hint, error=RunError), path, hint)
+            found = {name: (digest, -1, -1) for name, digest in digests.items()}
+        if self._holds("image_stats.json"):
+            path = self.path / "image_stats.json"
+            stats = decoded(dict[str, Seen], read_bytes(path, hint=hint, error=RunError), path, hint)
+            found |= {name: seen for name, seen in stats.items() if found.get(name, seen)[0] == seen[0]}
+        return found
+
+    def write_stats(self, seen: Mapping[str, Seen]) -> None:
+        write_whole(self.path / "image_stats.json", to_line(seen), CONTINUE)
 
     def _read_entries(self) -> Iterator[tuple[str, Entry]]:
-        """Place and content of every line, finished ones first."""
-        times = {}
+        """Place and content of every line: spare ones, finished ones, and those of journals."""
+        times: dict[tuple[str | None, str | None], Timing] = {}
         if self._holds("timing.jsonl"):
             for where, line in raw_lines(self.path / "timing.jsonl"):
                 timing = decoded(Timing, line, where, LINE_HINT)
                 times[timing.pop("sample", None), timing.pop("condition", None)] = timing
-        if self._holds("decisions.jsonl"):
-            for where, line in raw_lines(self.path / "decisions.jsonl"):
-                record = decoded(Record, line, where, LINE_HINT)
-                yield where, Entry(record, times.get(record.key, {}))
-        for journal in sorted(self.journals.glob("*.jsonl")):
-            for where, line in raw_lines(journal):
-                yield where, decoded(Entry, line, where, LINE_HINT)
+        for path in (self.path / "spare.jsonl", self.path / "decisions.jsonl", *sorted(self.journals.glob("*.jsonl"))):
+            if not self._holds(path.relative_to(self.path).as_posix()):
+                continue
+            for where, line in raw_lines(path):
+                if path.name == "decisions.jsonl":
+                    record = decoded(Record, line, where, LINE_HINT)
+                    yield where, Entry(record, times.get(record.key, {}))
+                else:
+                    yield where, decoded(Entry, line, where, LINE_HINT)
 
     def open_journal(self, rank: int) -> Journal:
         return Journal(self.journals / f"process-{rank:03d}.jsonl", CONTINUE)
@@ -255,10 +302,19 @@ class RunFolder:
         keys, lines = list(order), decided.lines
         records = "".join(to_line(lines[key][0].to_dict()) for key in keys)
         times = "".join(to_line({"sample": key[0], "condition": key[1], **lines[key][1]}) for key in keys)
+        if decided.spare:
+            write_whole(self.path / "spare.jsonl", map(_spare_line, decided.spare.values()), CONTINUE)
         write_whole(self.path / "timing.jsonl", times, CONTINUE)
         write_whole(self.path / "decisions.jsonl", records, CONTINUE)
-        write_json(self.path / "pictures.json", decided.pictures, CONTINUE)
+        write_json(self.path / "pictures.json", {name: seen[0] for name, seen in decided.pictures.items()}, CONTINUE)
+        self.write_stats(decided.pictures)
         write_json(self.path / "timing.json", timing, CONTINUE)
         write_json(self.path / "results.json", results, CONTINUE)
+        if not decided.spare:
+            (self.path / "spare.jsonl").unlink(missing_ok=True)
         self.write_info(info)
         shutil.rmtree(self.journals)
+
+
+def _spare_line(entry: Entry) -> str:
+    return to_line({"record": entry.record.to_dict(), "timing": entry.timing})

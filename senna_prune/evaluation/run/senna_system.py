@@ -22,7 +22,7 @@ from senna_prune.evaluation.audit.seen import SeenObjects
 from senna_prune.evaluation.run.controls import control_of, takes_measured
 from senna_prune.evaluation.run.reading import picture_paths
 from senna_prune.evaluation.run.records import Condition, Decision, Trace, rounded
-from senna_prune.evaluation.run.system import Appearance, ResolvedSchedule
+from senna_prune.evaluation.run.system import Appearance, Identity, ResolvedSchedule, Task
 from senna_prune.model.checkpoint import Checkpoint, checkpoint_digest, load_senna, open_checkpoint
 from senna_prune.model.configuration import model_shape
 from senna_prune.model.processing import Preprocess
@@ -47,7 +47,7 @@ WHOSE = {
 OBJECTS = "nearness"
 """Option of the oracle controls that each sample's annotated objects fill in."""
 
-Encoded = tuple[PlanningSample, EncodedFrame]
+Encoded = tuple[Task, EncodedFrame]
 
 
 class SennaSystem:
@@ -72,7 +72,10 @@ class SennaSystem:
         dtype = config.dtype if self.config.model.dtype == "auto" else getattr(torch, self.config.model.dtype)
         return model_shape(config, dtype if isinstance(dtype, torch.dtype) else torch.float32)
 
-    def digest(self) -> str:
+    def identity(self) -> Identity:
+        return Identity(self._digest(), self.shape)
+
+    def _digest(self) -> str:
         folders = [self.config.model.path, *filter(None, [self.config.model.vision_tower])]
         digests = [checkpoint_digest(folder) for folder in folders]
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
@@ -98,7 +101,7 @@ class SennaSystem:
             note="; ".join(part for part in (resolution.note, depends) if part),
         )
 
-    def load(self) -> None:
+    def load(self) -> Appearance:
         model = self.config.model
         device = find_device(model.device, "model.device")
         senna, processor = load_senna(
@@ -112,6 +115,7 @@ class SennaSystem:
             compiled=model.compiled,
             preprocess=cast(Preprocess, model.preprocess),
         )
+        return self.appearance()
 
     @property
     def planner(self) -> Planner:
@@ -122,11 +126,11 @@ class SennaSystem:
         padded = self.planner.processor.image_aspect_ratio == "pad"
         return Appearance(self.planner.host.paths.tolist(), padded)
 
-    def prepare(self, sample: PlanningSample, pictures: Sequence[bytes]) -> tuple[PlanningSample, PreprocessedFrame]:
-        names = [str(path) for path in picture_paths(sample, Path(self.config.data.image_root))]
-        with naming(sample):
-            self._require_cameras(sample)
-            return sample, self.planner.preprocess(pictures, sample.question, names)
+    def prepare(self, task: Task, images: Sequence[bytes]) -> tuple[Task, PreprocessedFrame]:
+        names = [str(path) for path in picture_paths(task.sample, Path(self.config.data.image_root))]
+        with naming(task.sample):
+            self._require_cameras(task.sample)
+            return task, self.planner.preprocess(images, task.sample.question, names)
 
     def _require_cameras(self, sample: PlanningSample) -> None:
         """Refuse a sample of other cameras than the checkpoint's, or under other labels: a swap would go unnoticed."""
@@ -146,31 +150,33 @@ class SennaSystem:
                 hint="see docs/reference/files.md",
             )
 
-    def encode(self, prepared: Sequence[tuple[PlanningSample, PreprocessedFrame]]) -> list[Encoded]:
-        frames = self.planner.encode_images([frame for _, frame in prepared])
-        return [(sample, frame) for (sample, _), frame in zip(prepared, frames, strict=True)]
-
     def decide(
-        self, encoded: Sequence[Encoded], condition: Condition, depths: Sequence[bool], taken: Sequence[float | None]
-    ) -> list[Decision]:
-        if condition.seed is None and not takes_measured(condition) and OBJECTS not in condition.resolved:
-            return self._decide_together(encoded, self._pruner(condition), depths)
-        # Every sample has a seed, a complexity or objects of its own, so each needs its own pruner.
-        return [
-            decision
-            for one, wanted, given in zip(encoded, depths, taken, strict=True)
-            for decision in self._decide_together([one], self._pruner_of(one[0], condition, given), [wanted], False)
-        ]
+        self, prepared: Sequence[tuple[Task, PreprocessedFrame]], conditions: Sequence[Condition]
+    ) -> Iterator[list[Decision]]:
+        encoded = self.encode(prepared)
+        for condition in conditions:
+            yield self.decide_encoded(encoded, condition)
 
-    def _decide_together(
-        self, encoded: Sequence[Encoded], pruner: Method, depths: Sequence[bool], compiled: bool = True
-    ) -> list[Decision]:
+    def encode(self, prepared: Sequence[tuple[Task, PreprocessedFrame]]) -> list[Encoded]:
+        """What all conditions share."""
+        frames = self.planner.encode_images([frame for _, frame in prepared])
+        return [(task, frame) for (task, _), frame in zip(prepared, frames, strict=True)]
+
+    def decide_encoded(self, encoded: Sequence[Encoded], condition: Condition) -> list[Decision]:
+        """Samples that `encode` returned, under one condition."""
+        if condition.seed is None and not takes_measured(condition) and OBJECTS not in condition.resolved:
+            return self._decide_together(encoded, self._pruner(condition))
+        # Every sample has a seed, a complexity or objects of its own, so each needs its own pruner.
+        each = [self._decide_together([one], self._pruner_of(one[0], condition), False) for one in encoded]
+        return [decision for (decision,) in each]
+
+    def _decide_together(self, encoded: Sequence[Encoded], pruner: Method, compiled: bool = True) -> list[Decision]:
         device = self.planner.model.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         frames = [frame for _, frame in encoded]
         answers = list[Plan | Reply]()
-        if all(sample.kind == PLAN for sample, _ in encoded):  # those decided together are of one kind
+        if all(task.sample.kind == PLAN for task, _ in encoded):  # those decided together are of one kind
             answers += self.planner.decide_batch(frames, pruner, compiled)
         else:
             answers += self.planner.answer_batch(frames, pruner, self.config.readout.max_text_tokens)
@@ -178,14 +184,14 @@ class SennaSystem:
         return [
             Decision(
                 answer=answer.text,
-                trace=plain_trace(answer.trace, wanted),
+                trace=plain_trace(answer.trace, task.depths),
                 readout_positions=answer.readout_positions,
                 distribution=_distribution(answer),
                 milliseconds=asdict(answer.timing),
                 peak_bytes=peak,
-                survival=self.seen.survival(sample, answer.trace),
+                survival=self.seen.survival(task.sample, answer.trace),
             )
-            for (sample, _), answer, wanted in zip(encoded, answers, depths, strict=True)
+            for (task, _), answer in zip(encoded, answers, strict=True)
         ]
 
     def _pruner(self, condition: Condition) -> Method:
@@ -194,14 +200,15 @@ class SennaSystem:
             self._pruners[condition.id] = self._make_pruner(condition, **assumed)
         return self._pruners[condition.id]
 
-    def _pruner_of(self, sample: PlanningSample, condition: Condition, taken: float | None) -> Method:
+    def _pruner_of(self, task: Task, condition: Condition) -> Method:
+        sample = task.sample
         if condition.seed is not None:
             # A method's draw depends on its seed alone. With a seed per sample, it does not depend on what ran before.
             return self._make_pruner(condition, seed=sample_seed(condition.seed, sample.key))
         if OBJECTS in condition.resolved:
             require_objects(sample)
             return self._make_pruner(condition, **{OBJECTS: self.seen.nearness(sample)})
-        return self._make_pruner(condition, assumed=taken)
+        return self._make_pruner(condition, assumed=task.taken.get(condition.id))
 
     @cached_property
     def seen(self) -> SeenObjects:
