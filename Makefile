@@ -58,7 +58,7 @@ test-vllm: $(VENV)/.installed .vllm/.installed  ## plans through vLLM on this CP
 	.vllm/bin/python -m pip install --quiet -r .vllm/requirements.txt -e .
 	@touch $@
 
-test-lmms-eval: $(VENV)/.installed  ## lmms-eval with the three models; installs it for the time of the test, 7 GB with torch
+test-lmms-eval: $(VENV)/.installed  ## lmms-eval with the four models; installs it for the time of the test, 7 GB with torch
 	SENNA_PRUNE_LMMS_EVAL=1 $(PY) -m pytest -q tests/harness/test_lmms_eval.py
 
 bench: $(VENV)/.installed  ## time pruning on the CPU decoder

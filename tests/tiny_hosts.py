@@ -19,6 +19,11 @@ from transformers import (
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLMoeConfig,
+    Qwen3VLMoeForConditionalGeneration,
+    Qwen3VLProcessor,
 )
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
@@ -26,7 +31,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from tests.fakes import VOCAB_SIZE, tiny_tokenizer
 
-HOSTS = ("llava", "llava_next", "qwen2_5_vl")
+HOSTS = ("llava", "llava_next", "qwen2_5_vl", "qwen3_vl")
+MROPE = ("qwen2_5_vl", "qwen3_vl")
+"""Hosts whose positions follow from the images."""
 IMAGE, VIDEO = "<image>", "<video>"
 LAYERS, HEADS = 4, 4
 SIDE, PATCH = 56, 14
@@ -64,16 +71,27 @@ QWEN = {
     "fullatt_block_indexes": [1],
     "initializer_range": 0.2,
 }
+QWEN3 = {name: value for name, value in QWEN.items() if name not in ("window_size", "fullatt_block_indexes")}
+QWEN3 |= {"num_position_embeddings": 16, "deepstack_visual_indexes": [0, 1], "patch_size": 16}
+EXPERTS = {"head_dim": 16, "moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
 PINPOINTS = [[SIDE, 2 * SIDE], [2 * SIDE, SIDE], [2 * SIDE, 2 * SIDE]]
 
 
-class ImagesOnly(Qwen2_5_VLProcessor):
+class ImagesOnly:
     """Without the processor of videos, which needs torchvision."""
 
     def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
         if argument_name != "video_processor":
-            return super().check_argument_for_proper_class(argument_name, argument)
+            return super().check_argument_for_proper_class(argument_name, argument)  # type: ignore[misc]
         return type(argument)
+
+
+class Qwen25ImagesOnly(ImagesOnly, Qwen2_5_VLProcessor):
+    """See `ImagesOnly`."""
+
+
+class Qwen3ImagesOnly(ImagesOnly, Qwen3VLProcessor):
+    """See `ImagesOnly`."""
 
 
 @lru_cache(maxsize=1)
@@ -104,12 +122,17 @@ def tiny_host(kind: str, attention: str = "sdpa", seed: int = 0) -> tuple[Any, A
         images = LlavaNextImageProcessorPil(**size, image_grid_pinpoints=PINPOINTS)
         processor = LlavaNextProcessor(images, tokenizer, **reading)
     else:
-        model_class = Qwen2_5_VLForConditionalGeneration
         rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
         marks = {"image_token_id": token, "video_token_id": tokenizer.convert_tokens_to_ids(VIDEO)}
-        config = Qwen2_5_VLConfig(vision_config=QWEN, text_config=TEXT | {"rope_parameters": rope}, **marks)
+        model_class, config_class, vision, text, reader = {
+            "qwen2_5_vl": (Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLConfig, QWEN, {}, Qwen25ImagesOnly),
+            "qwen3_vl": (Qwen3VLForConditionalGeneration, Qwen3VLConfig, QWEN3, {"head_dim": 16}, Qwen3ImagesOnly),
+            "qwen3_vl_moe": (Qwen3VLMoeForConditionalGeneration, Qwen3VLMoeConfig, QWEN3, EXPERTS, Qwen3ImagesOnly),
+        }[kind]
+        config = config_class(vision_config=vision, text_config=TEXT | {"rope_parameters": rope} | text, **marks)
         tokenizer.image_token, tokenizer.video_token = IMAGE, VIDEO
-        processor = ImagesOnly(Qwen2VLImageProcessorPil(patch_size=PATCH, min_pixels=28 * 28), tokenizer)
+        patch = config.vision_config.patch_size
+        processor = reader(Qwen2VLImageProcessorPil(patch_size=patch, min_pixels=4 * patch * patch), tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = model_class._from_config(config, attn_implementation=attention).eval()
@@ -124,8 +147,8 @@ def picture(height: int, width: int, seed: int = 0) -> Image.Image:
 
 def prompts(processor: Any, *images: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """Inputs for as many prompts as lists of image sizes (height, width) are given, each of another length."""
-    # Qwen2.5-VL wants something between two images, in its templates a mark.
-    between = " and " if isinstance(processor, Qwen2_5_VLProcessor) else ""
+    # The Qwens want something between two images, in their templates a mark.
+    between = " and " if isinstance(processor, Qwen2_5_VLProcessor | Qwen3VLProcessor) else ""
     texts = [
         f"Here {between.join([IMAGE] * len(sizes))} and then, " + "which way " * (i + 2) + "now?"
         for i, sizes in enumerate(images)

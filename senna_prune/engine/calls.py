@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from senna_prune.devices import read_together
 from senna_prune.engine.decode import DecodeStep, prompt_of
+from senna_prune.engine.decoder import find_decoder
 from senna_prune.engine.prefill import PromptPass
 from senna_prune.errors import InputError, PruningError
 from senna_prune.hosts.host import (
@@ -83,7 +84,11 @@ class Calls:
             "prepare_inputs_for_generation": self.prepare,
             "loss_function": self.loss,
         }
+        decoder = find_decoder(model).module
         with ExitStack() as stack:
+            if hasattr(decoder, "_deepstack_process"):
+                add = decoder._deepstack_process
+                stack.enter_context(replaced(decoder, "_deepstack_process", partial(self.add, add)))
             for name, instead in methods.items():
                 own = getattr(model, name, None)
                 if own is not None:
@@ -93,6 +98,14 @@ class Calls:
                 stack.enter_context(mismatches_named(self.host.model))
                 stack.enter_context(self.host.patched_image_encoder(self.encode))
             yield
+
+    def add(self, add: Callable[..., Tensor], hidden: Tensor, places: Tensor, features: Tensor) -> Tensor:
+        """In place of the decoder's `_deepstack_process`: visual features that it adds behind a layer (DeepStack) go to
+        those tokens that are left."""
+        running = self.call.running
+        return (
+            running.add(hidden, places, features) if isinstance(running, PromptPass) else add(hidden, places, features)
+        )
 
     def loss(self, loss: Callable[..., Any], logits: Tensor, labels: Tensor, *args: Any, **kwargs: Any) -> Any:
         """In place of the model's `loss`: logits are compared with the labels of the tokens they belong to."""

@@ -1,8 +1,8 @@
 """What the engine asks of a host decoder: Llama-like layers, a rotary embedding, and attention rows of a few queries.
 
-Queries are what `q_proj` produced in the layer just run, caught by a hook; keys are what it put into its cache, or
-what `k_proj` produced where there is none. Only the chosen rows are multiplied and softmaxed (float32, over the whole
-causal row): SDPA and flash stay on, no (n, n) matrix exists.
+Queries are what `q_proj`, or `q_norm` behind it, produced in the layer just run, caught by a hook; keys are what it put
+into its cache, or what `k_proj` or `k_norm` produced where there is none. Only the chosen rows are multiplied and
+softmaxed (float32, over the whole causal row): SDPA and flash stay on, no (n, n) matrix exists.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from senna_prune.devices import constant, moved
 from senna_prune.errors import InputError, PruningError
 from senna_prune.hosts.host import unwrapped
+from senna_prune.hosts.unlike import unlike_llama
 
 SUPPORTED_ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3")
 
@@ -46,7 +47,8 @@ class Decoder:
     def multi_axis(self) -> bool:
         """Whether a position is a time, a height and a width (M-RoPE). The positions of visual tokens then follow from
         their images: tables may be sliced, never computed from a token's place in the sequence."""
-        return "mrope_section" in (getattr(self.module.config, "rope_parameters", None) or {})
+        parameters = getattr(self.module.config, "rope_parameters", None) or {}
+        return "mrope_section" in parameters or hasattr(self.module.rotary_emb, "mrope_section")
 
     @property
     def device(self) -> torch.device:
@@ -93,11 +95,10 @@ def find_decoder(model: nn.Module) -> Decoder:
         parts = ("q_proj", "k_proj", "head_dim", "scaling")
         if not hasattr(layer, "input_layernorm") or not all(hasattr(attention, part) for part in parts):
             raise PruningError(f"layer {number} of {type(module).__name__} is not Llama-like ({', '.join(parts)})")
-        window = getattr(attention, "sliding_window", None) or getattr(module.config, "sliding_window", None)
-        if window or hasattr(attention, "q_norm"):
+        if (unlike := unlike_llama(module, attention)) is not None:
             raise PruningError(
-                f"{type(attention).__name__} normalises queries or slides a window, which the probe does not repeat",
-                hint="use a Llama-like host without them",
+                f"{type(attention).__name__} {unlike}, which the probe does not repeat",
+                hint="use a host whose attention is Llama's or Qwen3's",
             )
     decoder = Decoder(module, list(layers))
     if decoder.attention not in SUPPORTED_ATTENTION:
@@ -106,6 +107,12 @@ def find_decoder(model: nn.Module) -> Decoder:
             hint="load the model with attn_implementation " + ", ".join(SUPPORTED_ATTENTION),
         )
     return decoder
+
+
+def before_rotation(attention: Any, name: str) -> nn.Module:
+    """The part of an attention layer that gives what is rotated, of `name` "q" or "k": its norm, or its projection."""
+    part: nn.Module = getattr(attention, f"{name}_norm", None) or getattr(attention, f"{name}_proj")
+    return part
 
 
 def attention_mask(
@@ -174,11 +181,12 @@ def take(tokens: Tensor, places: Tensor | int) -> Tensor:
 
 
 def rotated(projected: Tensor, head_dim: int, cos: Tensor, sin: Tensor) -> Tensor:
-    """Projections (n, heads * head_dim) as heads after RoPE in the Llama layout, (heads, n, head_dim).
+    """Queries or keys (n, heads, head_dim), or (n, heads * head_dim), after RoPE in the Llama layout, (heads, n,
+    head_dim).
 
     `cos`, `sin`: (n, head_dim).
     """
-    states, half = projected.unflatten(-1, (-1, head_dim)).transpose(-3, -2), head_dim // 2
+    states, half = projected.reshape(len(projected), -1, head_dim).transpose(-3, -2), head_dim // 2
     turned = states * cos
     turned[..., :half].addcmul_(states[..., half:], sin[..., :half], value=-1)
     turned[..., half:].addcmul_(states[..., :half], sin[..., half:])
@@ -221,10 +229,10 @@ class Capture:
         self.layer, self.tables, self.cache, self.biases = layer, tables, cache, biases
         self.caught: dict[str, Tensor] = {}
 
-    def catch(self, layer: int, projection: str, output: Tensor) -> None:
-        """Keep what `projection` of `layer` produced, (batch, width, heads * head_dim), if it will be read."""
-        if layer == self.layer and (projection == "q_proj" or self.cache is None):
-            self.caught[projection] = output
+    def catch(self, layer: int, name: str, output: Tensor) -> None:
+        """Keep what `before_rotation` of `layer` produced, (batch, width, ...), if it will be read."""
+        if layer == self.layer and (name == "q" or self.cache is None):
+            self.caught[name] = output
 
     def rows(self, sample: int, span: slice, places: Tensor | int) -> Tensor:
         """Attention rows of one sample, (heads, rows, n), float32.
@@ -234,17 +242,17 @@ class Capture:
             span: the n columns that hold the sample; padding is outside.
             places: query tokens, as places in the sample's own sequence, (rows,), or how many of its last ones.
         """
-        keys, queries = self.keys(sample, span), self._rotated("q_proj", sample, span, places)
+        keys, queries = self.keys(sample, span), self._rotated("q", sample, span, places)
         return attention_rows(queries, keys, self._bias(places, keys, queries.shape[0]), self.attention.scaling)
 
     def keys(self, sample: int, span: slice) -> Tensor:
         """Keys of one sample after RoPE, (key_value_heads, n, head_dim); `sample` and `span` as in `rows`."""
         if self.cache is not None:
             return self.cache.layers[self.layer].keys[sample, :, span]
-        return self._rotated("k_proj", sample, span, span.stop - span.start)
+        return self._rotated("k", sample, span, span.stop - span.start)
 
-    def _rotated(self, projection: str, sample: int, span: slice, places: Tensor | int) -> Tensor:
-        states = self.caught[projection][sample, span]
+    def _rotated(self, name: str, sample: int, span: slice, places: Tensor | int) -> Tensor:
+        states = self.caught[name][sample, span]
         cos, sin = (moved(table[sample if len(table) > 1 else 0, span], states.device) for table in self.tables)
         return rotated(take(states, places), self.attention.head_dim, take(cos, places), take(sin, places))
 
@@ -272,6 +280,10 @@ def next_rows(decoder: Decoder, layer: int, hidden: Tensor, cos: Tensor, sin: Te
     attention = module.self_attn
     normed = module.input_layernorm(hidden)
     cos, sin = moved(cos, normed.device), moved(sin, normed.device)
-    queries = rotated(attention.q_proj(normed[-1:]), attention.head_dim, cos[-1:], sin[-1:])
-    keys = rotated(attention.k_proj(normed), attention.head_dim, cos, sin)
+    queries, keys = attention.q_proj(normed[-1:]), attention.k_proj(normed)
+    if hasattr(attention, "q_norm"):
+        shape = (-1, attention.head_dim)
+        queries, keys = attention.q_norm(queries.unflatten(-1, shape)), attention.k_norm(keys.unflatten(-1, shape))
+    queries = rotated(queries, attention.head_dim, cos[-1:], sin[-1:])
+    keys = rotated(keys, attention.head_dim, cos, sin)
     return moved(attention_rows(queries, keys, normed.new_zeros(()), attention.scaling), hidden.device)

@@ -157,6 +157,15 @@ class PromptPass:
         self.overrides = self._write_overrides(hidden)
         return hidden
 
+    def add(self, hidden: Tensor, places: Tensor, features: Tensor) -> Tensor:
+        """`hidden` (batch, width, d) with the features (n, d) that belong to the n `places` of the unpruned batch,
+        (batch, width); a merged token gets those of its anchor."""
+        whole = hidden.new_zeros(*places.shape, hidden.shape[2])
+        whole.masked_scatter_(moved(places, hidden.device)[..., None], features.to(hidden))
+        if self.overrides:
+            whole = pad_left([row[sample.state.columns()] for row, sample in zip(whole, self.samples, strict=True)])
+        return hidden + whole
+
     def measure(self, hidden: Tensor) -> Tensor:
         """Every sample's complexity at boundary `measured_at`, shape (batch,). Reading it is the one host sync of a
         prefill."""

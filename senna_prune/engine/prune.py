@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from senna_prune.engine.calls import Calls
 from senna_prune.engine.captured import CapturedDecoder, in_place_of_forward, require_compilable
 from senna_prune.engine.decode import DecodeStep, require_dynamic, stop_reading
-from senna_prune.engine.decoder import Decoder, find_decoder
+from senna_prune.engine.decoder import Decoder, before_rotation, find_decoder
 from senna_prune.engine.prefill import PromptPass
 from senna_prune.engine.state import PruneTrace, pad_left
 from senna_prune.errors import PruningError
@@ -121,8 +121,8 @@ class PruneContext(Calls):
         for index, layer in enumerate(self.decoder.layers):
             yield layer.register_forward_pre_hook(partial(self._enter, index), with_kwargs=True)
             attention: Any = layer.self_attn
-            for name in ("q_proj", "k_proj"):
-                yield getattr(attention, name).register_forward_hook(partial(self._catch, index, name))
+            for name in ("q", "k"):
+                yield before_rotation(attention, name).register_forward_hook(partial(self._catch, index, name))
         yield self.decoder.module.register_forward_pre_hook(self._begin, with_kwargs=True)
         yield self.decoder.module.register_forward_hook(self._end, always_call=True)
 

@@ -21,6 +21,7 @@ from senna_prune.errors import CheckpointError, InputError, as_error, one_of
 from senna_prune.harness.answering import Answer, Conversation, answers, pictures_of
 from senna_prune.harness.arguments import batch_size_of, budget_of
 from senna_prune.harness.manifests import CLASSES
+from senna_prune.hosts.host import READ_ALIKE
 from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning import make_method
 
@@ -48,6 +49,8 @@ class PrunedModel(lmms):
     max_new_tokens: ClassVar[int] = 1024
     """Where a task has no limit, as in lmms-eval's own wrapper of the model."""
     spatial = False
+    opening: ClassVar[Conversation] = []
+    """Messages before those of a task."""
 
     def __init__(
         self,
@@ -69,7 +72,7 @@ class PrunedModel(lmms):
         self.device = find_device(str(device), "device")
         with as_error(CheckpointError, "cannot be used", pretrained):
             found = AutoConfig.from_pretrained(pretrained).model_type
-        if found != self.kind:
+        if READ_ALIKE.get(found, found) != self.kind:
             hint = f"use --model senna_prune_{found}" if f"senna_prune_{found}" in CLASSES else "choose another"
             raise CheckpointError(f"the checkpoint is a {found}, not a {self.kind}", where=pretrained, hint=hint)
         with as_error(CheckpointError, "cannot be used", pretrained):
@@ -113,7 +116,7 @@ class PrunedModel(lmms):
 
     def _answer(self, batch: Sequence[tuple[Any, ...]]) -> list[Answer]:
         conversations = [
-            ChatMessages(messages=to_messages(self.task_dict[task][split][document])).to_hf_messages()
+            self.opening + ChatMessages(messages=to_messages(self.task_dict[task][split][document])).to_hf_messages()
             for _, to_messages, _, document, task, split in batch
         ]
         return answers(
@@ -188,6 +191,28 @@ class PrunedQwen25VL(PrunedModel):
         return self.pixels
 
     def pictures(self, conversations: Sequence[Conversation]) -> Sequence[Any]:
-        from qwen_vl_utils import process_vision_info
+        return sized(conversations, 14) if super().pictures(conversations) else []
 
-        return process_vision_info(conversations)[0] if super().pictures(conversations) else []
+
+class PrunedQwen3VL(PrunedModel):
+    """Qwen3-VL, also its mixture of experts. As in lmms-eval, images have the size that `qwen_vl_utils` gives them."""
+
+    kind = "qwen3_vl"
+    max_new_tokens = 128
+    opening: ClassVar[Conversation] = [
+        {"role": "system", "content": [{"type": "text", "text": "You are a helpful assistant."}]}
+    ]
+
+    def processor_options(self) -> dict[str, Any]:
+        return {"do_resize": False}
+
+    def pictures(self, conversations: Sequence[Conversation]) -> Sequence[Any]:
+        return sized(conversations, 16) if super().pictures(conversations) else []
+
+
+def sized(conversations: Sequence[Conversation], patch: int) -> Sequence[Any]:
+    """Images of Qwen's conversations, scaled to whole tokens of 2 x 2 patches of `patch` pixels."""
+    from qwen_vl_utils import process_vision_info
+
+    images: Sequence[Any] = process_vision_info(conversations, image_patch_size=patch)[0]
+    return images

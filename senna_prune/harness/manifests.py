@@ -8,6 +8,7 @@ CLASSES = {
     "senna_prune_llava": "PrunedLlava",
     "senna_prune_llava_next": "PrunedLlavaNext",
     "senna_prune_qwen2_5_vl": "PrunedQwen25VL",
+    "senna_prune_qwen3_vl": "PrunedQwen3VL",
 }
 """Classes of `lmms_model.py` by model id."""
 

@@ -19,15 +19,17 @@ from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning.base import VisionScores
 
-SHARED = ("host", "mismatch", "support", "tower")
+SHARED = ("host", "mismatch", "support", "tower", "unlike")
 """Files of this folder that are no host."""
 UNFINISHED = {
-    "qwen3_vl": "its first layers add features of all visual tokens (deepstack), which would have to be pruned too, "
-    "and it normalises queries and keys, which the probe does not repeat",
+    "alpamayo": "its action expert reads the cache of the prompt in all layers alike, under one mask and at positions "
+    "counted on the unpruned prompt",
     "internvl": "its tower's class-token attention would have to be pooled 2 x 2, as pixel_shuffle does with patches",
     "llava_onevision": "it resizes the grid of tiles, and vision scores would have to be resized in the same way",
 }
-"""What keeps these models from being hosts, by `model_type`."""
+"""What keeps these models from being hosts, by the beginning of their `model_type`."""
+READ_ALIKE = {"qwen3_vl_moe": "qwen3_vl"}
+"""Models that the file of another one reads, by `model_type`."""
 VISION_SCORES = "vision_scores"
 """Key under which the result of `get_image_features` carries a `VisionScores`."""
 
@@ -196,14 +198,18 @@ def find_host(model: nn.Module, required: bool = True) -> Host | None:
         PruningError: that is so, although the host is `required` and `model` is a model of transformers.
     """
     model = unwrapped(model)
-    kind = getattr(getattr(model, "config", None), "model_type", None)
+    kind: Any = getattr(getattr(model, "config", None), "model_type", None)
+    kind = READ_ALIKE.get(kind, kind)
     if kind in host_names():
         return host_class(kind)(model)
+    if str(kind).startswith("alpamayo"):  # where its tokens stand is not what is missing
+        hint = "prune its language model alone, which is a Qwen3-VL"
+        raise PruningError(f"{type(model).__name__} is not pruned: {UNFINISHED['alpamayo']}", hint=hint)
     if required and kind is not None:
         raise PruningError(
             f"{type(model).__name__} does not tell where its visual tokens stand: model_type {kind!r} has no file in "
             f"hosts/, which knows {', '.join(host_names())}"
-            + (f"; what is missing: {UNFINISHED[kind]}" if kind in UNFINISHED else ""),
+            + "".join(f"; what is missing: {why}" for name, why in UNFINISHED.items() if kind.startswith(name)),
             hint="pass layouts= to prune()",
         )
     return None

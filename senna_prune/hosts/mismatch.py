@@ -41,12 +41,15 @@ def mismatches_named(model: Any) -> Iterator[None]:
 
 
 def check_lengths(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Refuse labels, and the mask of a prompt, that are not of the length of its ids.
+    """Refuse labels, and the mask of a prompt, that are not of the length of its ids, and experts' loads as a loss.
 
     Raises:
         InputError: names which.
     """
     ids, cache = args[0] if args else kwargs.get("input_ids"), kwargs.get("past_key_values")
+    if kwargs.get("output_router_logits"):
+        problem = "the load of experts is computed of tokens that enter all layers"
+        raise InputError(problem, where="output_router_logits", hint="leave it out inside a prune context")
     if ids is None:
         return
     for name in ("labels", "attention_mask"):

@@ -26,15 +26,34 @@ class Qwen25VLHost(Host):
 
     def check_geometry(self, scores: bool) -> None:
         if scores:
-            self._scored_attention()
+            self.scored_attention()
 
-    def _scored_attention(self) -> Any:
-        """Of the last block that attends to the whole image."""
+    def scored_attention(self) -> Any:
+        """Of the last block that attends to the whole image.
+
+        Raises:
+            PruningError: none does.
+        """
         tower = self.model.base_model.visual
         whole = [number for number in tower.fullatt_block_indexes if number < len(tower.blocks)]
         if not whole:
             raise PruningError("no block of the vision tower attends to the whole image", where="fullatt_block_indexes")
         return tower.blocks[max(whole)].attn
+
+    def in_order(self, tokens: Tensor, grid: Tensor) -> Tensor:
+        """Numbers per token, (n, ...), as the tower computes them, in the order in which the decoder gets them.
+
+        Args:
+            grid: time, height and width of each image in patches, (images, 3).
+        """
+        tower = self.model.base_model.visual
+        windows, _ = get_vision_window_index(
+            grid,
+            spatial_merge_size=tower.spatial_merge_size,
+            window_size=tower.window_size,
+            patch_size=tower.patch_size,
+        )
+        return tokens[torch.as_tensor(windows).argsort().to(tokens.device)]
 
     def layouts(self, rows: Sequence[Tensor], images: Any) -> list[TokenLayout]:
         if any((row == self.model.config.video_token_id).any() for row in rows):
@@ -42,7 +61,7 @@ class Qwen25VLHost(Host):
         return super().layouts(rows, images)
 
     def encode_with_vision_scores(self, encode: Callable[..., Any], images: dict[str, Any]) -> tuple[Any, VisionScores]:
-        tower, attention, caught = self.model.base_model.visual, self._scored_attention(), dict[str, Any]()
+        tower, attention, caught = self.model.base_model.visual, self.scored_attention(), dict[str, Any]()
 
         def catch_arguments(module: Any, args: Any, kwargs: dict[str, Any]) -> None:
             caught.update(kwargs)
@@ -64,18 +83,11 @@ class Qwen25VLHost(Host):
         sizes = caught["cu_seqlens"].diff().tolist()
         each = zip(*(part.transpose(0, 1).split(sizes, dim=1) for part in (*turned, keys)), strict=True)
         seen = [(received(q, k, attention.scaling), plain.float().mean(dim=0)) for q, k, plain in each]
-        # Patches stand window by window, the four of a token side by side.
-        windows, _ = get_vision_window_index(
-            images["image_grid_thw"],
-            spatial_merge_size=tower.spatial_merge_size,
-            window_size=tower.window_size,
-            patch_size=tower.patch_size,
+        # The four patches of a token stand side by side.
+        tokens = (
+            torch.cat(part).unflatten(0, (-1, tower.spatial_merge_unit)).mean(dim=1) for part in zip(*seen, strict=True)
         )
-        order, unit = torch.as_tensor(windows).argsort().to(queries.device), tower.spatial_merge_unit
-        score, key = (
-            part.unflatten(0, (-1, unit)).mean(dim=1)[order] for part in map(torch.cat, zip(*seen, strict=True))
-        )
-        return outputs, VisionScores(score, key)
+        return outputs, VisionScores(*(self.in_order(part, images["image_grid_thw"]) for part in tokens))
 
     def patch_grids(
         self, processor: Any, inputs: Mapping[str, Any], number: int, size: tuple[int, int], count: int

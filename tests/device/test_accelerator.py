@@ -16,7 +16,7 @@ from senna_prune.task.prompts import planning_question
 from tests.device.accelerator import NAME, counted, device, dispatch, place
 from tests.engine.test_prefill import inputs_for
 from tests.fakes import tiny_senna, tiny_views
-from tests.tiny_hosts import HOSTS, TWO, prompts, tiny_host
+from tests.tiny_hosts import HOSTS, MROPE, TWO, prompts, tiny_host
 
 pytestmark = pytest.mark.device
 QUESTIONS = [planning_question(3.0, "go straight"), planning_question(12.0, "go straight and turn left")]
@@ -56,7 +56,7 @@ def reads_of(kind: str, attention: str, batch: int, method: str) -> int:
             mask = given["attention_mask"]
             step = {"attention_mask": torch.cat([mask, mask[:, -1:]], dim=1), "past_key_values": output.past_key_values}
             # With M-RoPE `generate` says where the new token stands.
-            places = {"position_ids": mask.sum(dim=1).expand(3, -1)[..., None]} if kind == "qwen2_5_vl" else {}
+            places = {"position_ids": mask.sum(dim=1).expand(3, -1)[..., None]} if kind in MROPE else {}
             logits = model(input_ids=output.logits[:, -1:].argmax(-1), **step, **places).logits
         assert logits.device == output.logits.device == device()
         assert method == "none" or trace.samples[-1].entering[-1] < trace.samples[-1].num_visual
@@ -76,7 +76,7 @@ def test_every_method_stays_on_its_device(method: str, batch: int, attention: st
     """The host waits once more for AutoPrune, which measures a complexity, and for no other method."""
     reads = reads_of(kind, attention, batch, method) - unpruned_reads(kind, attention, batch)
     # Sizes of images lie on the device: each image or tile of these is asked for its own.
-    packs = method in SCORED and kind in ("llava_next", "qwen2_5_vl")
+    packs = method in SCORED and kind in ("llava_next", *MROPE)
     assert reads == (method == "autoprune") or (packs and reads < 30)
 
 

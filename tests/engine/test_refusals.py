@@ -15,7 +15,7 @@ from senna_prune.engine import prune
 from senna_prune.errors import InputError, PruningError
 from senna_prune.model.token_layout import TokenLayout
 from senna_prune.pruning import Budget, make_pruner
-from senna_prune.pruning.base import TEXT_ATTENTION, VISION
+from senna_prune.pruning.base import NEXT_ATTENTION, TEXT_ATTENTION, VISION
 from tests.engine.policies import ScriptedPruner
 from tests.engine.test_prefill import EARLY, LATE, generate, inputs_for
 from tests.fakes import tiny_senna
@@ -100,17 +100,33 @@ def test_a_static_cache_is_refused() -> None:
         generate(model, inputs_for(model, processor), cache_implementation="static")
 
 
-@pytest.mark.parametrize("kind", ["Qwen3", "Mistral", "Phi3"])
-def test_hosts_the_probe_would_misread_are_refused(kind: str) -> None:
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    sizes |= {"num_key_value_heads": 2, "vocab_size": 64, "pad_token_id": 0}
-    sizes |= {"head_dim": 16} if kind == "Qwen3" else {"sliding_window": 8}
-    host = getattr(transformers, f"{kind}ForCausalLM")(getattr(transformers, f"{kind}Config")(**sizes))
-    before = count_hooks(host)
-    layout = TokenLayout(8, {"image": range(2, 6)})
-    with pytest.raises(PruningError), prune(host, ScriptedPruner((1.0, 1.0)), layouts=[layout]):
-        pass
-    assert count_hooks(host) == before
+ALIKE = ["Llama", "Qwen2", "Qwen3", "Qwen3Moe", "Gemma", "Granite", "Olmo", "Starcoder2"]
+UNLIKE = ["Cohere", "Cohere2", "Ernie4_5", "Exaone4", "Gemma2", "Glm", "Helium", "HunYuanDenseV1", "Llama4"]
+UNLIKE += ["Mistral", "NanoChat", "Nemotron", "Olmo2", "Olmo3", "Phi", "Phi3", "SmolLM3", "StableLm"]
+
+
+@pytest.mark.parametrize("kind", [*ALIKE, *UNLIKE])
+@torch.no_grad()
+def test_attention_rows_are_the_decoders_own_or_it_is_refused(kind: str) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+    sizes |= {"num_key_value_heads": 2, "vocab_size": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    sizes |= {"head_dim": 16, "initializer_range": 0.5}
+    config = getattr(transformers, f"{kind}{'Text' * (kind == 'Llama4')}Config")(**sizes)
+    host = getattr(transformers, f"{kind}ForCausalLM")._from_config(config, attn_implementation="eager").eval()
+    before, layout, ids = count_hooks(host), TokenLayout(8, {"image": range(2, 6)}), torch.arange(3, 11)[None]
+    if kind in UNLIKE:
+        with pytest.raises(PruningError), prune(host, ScriptedPruner((1.0, 1.0)), layouts=[layout]):
+            pass
+        assert count_hooks(host) == before
+        return
+    own = host(input_ids=ids, output_attentions=True).attentions
+    for need, use_cache in ((TEXT_ATTENTION, True), (TEXT_ATTENTION, False), (NEXT_ATTENTION, True)):
+        policy = ScriptedPruner((1.0, 1.0, 1.0, 0.5), needs=frozenset({need}))
+        with prune(host, policy, layouts=[layout]):
+            host(input_ids=ids, use_cache=use_cache)
+        rows = policy.seen[-1].rows
+        layer = 3 if need == NEXT_ATTENTION else 2
+        torch.testing.assert_close(rows, own[layer][0, :, -rows.shape[1] :], atol=1e-5, rtol=1e-5)
 
 
 def test_contexts_do_not_nest() -> None:

@@ -22,7 +22,7 @@ from senna_prune.planner.planner import Planner
 from senna_prune.pruning import method_names
 from tests.engine.test_prefill import inputs_for
 from tests.fakes import tiny_senna
-from tests.tiny_hosts import TWO, prompts, tiny_host
+from tests.tiny_hosts import MROPE, TWO, prompts, tiny_host
 
 every_host = pytest.mark.parametrize("kind", host_names())
 every_method = pytest.mark.parametrize("method", method_names())
@@ -233,7 +233,7 @@ def test_prompts_that_are_read_by_turns_do_not_mix(kind: str, method: str) -> No
     with prune(model, policy(kind, method)):
         alone = [list(steps(model, inputs, ids)) for inputs in each]
         turns = list(zip(*(steps(model, inputs, ids) for inputs in each), strict=True))
-    if method == "none" and kind == "qwen2_5_vl":
+    if method == "none" and kind in MROPE:
         return  # the plain model keeps a number of its latest prompt, which shifts the positions of the other one
     for number, expected in enumerate(alone):
         assert all(torch.equal(step[number], logits) for step, logits in zip(turns, expected, strict=True))

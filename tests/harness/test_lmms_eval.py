@@ -19,15 +19,15 @@ import yaml
 from senna_prune.harness.manifests import CLASSES
 from tests.conftest import ROOT
 from tests.harness.tiny_task import SIZES, TASK
-from tests.tiny_hosts import HOSTS
+from tests.tiny_hosts import HOSTS, MROPE
 
 pytestmark = pytest.mark.slow
 ASKED_FOR = "SENNA_PRUNE_LMMS_EVAL"
 ROOM = 15e9
 """Bytes on the disk: torch comes with CUDA from most indexes."""
 OPTIONS = {"qwen2_5_vl": ",min_pixels=784"}
-OWN = {"llava": "llava_hf", "llava_next": "llava_hf", "qwen2_5_vl": "qwen2_5_vl"}
-"""lmms-eval's own models. That of Qwen2.5-VL computes in bfloat16."""
+OWN = {"llava": "llava_hf", "llava_next": "llava_hf"} | {kind: kind for kind in MROPE}
+"""lmms-eval's own models. Those of the Qwens compute in bfloat16."""
 
 
 def run(*command: str | Path, folder: Path, seconds: int = 300, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -80,7 +80,7 @@ def results(python: Path, folder: Path) -> dict[str, tuple[dict[str, Any], list[
     for kind in HOSTS:
         options = OPTIONS.get(kind, "")
         quarter = f"method=autoprune,retention=0.25,positions=original{options}"
-        none = f"method=none{options}{',dtype=bfloat16' if kind == 'qwen2_5_vl' else ''}"
+        none = f"method=none{options}{',dtype=bfloat16' if kind in MROPE else ''}"
         cached = {"batch_size": 2, "use_cache": str(folder / "cache")}
         for name, model, arguments, more in (
             ("own", OWN[kind], f"device_map=cpu{options}", {}),

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from tests.tiny_hosts import HOSTS, IMAGE, VIDEO, picture, tiny_host
+from tests.tiny_hosts import HOSTS, IMAGE, MROPE, VIDEO, picture, tiny_host
 
 TASK = "senna_five"
 TEMPLATE = (
@@ -53,17 +53,19 @@ def write_task(folder: Path) -> None:
 
 
 def write_model(kind: str, folder: Path) -> None:
-    """A tiny model with its processor, as a checkpoint. That of Qwen2.5-VL needs torchvision."""
+    """A tiny model with its processor, as a checkpoint. Those of the Qwens need torchvision."""
     model, processor = tiny_host(kind)
     model.save_pretrained(folder)
-    if kind == "qwen2_5_vl":
-        from transformers import Qwen2_5_VLProcessor, Qwen2VLVideoProcessor
+    if kind in MROPE:
+        from transformers import Qwen2_5_VLProcessor, Qwen2VLVideoProcessor, Qwen3VLProcessor, Qwen3VLVideoProcessor
 
-        processor = Qwen2_5_VLProcessor(processor.image_processor, processor.tokenizer, Qwen2VLVideoProcessor())
+        whole: Any = {"qwen2_5_vl": (Qwen2_5_VLProcessor, Qwen2VLVideoProcessor)}
+        make, video = whole.get(kind, (Qwen3VLProcessor, Qwen3VLVideoProcessor))
+        processor = make(processor.image_processor, processor.tokenizer, video())
     processor.chat_template = TEMPLATE
     processor.save_pretrained(folder)
-    if kind == "qwen2_5_vl":
-        # Its processor asks the tokenizer for their names, which a tokenizer of Llama's class does not save by itself.
+    if kind in MROPE:
+        # They ask the tokenizer for names of marks, which one of Llama's class does not save by itself.
         file = folder / "tokenizer_config.json"
         settings = json.loads(file.read_text(encoding="utf-8"))
         settings["extra_special_tokens"] = {"image_token": IMAGE, "video_token": VIDEO}

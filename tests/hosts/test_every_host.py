@@ -1,8 +1,10 @@
-"""What holds on every host beside Senna: LLaVA-1.5, LLaVA-NeXT and Qwen2.5-VL, on tiny random models."""
+"""What holds on every host beside Senna: LLaVA-1.5, LLaVA-NeXT, Qwen2.5-VL and Qwen3-VL, on tiny random models."""
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +15,10 @@ from torch import Tensor
 
 from senna_prune import Budget, prune, pruner_for
 from senna_prune.benchmark.replay import Recorder
-from senna_prune.errors import InputError, PruningError
+from senna_prune.errors import CheckpointError, InputError, PruningError
 from senna_prune.hosts.host import UNFINISHED, find_host, host_class, host_names
 from senna_prune.hosts.support import verdict
+from senna_prune.planner.planner import Planner
 from senna_prune.pruning import method_names
 from senna_prune.pruning.base import TEXT_ATTENTION, VISION
 from tests.engine.policies import ScriptedPruner
@@ -23,13 +26,14 @@ from tests.engine.test_prefill import inputs_for
 from tests.engine.test_refusals import count_hooks
 from tests.fakes import tiny_senna
 from tests.masking import last_logits_masked
-from tests.tiny_hosts import CLIP, HEADS, HOSTS, LAYERS, TEXT, TWO, prompts, tiny_host
+from tests.tiny_hosts import CLIP, HEADS, HOSTS, LAYERS, MROPE, TEXT, TWO, prompts, tiny_host
 from tools import eval_planning
 
 LATE = (1.0, 1.0, 0.5, 0.25)
 EARLY = (0.5, 0.5, 0.25, 0.0)
 
 every_host = pytest.mark.parametrize("kind", HOSTS)
+every_decoder = pytest.mark.parametrize("kind", [*HOSTS, "qwen3_vl_moe"])
 every_method = pytest.mark.parametrize("method", method_names())
 
 
@@ -45,10 +49,11 @@ def kept_sizes(trace: Any) -> list[tuple[int, ...]]:
 @torch.no_grad()
 def generate(model: Any, inputs: dict[str, Any], **options: Any) -> Any:
     options = {"do_sample": False, "max_new_tokens": 4, "min_new_tokens": 4} | options
+    options["suppress_tokens"] = [model.config.image_token_id]  # random weights would make one
     return model.generate(**inputs, **options, return_dict_in_generate=True, output_logits=True)
 
 
-@every_host
+@every_decoder
 @every_method
 @pytest.mark.parametrize("images", TWO, ids=["two images", "one image"])
 def test_pruning_equals_masking(kind: str, method: str, images: list[tuple[int, int]]) -> None:
@@ -84,7 +89,7 @@ def pictures(model: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     return {name: inputs[name] for name in names if name in inputs} | {"return_dict": True}
 
 
-@every_host
+@every_decoder
 @every_method
 def test_a_full_budget_changes_no_bit(kind: str, method: str) -> None:
     if method == "blind":
@@ -119,7 +124,7 @@ def single(processor: Any, number: int) -> dict[str, Any]:
     return inputs | {k: v[:, real] for k, v in inputs.items() if k.endswith(("ids", "attention_mask"))}
 
 
-@every_host
+@every_decoder
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("fractions", [LATE, EARLY])
 def test_a_padded_batch_equals_its_prompts_alone(kind: str, attention: str, fractions: tuple[float, ...]) -> None:
@@ -137,7 +142,7 @@ def test_a_padded_batch_equals_its_prompts_alone(kind: str, attention: str, frac
             torch.testing.assert_close(together.logits[step][i], logits[0], atol=1e-4, rtol=1e-4)
 
 
-@every_host
+@every_decoder
 @pytest.mark.parametrize("fractions", [LATE, EARLY])
 def test_decoding_from_the_cache_equals_reading_everything_again(kind: str, fractions: tuple[float, ...]) -> None:
     model, processor = host(kind)
@@ -238,7 +243,7 @@ def test_pruner_for_reads_the_decoder(kind: str, method: str) -> None:
     policy = pruner_for(model, method, Budget.tokens(192))
     assert policy.num_layers == LAYERS
     assert model.config.get_text_config().num_attention_heads == HEADS
-    assert kind != "qwen2_5_vl" or policy.positions == "original"
+    assert kind not in MROPE or policy.positions == "original"
 
 
 @every_method
@@ -275,13 +280,11 @@ def test_the_table_is_printed_with_every_method_host_and_refusal(capsys: pytest.
     text = " ".join(" ".join(table).split())
     for kind, reason in UNFINISHED.items():
         assert f"{kind} is refused: {reason}" in text
-    assert "qwen2_5_vl: tokens keep their positions" in text
+    assert all(f"{kind}: tokens keep their positions" in text for kind in MROPE)
 
 
 def unfinished_hosts() -> dict[str, tuple[Any, str]]:
-    qwen3 = {"vision_config": {"depth": 1, "hidden_size": 32, "num_heads": 4, "out_hidden_size": 64}}
     return {
-        "Qwen3VL": (qwen3, "deepstack"),
         "InternVL": ({}, "pixel_shuffle"),
         "LlavaOnevision": ({"vision_config": {"model_type": "siglip_vision_model", **CLIP}}, "grid of tiles"),
         "Gemma3": ({}, "no file in hosts/"),
@@ -298,3 +301,15 @@ def test_a_host_without_a_file_is_refused_with_what_is_missing(name: str) -> Non
     with pytest.raises(PruningError, match=reason) as caught, prune(model, ScriptedPruner(LATE)):
         pass
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["alpamayo_r1", "alpamayo1_5"])
+def test_alpamayo_is_refused_with_what_it_would_need(kind: str, tmp_path: Path) -> None:
+    model = transformers.PreTrainedModel(transformers.PreTrainedConfig())
+    model.config.model_type = kind
+    for act in (lambda: pruner_for(model, "fastv"), lambda: prune(model, ScriptedPruner(LATE)).__enter__()):
+        with pytest.raises(PruningError, match=r"action expert reads the cache .*Prune its language model alone"):
+            act()
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, "architectures": ["AlpamayoR1"]}))
+    with pytest.raises(CheckpointError, match=f"model_type '{kind}' is not Senna"):
+        Planner.from_pretrained(tmp_path)

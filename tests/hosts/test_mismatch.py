@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from senna_prune import Budget, prune, pruner_for
 from senna_prune.errors import InputError, SennaPruneError
-from tests.tiny_hosts import HOSTS, TWO, prompts, tiny_host
+from tests.tiny_hosts import HOSTS, MROPE, TWO, prompts, tiny_host
 
 HOST = {kind: tiny_host(kind) for kind in HOSTS}
-WITHOUT = {"llava": "pixel_values", "llava_next": "image_sizes", "qwen2_5_vl": "image_grid_thw"}
+WITHOUT = {"llava": "pixel_values", "llava_next": "image_sizes", **dict.fromkeys(MROPE, "image_grid_thw")}
 
 
 def shortened(kind: str, inputs: dict[str, Any], case: str, by: int) -> dict[str, Any]:
@@ -28,7 +28,7 @@ def shortened(kind: str, inputs: dict[str, Any], case: str, by: int) -> dict[str
     if case == "ids":  # as `max_length` with `truncation` does, inside the last image
         end = int((ids[0] == HOST[kind][0].config.image_token_id).nonzero()[-by])
         return {name: v[:, :end] if v.shape == ids.shape else v for name, v in inputs.items()}
-    if kind == "qwen2_5_vl":
+    if kind in MROPE:
         first = inputs["image_grid_thw"][:1]
         return inputs | {"image_grid_thw": first, "pixel_values": inputs["pixel_values"][: int(first.prod())]}
     return inputs | {name: inputs[name][:1] for name in ("pixel_values", "image_sizes") if name in inputs}

@@ -15,7 +15,7 @@ import torch
 from scipy.stats import rankdata
 from torch import Tensor, nn
 
-from senna_prune.engine.decoder import Capture, find_decoder
+from senna_prune.engine.decoder import Capture, before_rotation, find_decoder
 from senna_prune.evaluation.audit.survival import Floats, Mask, View, patch_grid
 from senna_prune.hosts.host import Host, find_host, unwrapped
 from senna_prune.model.token_layout import TokenLayout
@@ -124,9 +124,7 @@ class _Reading:
             attention: Any = layer.self_attn
             found.append(layer.register_forward_pre_hook(self._enter(index), with_kwargs=True))
             found.append(layer.register_forward_hook(self._leave))
-            found += [
-                getattr(attention, name).register_forward_hook(self._catch(name)) for name in ("q_proj", "k_proj")
-            ]
+            found += [before_rotation(attention, name).register_forward_hook(self._catch(name)) for name in ("q", "k")]
         return found
 
     def _enter(self, index: int) -> Callable[..., None]:
