@@ -41,14 +41,14 @@ def middle_square(size: tuple[int, int], padded: bool) -> tuple[float, float, fl
     return left, top, left + side, top + side
 
 
-def open_image(picture: AnyImage, where: str = "image") -> Image.Image:
+def open_image(image: AnyImage, where: str = "image") -> Image.Image:
     """An upright 8-bit RGB image; the given one itself if it is that already.
 
     Greyscale becomes three equal channels, transparency is dropped. An EXIF orientation is applied, so that the model
     sees the image as a viewer shows it (deviation: the reference ignores the tag; nuScenes files carry none).
 
     Args:
-        picture: what to open.
+        image: what to open.
         where: what an error names when the image has no path.
 
     Raises:
@@ -56,32 +56,32 @@ def open_image(picture: AnyImage, where: str = "image") -> Image.Image:
             than 8 bits per channel.
         InputError: not an image at all, or an array of another type or shape.
     """
-    if isinstance(picture, np.ndarray):
-        picture = _from_array(picture, where)
-    elif isinstance(picture, str | PathLike):
-        where = str(picture)
-        picture = _from_bytes(read_image(picture), where)
-    elif isinstance(picture, bytes):
-        picture = _from_bytes(picture, where)
-    elif not isinstance(picture, Image.Image):
+    if isinstance(image, np.ndarray):
+        image = _from_array(image, where)
+    elif isinstance(image, str | PathLike):
+        where = str(image)
+        image = _from_bytes(read_image(image), where)
+    elif isinstance(image, bytes):
+        image = _from_bytes(image, where)
+    elif not isinstance(image, Image.Image):
         raise InputError(
-            f"{type(picture).__name__} is not an image",
+            f"{type(image).__name__} is not an image",
             where=where,
             hint="pass a PIL image, a uint8 array of shape (height, width, 3) or a path",
         )
-    _check_size(*picture.size, where)
-    if picture.mode.split(";")[0] in _DEEP_MODES or _is_deep(picture):
+    _check_size(*image.size, where)
+    if image.mode.split(";")[0] in _DEEP_MODES or _is_deep(image):
         raise ImageError(
-            f"the image has more than 8 bits per channel (mode {picture.mode})",
+            f"the image has more than 8 bits per channel (mode {image.mode})",
             where=where,
             hint="tone-map it to 8 bit first; clipping it here would hide most of it",
         )
     with _decoding(where):
-        picture.load()
-        if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-            picture = ImageOps.exif_transpose(picture)
+        image.load()
+        if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+            image = ImageOps.exif_transpose(image)
         # Both calls copy even where there is nothing to do: half of the time that preprocessing takes.
-        return picture if picture.mode == "RGB" else picture.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def read_image(path: str | PathLike[str]) -> bytes:
@@ -126,16 +126,16 @@ def _check_size(width: int, height: int, where: str) -> None:
         raise ImageError(f"the image is too large ({width}x{height})", where=where, hint="scale it down first")
 
 
-def _is_deep(picture: Image.Image) -> bool:
+def _is_deep(image: Image.Image) -> bool:
     """Whether the file holds more than 8 bits per channel, although Pillow opens it as 8-bit, as it does with RGB.
 
     What is left to decode tells it: a raw mode such as "RGB;16B", or the largest value of a PPM file.
     """
-    for tile in getattr(picture, "tile", ()):
+    for tile in getattr(image, "tile", ()):
         arguments = tile[-1] if isinstance(tile[-1], tuple) else (tile[-1],)
         if any(re.search(r";16[BLN]$", part) for part in arguments if isinstance(part, str)):
             return True
-        if picture.format == "PPM" and isinstance(arguments[-1], int) and arguments[-1] > 255:
+        if image.format == "PPM" and isinstance(arguments[-1], int) and arguments[-1] > 255:
             return True
     return False
 

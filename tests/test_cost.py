@@ -5,49 +5,13 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from senna_prune.cost import (
-    DecoderCost,
-    ModelShape,
-    decision_flops,
-    decoder_flops,
-    kv_bytes,
-    projection_flops,
-    readout_flops,
-    vision_flops,
-)
+from senna_prune import cost
+from senna_prune.cost import DecoderCost, ModelShape, decision_flops, decoder_flops, kv_bytes
 
-SENNA = ModelShape(
-    views=6,
-    patches=576,
-    patch_values=588,
-    vision_width=1024,
-    vision_mlp=4096,
-    vision_layers=23,
-    view_tokens=128,
-    width=4096,
-    mlp=11008,
-    layers=32,
-    vocabulary=32000,
-    query_width=4096,
-    key_width=4096,
-    value_bytes=2,
-)
-TINY = ModelShape(
-    views=1,
-    patches=2,
-    patch_values=3,
-    vision_width=2,
-    vision_mlp=4,
-    vision_layers=1,
-    view_tokens=1,
-    width=2,
-    mlp=3,
-    layers=1,
-    vocabulary=5,
-    query_width=2,
-    key_width=2,
-    value_bytes=4,
-)
+# Views, patches and values of one; the tower's width, MLP and layers; tokens per view; the decoder's width, MLP,
+# layers, vocabulary, widths of queries and keys; bytes of a cached number.
+SENNA = ModelShape(6, 576, 588, 1024, 4096, 23, 128, 4096, 11008, 32, 32000, 4096, 4096, 2)
+TINY = ModelShape(1, 2, 3, 2, 4, 1, 1, 2, 3, 1, 5, 2, 2, 4)
 
 
 def test_decoder_is_twice_the_published_formula() -> None:
@@ -72,16 +36,16 @@ def test_the_budget_counts_grouped_queries_as_the_report_does() -> None:
 
 def test_by_hand() -> None:
     # Patches: 2 * 3 * 2 = 12. Tower: 3 tokens of width 2: 4*3*4 + 2*9*2 + 2*3*2*4 = 48 + 36 + 48 = 132.
-    assert vision_flops(TINY) == 2 * (12 + 132)
+    assert cost.vision_flops(TINY) == 2 * (12 + 132)
     # Projector: 2 * (2*2 + 2*2) = 16. Adapter: 2 * (2*1 + 1 + 1) = 8.
-    assert projection_flops(TINY) == 2 * (16 + 8)
+    assert cost.projection_flops(TINY) == 2 * (16 + 8)
     # Three tokens: 4*3*4 + 2*9*2 + 3*3*2*3 = 48 + 36 + 54 = 138.
     assert decoder_flops(TINY, [1], text=2) == 2 * 138
     # Causal: 1 + 2 + 3 pairs instead of 9: 4*3*4 + 2*6*2 + 3*3*2*3 = 48 + 24 + 54 = 126.
     assert decoder_flops(TINY, [1], text=2, causal=True) == 2 * 126
     # Two positions behind three cached tokens: projections 4*2*4 = 32, attention 2*2*(4+5) = 36, MLP 3*2*2*3 = 36;
     # head on three tokens: 3*2*5 = 30.
-    assert readout_flops(TINY, [1], text=2, positions=2) == 2 * (32 + 36 + 36 + 30)
+    assert cost.readout_flops(TINY, [1], text=2, positions=2) == 2 * (32 + 36 + 36 + 30)
     assert kv_bytes(TINY, [1], text=2) == 2 * 3 * 2 * 4
 
 

@@ -28,7 +28,7 @@ def bmp_of_16_bits() -> bytes:
     return head + info + struct.pack("<III", 0xF800, 0x7E0, 0x1F) + pixels
 
 
-def test_the_largest_pictures_are_opened() -> None:
+def test_the_largest_images_are_opened() -> None:
     assert open_image(Image.new("RGB", (MAX_SIDE, 4320))).size == (MAX_SIDE, 4320)
     assert open_image(np.zeros((100, 800, 3), np.uint8)).size == (800, 100)
 

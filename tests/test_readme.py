@@ -61,7 +61,7 @@ def test_the_table_of_methods_and_hosts_is_what_the_code_says() -> None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_pictures_are_small_and_say_how_they_were_made(name: str) -> None:
+def test_figures_are_small_and_say_how_they_were_made(name: str) -> None:
     assert f"docs/assets/{name}" in TEXT
     assert (ASSETS / name).stat().st_size < MOST_BYTES
     results = (DOCS / "results.md").read_text(encoding="utf-8")

@@ -106,9 +106,9 @@ def _log(
     for stage, spent in timing.get("milliseconds", {}).items():
         recording.log(f"latency/{stage}", rerun.Scalars(spent))
     for camera, name, depth in zip(sample.cameras, sample.view_paths(), depths, strict=True):
-        picture = confined(root, name)
-        size = open_image(picture).size
-        recording.log(f"world/ego_vehicle/{camera}", rerun.EncodedImage(path=picture))
+        image = confined(root, name)
+        size = open_image(image).size
+        recording.log(f"world/ego_vehicle/{camera}", rerun.EncodedImage(path=image))
         left, top, square = masks.square(size)
         rows, columns = np.indices((masks.side, masks.side)).reshape(2, -1) + 0.5
         centres = np.stack((columns, rows), axis=1) * square / masks.side + (left, top)

@@ -203,19 +203,21 @@ def named_tower(raw: Mapping[str, Any], folder: Path) -> Path | None:
 def _local_folder(source: str | Path) -> Path:
     folder = Path(source)
     with accessing(source, "read", "name a checkpoint folder", CheckpointError):
-        is_here = folder.is_dir()
-    if not is_here:
-        if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
-            raise CheckpointError("no such checkpoint folder", where=source)
-        try:
-            folder = Path(snapshot_download(source, allow_patterns=list(_HASHED)))
-        except (OSError, ValueError) as error:
-            problem = f"no folder of this name here, and the hub does not give it ({one_line(error)})"
-            hint = "download the checkpoint where there is network and pass its folder"
-            raise CheckpointError(problem, where=source, hint=hint) from error
-    with accessing(source, "read", "name a checkpoint folder", CheckpointError):
+        if not folder.is_dir():
+            folder = _from_hub(source)
         _check_files(folder)
     return folder
+
+
+def _from_hub(source: str | Path) -> Path:
+    if not isinstance(source, str) or not _HUB_ID.fullmatch(source):
+        raise CheckpointError("no such checkpoint folder", where=source)
+    try:
+        return Path(snapshot_download(source, allow_patterns=list(_HASHED)))
+    except (OSError, ValueError) as error:
+        problem = f"no folder of this name here, and the hub does not give it ({one_line(error)})"
+        hint = "download the checkpoint where there is network and pass its folder"
+        raise CheckpointError(problem, where=source, hint=hint) from error
 
 
 def _check_files(folder: Path) -> None:

@@ -91,13 +91,13 @@ def test_what_is_logged(run: Path, rerun: None, capsys: pytest.CaptureFixture[st
         answers = [entry[2].args[0] for entry in logged if entry[0] == "plan/answer"]
         assert answers[number].startswith(f"**{record.answer}**")
     for camera in CAMERAS:
-        pictures = [entry[2].path for entry in logged if entry[0] == f"world/ego_vehicle/{camera}"]
-        assert [path.name for path in pictures] == [f"{camera}.png"] * len(samples)
+        images = [entry[2].path for entry in logged if entry[0] == f"world/ego_vehicle/{camera}"]
+        assert [path.name for path in images] == [f"{camera}.png"] * len(samples)
         discs = [entry for entry in logged if entry[0] == f"world/ego_vehicle/{camera}/kept"]
         first = next(entry[2] for entry in discs if entry[1]["layer"] == 0)
         radii = np.asarray(first.radii)
         assert np.allclose(radii, radii[0]), "all tokens enter layer 0, so each patch is there in full"
-        places, (width, height) = np.asarray(first.args[0]), Image.open(pictures[0]).size
+        places, (width, height) = np.asarray(first.args[0]), Image.open(images[0]).size
         assert (places >= 0).all() and (places[:, 0] < width).all() and (places[:, 1] < height).all()
     assert {"latency/prefill", "latency/readout", "plan/distribution"} <= {entry[0] for entry in logged}
 
@@ -108,7 +108,7 @@ def test_another_condition_is_refused(run: Path, rerun: None, capsys: pytest.Cap
     assert "under condition 'none'. Recorded are: autoprune@0.25" in capsys.readouterr().err
 
 
-def test_pictures_stay_below_their_folder(run: Path, rerun: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_images_stay_below_their_folder(run: Path, rerun: None, capsys: pytest.CaptureFixture[str]) -> None:
     assert rerun_export.main([str(run), "--image-root", str(run)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
 

@@ -49,9 +49,9 @@ def deep_tiff() -> bytes:
     return content.ljust(134, b"\0") + struct.pack("<HHH", 16, 16, 16) + pixels
 
 
-def saved(picture: Image.Image, format: str, **options: Any) -> bytes:
+def saved(image: Image.Image, format: str, **options: Any) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, format, **options)
+    image.save(stream, format, **options)
     return stream.getvalue()
 
 
@@ -64,9 +64,9 @@ def in_file(content: bytes) -> Callable[[Path], Path]:
 
 
 def closed() -> Image.Image:
-    picture = Image.open(io.BytesIO(png(4, 4)))
-    picture.close()
-    return picture
+    image = Image.open(io.BytesIO(png(4, 4)))
+    image.close()
+    return image
 
 
 TALL = png(1, 100_000)

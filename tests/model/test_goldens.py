@@ -40,7 +40,7 @@ QUESTIONS = [
 WEIGHTS = golden_cases("senna*/model*.safetensors")
 TOKENISED = golden_cases("senna*/**/prompts_tokenised*.json")
 RAW = golden_cases("senna*/**/prompts_raw*.json")
-PICTURES = [
+IMAGES = [
     (path, key)
     for path in golden_cases("senna*/images*/*.npz")
     for key in np.load(path).files
@@ -76,10 +76,10 @@ def recorded(path: Path) -> tuple[SennaForConditionalGeneration, Any, Tensor]:
     recording = np.load(path)
     model = senna(weights_of(path))[0]
     beside = (np.load(other) for other in [path, *golden_cases("senna*/*.npz")])
-    pictured = next((other for other in beside if "pixel_values_int8" in other), None)
-    if pictured is None:
+    shown = next((other for other in beside if "pixel_values_int8" in other), None)
+    if shown is None:
         return model, recording, torch.from_numpy(recording["img_adapter_out"])[None]
-    pixels = torch.from_numpy(pictured["pixel_values_int8"]).float() * float(pictured["pixel_scale"])
+    pixels = torch.from_numpy(shown["pixel_values_int8"]).float() * float(shown["pixel_scale"])
     return model, recording, model.get_image_features(pixels).tokens
 
 
@@ -235,7 +235,7 @@ def recipe(size: int, seed: int) -> np.ndarray:
     return (h & np.uint64(255)).astype(np.uint8)
 
 
-def picture(folder: Path, name: str) -> Image.Image:
+def recorded_image(folder: Path, name: str) -> Image.Image:
     """A recorded image: from its file, else from the recipe of meta.json; checked against its digest."""
     files = sorted(folder.glob(f"{name}*.png"))
     opened = open_image(files[0]) if files else open_image(recipe(1, 1))
@@ -245,11 +245,11 @@ def picture(folder: Path, name: str) -> Image.Image:
     return opened
 
 
-@pytest.mark.parametrize("case", PICTURES, ids=name_of)
+@pytest.mark.parametrize("case", IMAGES, ids=name_of)
 def test_pixel_values(case: tuple[Path, str]) -> None:
     path, key = case
     name, _, mode = key.rpartition("_")
-    found = to_pixel_values(picture(path.parent, name), 336, "pad" if mode == "pad" else "plain")
+    found = to_pixel_values(recorded_image(path.parent, name), 336, "pad" if mode == "pad" else "plain")
     expected = np.load(path)[key]
     apart = 336 // expected.shape[-1]  # the small set holds every seventh pixel of every seventh row
     assert np.abs(found.numpy()[:, ::apart, ::apart] - expected).max() <= 1e-6
@@ -260,4 +260,4 @@ def test_the_reference_data_is_where_the_tests_look() -> None:
     assert QUESTIONS
     assert TOKENISED
     assert RAW
-    assert PICTURES
+    assert IMAGES

@@ -1,4 +1,4 @@
-"""SennaProcessor: chunk-wise ids, placeholders, padding, round trips."""
+"""SennaProcessor: chunk-wise ids, placeholders, padding, round trips; and the arithmetic of pixels."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from transformers import AutoProcessor
 
 from senna_prune.errors import InputError
 from senna_prune.image_files import open_image
 from senna_prune.model import SennaProcessor, planning_prompt, planning_question
-from senna_prune.model.processing import PaddingSide, pixel_values_of, to_pixel_values
+from senna_prune.model.processing import (
+    MEAN,
+    MOST_OFF,
+    PAD_COLOUR,
+    STD,
+    PaddingSide,
+    pixel_values_of,
+    pixel_values_on,
+    to_pixel_values,
+)
 from senna_prune.model.token_layout import TokenLayout
 from tests.fakes import tiny_config, tiny_senna, tiny_tokenizer, tiny_views
 
@@ -71,7 +82,7 @@ def test_images_alone() -> None:
     assert torch.equal(pixel_values[1, 3], expected)
 
 
-def test_one_lazy_turned_picture_for_every_view(tmp_path: Path) -> None:
+def test_one_lazy_turned_image_for_every_view(tmp_path: Path) -> None:
     _, processor = tiny_senna()
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -140,3 +151,73 @@ def test_a_prompt_beyond_the_limit_is_refused_not_cut() -> None:
     _, processor = tiny_senna()
     with pytest.raises(InputError, match="the limit is 2048"):
         processor(text="word " * 3000)
+
+
+# One image
+
+
+def denormalised(values: torch.Tensor) -> np.ndarray:
+    """Back to 8-bit values, (H, W, 3)."""
+    return (values.permute(1, 2, 0).numpy() * np.array(STD) + np.array(MEAN)) * 255
+
+
+def gradient(height: int = 40, width: int = 80) -> np.ndarray:
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([rows * 3, columns * 2, rows + columns], axis=-1).astype(np.uint8)
+
+
+def test_pad_puts_the_image_in_the_middle_of_the_pad_colour() -> None:
+    image = Image.fromarray(np.full((28, 56, 3), 200, dtype=np.uint8))
+    values = denormalised(to_pixel_values(image, 56, "pad"))
+    assert values.shape == (56, 56, 3)
+    np.testing.assert_allclose(values[:14], np.broadcast_to(PAD_COLOUR, (14, 56, 3)), atol=1e-3)
+    np.testing.assert_allclose(values[42:], np.broadcast_to(PAD_COLOUR, (14, 56, 3)), atol=1e-3)
+    np.testing.assert_allclose(values[14:42], 200, atol=1e-3)
+
+
+@pytest.mark.parametrize("aspect_ratio", ["pad", "plain"])
+@pytest.mark.parametrize(("height", "width"), [(90, 160), (900, 1600), (160, 90), (40, 40)])
+@pytest.mark.parametrize("kind", ["noise", "gradient"])
+def test_resizing_on_the_device_is_near_the_exact_one(kind: str, height: int, width: int, aspect_ratio: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(noise if kind == "noise" else gradient(height, width))
+    near = pixel_values_on(torch.device("cpu"), image, 56, aspect_ratio)  # type: ignore[arg-type]
+    exact = to_pixel_values(image, 56, aspect_ratio)  # type: ignore[arg-type]
+    off = np.abs(denormalised(near) - denormalised(exact)).max()
+    assert off <= MOST_OFF + 1e-3
+
+
+def test_pad_of_a_tall_images() -> None:
+    values = denormalised(to_pixel_values(Image.fromarray(np.zeros((60, 20, 3), dtype=np.uint8)), 60, "pad"))
+    np.testing.assert_allclose(values[:, :20], np.broadcast_to(PAD_COLOUR, (60, 20, 3)), atol=1e-3)
+    np.testing.assert_allclose(values[:, 20:40], 0, atol=1e-3)
+
+
+@given(
+    width=st.integers(1, 400), height=st.integers(1, 400), size=st.sampled_from([14, 56, 336]), seed=st.integers(0, 9)
+)
+@settings(max_examples=60, deadline=None)
+def test_pad_is_bit_for_bit_padding_then_resizing(width: int, height: int, size: int, seed: int) -> None:
+    """The shortcut for wide images and the table of pixel values change nothing."""
+    array = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), PAD_COLOUR)
+    square.paste(Image.fromarray(array), ((side - width) // 2, (side - height) // 2))
+    resized = np.asarray(square.resize((size, size), Image.Resampling.BICUBIC))
+    plain = ((resized * (1 / 255)).astype(np.float32) - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    values = to_pixel_values(Image.fromarray(array), size, "pad")
+    assert torch.equal(values, torch.from_numpy(plain.transpose(2, 0, 1).copy()))
+
+
+def test_plain_crops_the_centre() -> None:
+    image = gradient(40, 81)
+    values = denormalised(to_pixel_values(Image.fromarray(image), 40, "plain"))
+    np.testing.assert_allclose(values, image[:, 20:60], atol=1e-3)
+
+
+@pytest.mark.parametrize("aspect_ratio", ["pad", "plain"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (333, 336), (900, 1600)])
+def test_any_size_gives_the_square(size: tuple[int, int], aspect_ratio: str) -> None:
+    values = to_pixel_values(Image.new("RGB", size[::-1]), 56, aspect_ratio)  # type: ignore[arg-type]
+    assert values.shape == (3, 56, 56)
+    assert values.dtype == torch.float32

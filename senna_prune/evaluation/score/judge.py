@@ -37,7 +37,7 @@ def score_of(kind: str, truth: str, answer: str | None, protocol: str) -> float:
 
     Args:
         kind: of the question.
-        truth: reference answer, one that `task.truths` accepts.
+        truth: reference answer, one that `task.answers` accepts.
         answer: what was answered, None where nothing could be.
         protocol: of plans: both halves parsed and equal (`parsed`), or the released substring rule (`reference`).
     """
