@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 from typing import Any, TypeVar
 
 import torch
@@ -20,12 +20,48 @@ from senna_prune.hosts.senna import SennaHost
 from senna_prune.image_files import AnyImage
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import Preprocess, SennaProcessor
-from senna_prune.planner.plan import Stopwatch
 from senna_prune.pruning.base import VisionScores
 from senna_prune.task.labels import Command, view_label
 from senna_prune.task.prompts import System, planning_prompt, planning_question
 
 R = TypeVar("R")
+
+
+class Stopwatch:
+    """Times consecutive stages; on an accelerator by its events, so that the host does not wait for them.
+
+    Args:
+        device: where the stages run.
+        shares: frames that go through them together: each is given its equal share.
+    """
+
+    def __init__(self, device: torch.device, shares: int = 1) -> None:
+        self.device, self.shares = device, shares
+        self.names: list[str] = []
+        self.marks = [self._mark()]
+
+    def lap(self, stage: str) -> None:
+        """End a stage: the time since the last lap is its own."""
+        self.names.append(stage)
+        self.marks.append(self._mark())
+
+    @property
+    def stages(self) -> dict[str, float]:
+        """Milliseconds by stage; waits for the end of the last one."""
+        if self.device.type == "cpu":
+            times = [1e3 * (end - begin) for begin, end in pairwise(self.marks)]
+        else:
+            self.marks[-1].synchronize()
+            times = [begin.elapsed_time(end) for begin, end in pairwise(self.marks)]
+        return {name: spent / self.shares for name, spent in zip(self.names, times, strict=True)}
+
+    def _mark(self) -> Any:
+        if self.device.type == "cpu":
+            return time.perf_counter()
+        module: Any = torch.get_device_module(self.device)
+        event = module.Event(enable_timing=True)
+        event.record(module.current_stream(self.device))
+        return event
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from numbers import Real
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -45,43 +42,6 @@ class Timing:
     @property
     def total(self) -> float:
         return sum(asdict(self).values())
-
-
-class Stopwatch:
-    """Times consecutive stages; on an accelerator by its events, so that the host does not wait for them.
-
-    Args:
-        device: where the stages run.
-        shares: frames that go through them together: each is given its equal share.
-    """
-
-    def __init__(self, device: torch.device, shares: int = 1) -> None:
-        self.device, self.shares = device, shares
-        self.names: list[str] = []
-        self.marks = [self._mark()]
-
-    def lap(self, stage: str) -> None:
-        """End a stage: the time since the last lap is its own."""
-        self.names.append(stage)
-        self.marks.append(self._mark())
-
-    @property
-    def stages(self) -> dict[str, float]:
-        """Milliseconds by stage; waits for the end of the last one."""
-        if self.device.type == "cpu":
-            times = [1e3 * (end - begin) for begin, end in pairwise(self.marks)]
-        else:
-            self.marks[-1].synchronize()
-            times = [begin.elapsed_time(end) for begin, end in pairwise(self.marks)]
-        return {name: spent / self.shares for name, spent in zip(self.names, times, strict=True)}
-
-    def _mark(self) -> Any:
-        if self.device.type == "cpu":
-            return time.perf_counter()
-        module: Any = torch.get_device_module(self.device)
-        event = module.Event(enable_timing=True)
-        event.record(module.current_stream(self.device))
-        return event
 
 
 @dataclass(frozen=True)
@@ -166,12 +126,6 @@ class VisualTokens:
     def positions(self) -> Tensor:
         """Of the kept visual tokens, shape (n,)."""
         return self.prompt_positions[self.slots]
-
-
-def require_pruner(pruner: object) -> None:
-    """Refuse what is neither a `Pruner` nor acts as one."""
-    acts = hasattr(pruner, "select") and hasattr(pruner, "needs")
-    require(acts, "pruner", pruner, "a Pruner, which pruner_for builds")
 
 
 def pruner_for(model: PreTrainedModel, method: str, budget: Budget | None = None, **options: Any) -> Method:

@@ -21,18 +21,16 @@ from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import Preprocess, SennaProcessor
 from senna_prune.model.token_layout import TokenLayout, require_placeholders
-from senna_prune.planner.encode import EncodedFrame, FrameEncoder
+from senna_prune.planner.encode import EncodedFrame, FrameEncoder, Stopwatch
 from senna_prune.planner.plan import (
     Frame,
     Plan,
     Reply,
-    Stopwatch,
     Timing,
     VisualTokens,
     cameras_of,
     checked_question,
     pruner_for,
-    require_pruner,
     views_in_order,
 )
 from senna_prune.planner.readouts import Fields, cut_before_decoder, generate_texts, plan_trie, score_plans
@@ -86,15 +84,13 @@ class Planner(FrameEncoder):
         model = unwrapped(model)
         require(isinstance(model, SennaForConditionalGeneration), "model", model, "a SennaForConditionalGeneration")
         require(isinstance(processor, SennaProcessor), "processor", processor, "a SennaProcessor")
-        if pruner is not None:
-            require_pruner(pruner)
         one_of(readout, get_args(Readout), "readout", "readout", InputError)
         require(isinstance(system, str), "system", system, "the name of a system sentence")
         whole = isinstance(max_new_tokens, int) and not isinstance(max_new_tokens, bool) and max_new_tokens >= 1
         require(whole, "max_new_tokens", max_new_tokens, "a number of tokens, 1 or more")
         require(preprocess in get_args(Preprocess), "preprocess", preprocess, "'exact' or 'device'")
         super().__init__(model, processor, system, preprocess, compiled)
-        self.pruner = pruner_for(model, "none") if pruner is None else pruner
+        self.pruner = pruner_for(model, "none") if pruner is None else _as_pruner(pruner)
         self.readout, self.max_new_tokens = readout, max_new_tokens
         self.cameras = cameras_of(model.config.camera_names, convention)
         self.answers = plan_trie(processor, system)
@@ -242,8 +238,7 @@ class Planner(FrameEncoder):
             return []
         for frame in encoded:
             require(isinstance(frame, EncodedFrame), "encoded", frame, "an EncodedFrame, which encode gives")
-        pruner = self.pruner if pruner is None else pruner
-        require_pruner(pruner)
+        pruner = self.pruner if pruner is None else _as_pruner(pruner)
         self.require_dtype()
         if captured is not None:
             self._expected(captured, pruner)
@@ -294,3 +289,10 @@ class Planner(FrameEncoder):
     def _layout(self, input_ids: Tensor) -> TokenLayout:
         config = self.model.config
         return TokenLayout.from_ids(input_ids, config.image_token_id, config.num_view_tokens)
+
+
+def _as_pruner(pruner: Any) -> Any:
+    """Itself, if it is a `Pruner` or acts as one."""
+    acts = hasattr(pruner, "select") and hasattr(pruner, "needs")
+    require(acts, "pruner", pruner, "a Pruner, which pruner_for builds")
+    return pruner

@@ -20,7 +20,8 @@ from senna_prune.errors import PruningError
 from senna_prune.model.modeling import SennaForConditionalGeneration
 from senna_prune.model.processing import SennaProcessor
 from senna_prune.model.token_layout import TokenLayout
-from senna_prune.planner.plan import Stopwatch, VisualTokens
+from senna_prune.planner.encode import Stopwatch
+from senna_prune.planner.plan import VisualTokens
 from senna_prune.pruning import Pruner
 from senna_prune.pruning.base import VisionScores
 from senna_prune.task.answers import parse_answer

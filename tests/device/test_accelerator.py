@@ -10,7 +10,7 @@ import torch
 
 from senna_prune import Budget, Planner, prune, pruner_for
 from senna_prune.devices import constant, copied_once, read_together
-from senna_prune.planner.plan import Stopwatch
+from senna_prune.planner.encode import Stopwatch
 from senna_prune.pruning import method_names
 from senna_prune.task.prompts import planning_question
 from tests.device.accelerator import NAME, counted, device, dispatch, place
