@@ -16,8 +16,7 @@ $(VENV)/.installed: setup.cfg constraints.txt
 	@touch $@
 
 demo: $(VENV)/.installed  ## evaluate pruned planning on the bundled demo world
-	$(PY) tools/eval_planning.py readout.mode=one_pass pruning.methods=[none,autoprune] limit=50 name=demo-one-pass
-	$(PY) tools/eval_planning.py $(ARGS)
+	$(PY) -m senna_prune.commands demo $(ARGS)
 
 style: $(VENV)/.installed  ## lint, format and types
 	$(PY) -m ruff check .

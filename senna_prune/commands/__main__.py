@@ -11,7 +11,7 @@ from senna_prune.cli import guarded
 from senna_prune.errors import one_of
 
 COMMANDS = {
-    "demo": ("evaluate", "evaluate the bundled demo: `eval` without arguments"),
+    "demo": ("demo", "evaluate the bundled demo, with its report"),
     "eval": ("evaluate", "evaluate pruned planning on a planning set"),
     "doctor": ("doctor", "say what will work with a checkpoint on this machine, and what will not"),
     "convert": ("convert", "convert nuScenes tables to a planning set, or check one"),

@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", metavar="DIR", help="same as output=DIR: the run folder")
     parser.add_argument("--dry-run", action="store_true", help="print the plan of work and stop")
     parser.add_argument("--explain", action="store_true", help="print every schedule and its cost and stop")
+    parser.add_argument("--verbose", action="store_true", help="print every table, not the summary alone")
+    parser.add_argument("--report", action="store_true", help="also write the report")
     parser.add_argument("--show-config", action="store_true", help="print every setting as YAML and stop")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings, e.g. data.image_root=/data")
     options = parser.parse_intermixed_args(arguments)
@@ -65,4 +67,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     config = load_evaluation(options.config, overrides)
     if options.show_config:
         return print(as_yaml(config), end="")
-    evaluate(config, make_system(config), explain_only=options.explain, dry_run=options.dry_run)
+    evaluate(
+        config,
+        make_system(config),
+        explain_only=options.explain,
+        dry_run=options.dry_run,
+        verbose=options.verbose,
+        report=options.report,
+    )

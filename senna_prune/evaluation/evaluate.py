@@ -16,8 +16,10 @@ from senna_prune.evaluation.report.explain import explain, explain_power
 from senna_prune.evaluation.report.kept_tokens import write_kept_tokens
 from senna_prune.evaluation.report.objects import objects_dropped
 from senna_prune.evaluation.report.show import show_results
+from senna_prune.evaluation.report.summary import summary
 from senna_prune.evaluation.report.table import printable
 from senna_prune.evaluation.report.trackers import require_trackers, track
+from senna_prune.evaluation.report.write import write_report
 from senna_prune.evaluation.run.calibration import require_own_profiles
 from senna_prune.evaluation.run.controls import taken_complexities, takes_measured
 from senna_prune.evaluation.run.planning_set import planning_set, require_images
@@ -43,6 +45,8 @@ def evaluate(
     *,
     explain_only: bool = False,
     dry_run: bool = False,
+    verbose: bool = False,
+    report: bool = False,
     console: Console | None = None,
     processes: Processes | None = None,
 ) -> Path | None:
@@ -55,6 +59,8 @@ def evaluate(
         system: what is evaluated.
         explain_only: print every condition's schedule and cost instead of running.
         dry_run: print the plan of work instead of running.
+        verbose: print every table before the summary.
+        report: also write the report.
         console: for plan, progress and tables; standard output if absent.
         processes: this process among its siblings; found out if absent.
 
@@ -123,10 +129,16 @@ def evaluate(
         processes.wait()
         if processes.main:
             finish(folder, info, samples, config.scoring, everything)
-            show_results(folder, console)
             track(config.log_with, folder)
-            if picture := write_kept_tokens(folder, root):
-                console.print(printable(f"Kept tokens: {picture}"), highlight=False, markup=False, soft_wrap=True)
+            files = {"Kept tokens": write_kept_tokens(folder, root), "Files": folder.path}
+            if report:
+                files["Report"] = write_report(folder.path, image_root=root)
+            one_group = len(folder.read_json("results.json")["groups"]) == 1
+            if verbose or not one_group:
+                show_results(folder, console)
+            if one_group:
+                for line in summary(folder, {name: path for name, path in files.items() if path}):
+                    console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
         return folder.path
     finally:
         folder.release()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,12 +28,8 @@ def test_usage_lists_every_subcommand(capsys: pytest.CaptureFixture[str]) -> Non
         assert callable(importlib.import_module(f"senna_prune.commands.{module}").main)
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"senna-prune {__version__}\n"
-
-
-def test_an_unknown_subcommand_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version_and_an_unknown_subcommand_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (main(["--version"]), capsys.readouterr().out) == (0, f"senna-prune {__version__}\n")
     assert main(["evall"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: senna-prune: unknown command 'evall'. Did you mean 'eval'?")
@@ -39,9 +37,7 @@ def test_an_unknown_subcommand_is_one_line(capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_names_the_subcommand(
-    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_help_names_the_subcommand(name: str, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr(sys, "argv", ["senna-prune"])
     with pytest.raises(SystemExit) as stopped:
         main([name, "--help"])
@@ -67,14 +63,17 @@ def test_bundled_files_stand_in_for_missing_ones(tmp_path: Path, monkeypatch: py
     assert bundled("configs/demo.yaml") == Path("configs/demo.yaml")
 
 
-def test_the_demo_runs_in_an_empty_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_demo_runs_in_an_empty_folder_and_ends_with_its_summary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["senna-prune"])
     assert main(["demo", "limit=1", "scoring.resamples=10", "output=run"]) == 0
-    assert "1 sample" in capsys.readouterr().out
-    assert (tmp_path / "run" / "decisions.jsonl").is_file()
+    lines = capsys.readouterr().out.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("demo: one model plans 1 frame "))
+    assert len(lines) - start <= 20 and "evaluator overhead" in lines[start - 1]
+    assert lines[-3:] == ["Kept tokens: run/kept_tokens.png", "Files: run", "Report: run/report.html"]
+    assert all((tmp_path / "run" / name).is_file() for name in ("decisions.jsonl", "report.html", "kept_tokens.png"))
 
 
 @pytest.mark.slow
@@ -86,23 +85,18 @@ def test_the_wheel_holds_configurations_and_demo_but_no_tools(tmp_path: Path) ->
         pytest.skip("no git checkout to list the files of")
     source = tmp_path / "source"
     for name in filter(None, listed.stdout.split("\0")):
-        if name.startswith("tests/") or not (ROOT / name).exists():
-            continue
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_symlink():
-            (source / name).symlink_to((ROOT / name).readlink())
-        elif (ROOT / name).is_file():
-            (source / name).write_bytes((ROOT / name).read_bytes())
+        if not name.startswith("tests/") and ((ROOT / name).is_file() or (ROOT / name).is_symlink()):
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, source / name, follow_symlinks=False)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", tmp_path]
     done = subprocess.run([*command, source], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name.split("/")[0] for name in names} == {"senna_prune", f"senna_prune-{__version__}.dist-info"}
-    assert "senna_prune/configs/demo.yaml" in names
-    assert "senna_prune/configs/benchmark/cpu_decoder.yaml" in names
-    assert "senna_prune/data/demo/model/model.safetensors" in names
-    assert "senna_prune/data/demo/planning_set.jsonl" in names
+    bundled = ("configs/demo.yaml", "configs/benchmark/cpu_decoder.yaml")
+    bundled += ("data/demo/model/model.safetensors", "data/demo/planning_set.jsonl")
+    assert {f"senna_prune/{name}" for name in bundled} <= names
     assert sum(name.endswith(".jpg") for name in names) >= 6
     assert not any("v1.0-demo" in name for name in names), "conversion alone needs the tables"
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "senna_prune").rglob("*.py")}

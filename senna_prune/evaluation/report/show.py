@@ -48,7 +48,6 @@ def show_results(folder: RunFolder, console: Console) -> None:
     if dropped := results.get("objects"):
         say(objects.counts(dropped))
         show(objects.overview(dropped, intervals=False))
-    console.print(printable(f"Files: {folder.path}"), highlight=False, markup=False, soft_wrap=True)
 
 
 def camera_table(path: Path) -> Table:
