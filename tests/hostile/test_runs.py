@@ -111,10 +111,7 @@ SET = "data/set.jsonl"
 FOLDERS: list[tuple[Callable[[Path], object], str]] = [
     (lambda w: (w / SET).write_text(""), "the planning set is empty"),
     (lambda w: (w / SET).write_text("{"), "set.jsonl:1: not JSON"),
-    (
-        lambda w: [rewrite(w / SET, lambda s: s.update(kind="vru"), n) for n in range(3)],
-        "no question of kind",
-    ),
+    (lambda w: [rewrite(w / SET, lambda s: s.update(kind="vru"), n) for n in range(3)], "no question of kind"),
     (lambda w: (w / SET).write_text(2 * (w / SET).read_text()), "is in it twice"),
     (lambda w: rewrite(w / SET, lambda s: s.update(answer="maybe")), "the answer 'maybe' is no plan"),
     (lambda w: (w / "data/1/CAM_BACK.png").unlink(), "no such image (1 of 18 images are missing)"),
@@ -153,11 +150,6 @@ def test_reports_of_damaged_runs(
     refused(capsys, monkeypatch, report.main, [work / "run"], message)
     (work / "run" / "run.json").unlink()
     refused(capsys, monkeypatch, report.main, [work / "run"], "no run here (run.json is absent)")
-
-
-def test_another_readout_is_refused(capsys: Capture, monkeypatch: Patch, work: Path) -> None:
-    given = arguments(work, "readout.mode=one_pass")
-    refused(capsys, monkeypatch, eval_planning.main, given, 'readout.mode was "generate", is "one_pass"')
 
 
 def in_place_of(name: str, put: Callable[[Path], object]) -> Callable[[Path], object]:

@@ -5,14 +5,15 @@ Every class but `Decision` is read from files that somebody may have damaged: ms
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Literal, TypedDict, TypeVar, cast
 
 from msgspec import DecodeError, Meta, Struct, ValidationError, to_builtins
 from msgspec import field as default
 from msgspec.json import Decoder
+from msgspec.structs import force_setattr
 
 from senna_prune.cost import Count
 from senna_prune.errors import RunError
@@ -26,6 +27,9 @@ Real = Annotated[float, Meta(ge=-1e300, le=1e300)]
 
 LINE_HINT = "delete that line and run the same evaluation again: the decision is then made anew"
 """What helps when one line of a run is damaged."""
+
+_shared: Callable[[Any], Any] = lru_cache(1 << 16)(lambda value: value)
+"""The first of equal values: most tuples and texts of a run's lines occur many times, and one copy is enough."""
 
 UNPRUNED = "none"
 """The condition that every ratio, agreement and difference compares with."""
@@ -98,6 +102,9 @@ class Trace(Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if not len(self.entering) == len(self.after) == len(self.per_view) > 0:
             raise ValueError("the trace's lists differ in their numbers of layers")
+        force_setattr(self, "entering", _shared(tuple(self.entering)))
+        force_setattr(self, "after", _shared(tuple(self.after)))
+        force_setattr(self, "per_view", _shared(tuple(_shared(tuple(row)) for row in self.per_view)))
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,10 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True, tag_field="schema"
     distribution: tuple[Real, ...] | None = None
     kind: Literal[KINDS] = PLAN  # type: ignore[valid-type]
     survival: Survival | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("sample", "condition", "scene", "convention", "truth", "answer"):
+            force_setattr(self, name, _shared(getattr(self, name)))
 
     @property
     def key(self) -> tuple[str, str]:

@@ -16,15 +16,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import math
 import os
 import shutil
-from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, TypeVar
 
 from msgspec import Struct, to_builtins
 
@@ -46,6 +44,7 @@ from senna_prune.evaluation.run.system import Appearance
 from senna_prune.files import Journal, accessing, raw_lines, read_bytes, read_json, to_line, write_json, write_whole
 from senna_prune.task.sample import PlanningSample, iter_samples
 
+T = TypeVar("T")
 Lines = dict[tuple[str, str], tuple[Record, Timing]]
 """Record and timing by (sample key, condition id)."""
 
@@ -100,15 +99,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.info_path, self.journals = path / "run.json", path / "journal"
         self._lock: IO[bytes] | None = None
-
-    @property
-    def info_path(self) -> Path:
-        return self.path / "run.json"
-
-    @property
-    def journals(self) -> Path:
-        return self.path / "journal"
 
     def claim(self, info: RunInfo, samples: Iterable[PlanningSample]) -> None:
         """Take the folder for this run, or continue what it holds, also with other conditions or another limit.
@@ -188,22 +180,8 @@ class RunFolder:
         return True
 
     def write_appearance(self, appearance: Appearance) -> None:
-        """Keep what is needed to draw kept tokens: shares as bytes, each row scaled to its largest share.
-
-        Raises:
-            RunError: the shares are not finite, as the weights they come from.
-        """
-        if not all(math.isfinite(share) for row in appearance.paths for share in row):
-            hint = "check the checkpoint: some of its weights are not finite"
-            raise RunError("the adapter's weights are not finite", where="adapter", hint=hint)
-        rows = [[round(255 * share / (max(row) or 1)) for share in row] for row in appearance.paths]
-        record = {
-            "padded": appearance.padded,
-            "tokens": len(rows),
-            "patches": len(rows[0]),
-            "paths": b64encode(bytes(value for row in rows for value in row)).decode(),
-        }
-        write_whole(self.path / "appearance.json", to_line(record), CONTINUE)
+        """Keep what is needed to draw kept tokens; raises RunError as `Appearance.to_dict` does."""
+        write_whole(self.path / "appearance.json", to_line(appearance.to_dict()), CONTINUE)
 
     def read_samples(self) -> list[PlanningSample]:
         return list(iter_samples(self.path / "planning_set.jsonl"))
@@ -258,16 +236,15 @@ class RunFolder:
 
     def _read_pictures(self) -> dict[str, Seen]:
         hint = "delete that file; images changed before are then not noticed"
-        found: dict[str, Seen] = {}
-        if self._holds("pictures.json"):
-            path = self.path / "pictures.json"
-            digests = decoded(dict[str, str], read_bytes(path, hint=hint, error=RunError), path, hint)
-            found = {name: (digest, -1, -1) for name, digest in digests.items()}
-        if self._holds("image_stats.json"):
-            path = self.path / "image_stats.json"
-            stats = decoded(dict[str, Seen], read_bytes(path, hint=hint, error=RunError), path, hint)
-            found |= {name: seen for name, seen in stats.items() if found.get(name, seen)[0] == seen[0]}
-        return found
+
+        def read(name: str, kind: type[dict[str, T]]) -> dict[str, T]:
+            path = self.path / name
+            found = read_bytes(path, hint=hint, error=RunError) if self._holds(name) else b"{}"
+            return decoded(kind, found, path, hint)
+
+        found = {name: (digest, -1, -1) for name, digest in read("pictures.json", dict[str, str]).items()}
+        stats = read("image_stats.json", dict[str, Seen])
+        return found | {name: seen for name, seen in stats.items() if found.get(name, seen)[0] == seen[0]}
 
     def write_stats(self, seen: Mapping[str, Seen]) -> None:
         write_whole(self.path / "image_stats.json", to_line(seen), CONTINUE)
@@ -280,9 +257,7 @@ class RunFolder:
                 timing = decoded(Timing, line, where, LINE_HINT)
                 times[timing.pop("sample", None), timing.pop("condition", None)] = timing
         for path in (self.path / "spare.jsonl", self.path / "decisions.jsonl", *sorted(self.journals.glob("*.jsonl"))):
-            if not self._holds(path.relative_to(self.path).as_posix()):
-                continue
-            for where, line in raw_lines(path):
+            for where, line in raw_lines(path) if os.path.exists(path) else ():  # noqa: PTH110 - see `_holds`
                 if path.name == "decisions.jsonl":
                     record = decoded(Record, line, where, LINE_HINT)
                     yield where, Entry(record, times.get(record.key, {}))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import math
 import sys
+from base64 import b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any, Protocol, cast
 
 from senna_prune.config import EvaluationConfig
 from senna_prune.cost import ModelShape
-from senna_prune.errors import ConfigError
+from senna_prune.errors import ConfigError, RunError
 from senna_prune.evaluation.run.records import Condition, Decision
 from senna_prune.task.sample import PlanningSample
 
@@ -57,6 +59,15 @@ class Appearance:
 
     paths: Sequence[Sequence[float]]
     padded: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON: shares as bytes, each row scaled to its largest share; RunError where they are not finite."""
+        if not all(math.isfinite(share) for row in self.paths for share in row):
+            hint = "check the checkpoint: some of its weights are not finite"
+            raise RunError("the adapter's weights are not finite", where="adapter", hint=hint)
+        rows = [[round(255 * share / (max(row) or 1)) for share in row] for row in self.paths]
+        shares = b64encode(bytes(value for row in rows for value in row)).decode()
+        return {"padded": self.padded, "tokens": len(rows), "patches": len(rows[0]), "paths": shares}
 
 
 @dataclass(frozen=True)
