@@ -149,6 +149,8 @@ class EvaluationConfig:
         batch_size: samples decided together, chosen by the length of their questions (seeded methods take them one by
             one). 1 gives the numbers of `Planner.decide`; others change the last digits of distributions, and with them
             an answer only where two were as good as equal. Times are shares of a batch's, peak memory is the batch's.
+        token_map: by which map a token of Senna sees an object (see the page on the audit): `weights`, the same for all
+            samples, or `inputs`, at each sample, which takes longer.
         kept_samples: record which tokens were kept for so many samples, spread over the set, for the report's images.
         output: run folder; None: `runs/<name>-<run key>`.
         log_with: trackers that the results are sent to, e.g. [tensorboard, wandb, trackio]; see accelerate.
@@ -163,6 +165,7 @@ class EvaluationConfig:
     system: str = SENNA
     limit: int | None = setting(None, bounds=(1, None))
     batch_size: int = setting(1, bounds=(1, 1024))
+    token_map: str = setting("weights", ("weights", "inputs"))
     kept_samples: int = setting(40, bounds=(0, None))
     output: str | None = None
     log_with: list[str] = field(default_factory=list)
@@ -177,6 +180,8 @@ class EvaluationConfig:
         if not 0 < self.scoring.difference <= 1:
             problem = f"{self.scoring.difference} is no difference of shares"
             raise ConfigError(problem, where="scoring.difference", hint="use (0, 1]; 0.05 is 5 points")
+        if self.token_map == "inputs" and self.model.compiled:
+            raise ConfigError("a compiled adapter cannot be looked into", where="token_map", hint="use weights")
 
 
 def _check_values(settings: Any, prefix: str = "") -> None:

@@ -1,11 +1,9 @@
 """Make the bundled demo: `world` (images, tables, planning set), `train` (the driver), or `all`.
 
 `judge` says whether the driver in --out is a test bed for pruning.
-`complexity` says how the mutual information of a run on the bundle follows the number of objects that decide a scene.
 
     python tools/make_demo.py all --compile           # about an hour on two cores
     python tools/make_demo.py train --set num_scenes=2048 --work /elsewhere --out /somewhere/else
-    python tools/make_demo.py complexity --run runs/demo-0123abcd
 
 A run that was cut off goes on from its last checkpoint when the same command is given again.
 """
@@ -28,8 +26,7 @@ MAX_THREADS = 1024
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("world", "train", "all", "judge", "complexity"))
-    parser.add_argument("--run", type=Path, metavar="DIR", help="a finished run on the bundle, for `complexity`")
+    parser.add_argument("what", choices=("world", "train", "all", "judge"))
     parser.add_argument("--out", type=Path, default=Path("data/demo"), help="the bundle (default: data/demo)")
     parser.add_argument("--work", type=Path, default=Path("runs/demo"), help="images, checkpoints, log.jsonl")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of training and of rendering")
@@ -39,8 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not 1 <= options.threads <= MAX_THREADS:
         parser.error(f"argument --threads: {options.threads} is not between 1 and {MAX_THREADS}")
-    if (options.what == "complexity") != (options.run is not None):
-        parser.error("`complexity` needs --run, the others take none")
 
     def make() -> None:
         try:

@@ -121,7 +121,7 @@ def patch_pixels(kind: str, model: Any, processor: Any, image: Image.Image) -> n
         views = processor.encode_views([image] * 6)
     else:
         views = prompts_of(processor, image)["pixel_values"]
-    if kind == "qwen2_5_vl":
+    if kind.startswith("qwen"):
         return np.asarray(views.reshape(len(views) // 4, -1))
     tile = views.reshape(-1, 3, 56, 56)[0]
     return np.asarray(tile.reshape(3, 4, 14, 4, 14).permute(1, 3, 0, 2, 4).reshape(16, -1))

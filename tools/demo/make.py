@@ -7,32 +7,24 @@ import argparse
 import torch
 
 from senna_prune.devices import find_device
-from senna_prune.errors import RunError
-from senna_prune.files import check_output, read_json
+from senna_prune.files import check_output
 from senna_prune.model.checkpoint import load_senna
 from tools.demo.training.driver import RECORD, run_identity, save_driver, train_driver
 from tools.demo.training.judge import judge
 from tools.demo.training.loop import progress_bar
 from tools.demo.training.memory import keep_freed_memory
-from tools.demo.training.pictures import world_fingerprint
 from tools.demo.training.recipe import Recipe
 from tools.demo.world.bundle import make_bundle_world
-from tools.demo.world.decisive import describe_decisive_objects
 
 NUM_PROBED = 800
 
 
 def make_demo(options: argparse.Namespace) -> None:
-    """World, driver or both, or what a run did with the objects that decide.
+    """World, driver or both, or whether a driver is a test bed.
 
     Raises:
         SennaPruneError: a setting, a folder or a checkpoint is unusable.
     """
-    if options.what == "complexity":
-        made = read_json(options.out / "model" / RECORD, kind=dict).get("world")
-        if made != world_fingerprint(Recipe().world_seed):
-            raise RunError("the bundle was drawn by other code, so what decides in it is unknown", where=options.out)
-        return print("\n".join(describe_decisive_objects(options.run)))
     recipe = Recipe.with_overrides(options.set)
     if options.what == "judge":
         model, processor = load_senna(options.out / "model", "float32", "cpu", "eager", None, False)

@@ -23,8 +23,8 @@ from senna_prune.files import confined
 from senna_prune.task.objects import SeenObject
 from senna_prune.task.sample import PlanningSample
 
-KNOWN = 256
-"""Samples whose masks are kept at once: all conditions of a batch ask for the same ones."""
+KNOWN = 2048
+"""Samples whose masks are kept at once: all conditions of a batch, of 1024 at most, ask for the same ones."""
 
 
 class SeenObjects:
@@ -40,23 +40,30 @@ class SeenObjects:
         self.token_shares, self.padded, self.root = token_shares, padded, root
         self._known: dict[str, tuple[tuple[SeenObject, ...], Mask]] = {}
 
-    def views(self, sample: PlanningSample) -> dict[str, View]:
-        """How the sample's images become visual tokens, by camera, in the order of the prompt."""
+    def views(self, sample: PlanningSample, token_shares: Floats | None = None) -> dict[str, View]:
+        """How the sample's images become visual tokens, by camera, in the order of the prompt.
+
+        Args:
+            token_shares: at this sample, (views, tokens, patches); None: the same for all samples.
+        """
         sizes = [upright_size(confined(self.root, path, SampleError)) for path in sample.view_paths()]
-        shares = [self.token_shares] * len(sizes)
+        shares = [self.token_shares] * len(sizes) if token_shares is None else token_shares
         each = zip(sample.cameras, sizes, shares, strict=True)
         return {camera: View.square(size, self.padded, own) for camera, size, own in each}
 
-    def seeing(self, sample: PlanningSample) -> Mask:
-        """Which visual tokens see each object of a sample that tells them, shape (objects, num_visual)."""
+    def seeing(self, sample: PlanningSample, token_shares: Floats | None = None) -> Mask:
+        """Which visual tokens see each object of a sample that tells them, shape (objects, num_visual).
+
+        `token_shares` as for `views`; what was seen by them is remembered.
+        """
         assert sample.objects is not None
         objects, mask = self._known.get(sample.key, (None, None))
-        if mask is None or objects is not sample.objects:
-            views = self.views(sample)
+        if mask is None or objects is not sample.objects or token_shares is not None:
+            views = self.views(sample, token_shares)
             masks = [seeing_tokens(one, views) for one in sample.objects]
             mask = np.array(masks).reshape(-1, sum(view.num_tokens for view in views.values()))
             if len(self._known) >= KNOWN:
-                self._known.clear()
+                del self._known[next(iter(self._known))]
             self._known[sample.key] = sample.objects, mask
         return mask
 

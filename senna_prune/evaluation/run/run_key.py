@@ -39,6 +39,7 @@ GROWS = ("conditions", "limit")
 """Parts of the key in which a run may change: lines that still fit are used again, and none is lost."""
 
 DECIDING_PACKAGES = (
+    "evaluation/audit/adapter_map.py",
     "evaluation/audit/seen.py",
     "evaluation/audit/survival.py",
     "evaluation/run/records.py",

@@ -18,6 +18,7 @@ from senna_prune.cost import ModelShape
 from senna_prune.devices import find_device
 from senna_prune.engine.state import SampleTrace
 from senna_prune.errors import InputError
+from senna_prune.evaluation.audit.adapter_map import entering_adapter, input_paths
 from senna_prune.evaluation.audit.seen import SeenObjects
 from senna_prune.evaluation.run.controls import control_of, takes_measured
 from senna_prune.evaluation.run.reading import picture_paths
@@ -159,7 +160,14 @@ class SennaSystem:
 
     def encode(self, prepared: Sequence[tuple[Task, PreprocessedFrame]]) -> list[Encoded]:
         """What all conditions share."""
-        frames = self.planner.encode_images([frame for _, frame in prepared])
+        by_inputs = self.config.token_map == "inputs"
+        with entering_adapter(self.planner.model, by_inputs) as entering:
+            frames = self.planner.encode_images([frame for _, frame in prepared])
+        if by_inputs:
+            shares = input_paths(self.planner.model.model.img_adapter, entering[0]).unflatten(0, (len(prepared), -1))
+            for (task, _), own in zip(prepared, shares.double().cpu().numpy(), strict=True):
+                if task.sample.objects is not None:
+                    self.seen.seeing(task.sample, own)
         return [(task, frame) for (task, _), frame in zip(prepared, frames, strict=True)]
 
     def decide_encoded(self, encoded: Sequence[Encoded], condition: Condition) -> list[Decision]:

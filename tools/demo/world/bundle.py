@@ -25,5 +25,6 @@ def make_bundle_world(
         split=SPLIT,
         kinds=("plan", "vru", "motion"),
         require_images=True,
+        objects=True,
     )
     return convert(settings).samples["plan"]
