@@ -110,12 +110,14 @@ class VisualTokens:
             engines number prompt embeddings; with "original" those in the unpruned prompt.
         slots: where the n kept visual tokens stand in the prompt, ascending, shape (n,).
         cameras: nuScenes channel that each kept token comes from.
+        origin: index of each kept token in the visual list of the unpruned prompt (negative: merged), shape (n,).
     """
 
     prompt: Tensor
     prompt_positions: Tensor
     slots: Tensor
     cameras: tuple[str, ...]
+    origin: Tensor
 
     @property
     def embeddings(self) -> Tensor:

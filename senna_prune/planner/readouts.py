@@ -193,4 +193,4 @@ def cut_before_decoder(
     repacked = pruner.positions == "repacked"
     positions = torch.arange(state.length, device=embeds.device) if repacked else state.columns()
     names = tuple(cameras[view] for view in state.views.tolist())
-    return VisualTokens(prompt, positions, state.visual_slots, names)
+    return VisualTokens(prompt, positions, state.visual_slots, names, state.origin)
