@@ -16,6 +16,7 @@ from yaml import MarkedYAMLError, YAMLError
 
 from senna_prune.errors import ConfigError, brief, one_line, one_of, require_between, require_name, require_shares
 from senna_prune.task.labels import KINDS, PLAN, Readout
+from senna_prune.task.plan_costs import COSTS
 
 PROTOCOLS = ("parsed", "reference")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -128,6 +129,7 @@ class ScoringConfig:
         resamples: bootstrap resamples of scenes.
         seed: of the bootstrap.
         difference: share of samples, e.g. 0.05; `--explain` says how many samples show a difference of that size.
+        costs: of wrong plans, in place of some of `task.plan_costs.COSTS`, e.g. `{STOP>ACCELERATE: 20}`.
     """
 
     protocol: str = setting("parsed", PROTOCOLS)
@@ -135,6 +137,7 @@ class ScoringConfig:
     resamples: int = setting(2000, bounds=(1, 100_000))
     seed: int = setting(0, bounds=SEED)
     difference: float = 0.05
+    costs: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -182,6 +185,10 @@ class EvaluationConfig:
             raise ConfigError(problem, where="scoring.difference", hint="use (0, 1]; 0.05 is 5 points")
         if self.token_map == "inputs" and self.model.compiled:
             raise ConfigError("a compiled adapter cannot be looked into", where="token_map", hint="use weights")
+        for key, cost in self.scoring.costs.items():
+            one_of(key, COSTS, "scoring.costs")
+            if not 0 <= cost <= 1e6:
+                raise ConfigError(f"{cost} is no cost", where=f"scoring.costs.{key}", hint="use 0 to 1e6")
 
 
 def _check_values(settings: Any, prefix: str = "") -> None:

@@ -81,8 +81,7 @@ def evaluate(
     identity = system.identity()
     if explain_only:
         explain(conditions, schedules, identity.shape, console, set(config.pruning.methods))
-        scenes = len({sample.scene for sample in samples})
-        explain_power(config.scoring.difference, len(samples), scenes, console)
+        explain_power(config.scoring.difference, samples, len(config.pruning.seeds), console)
         return None
     if config.scoring.on_error == "fail":
         require_images(samples, root)

@@ -170,7 +170,6 @@ def test_the_report_shows_kinds_circumstances_and_failures(finished: Path) -> No
         "motion by camera",
         "plan by time of day",
         "night (6 samples, 2 scenes)",
-        "Score by kind against retention",
         "Complexity and kept tokens by kind",
         "plan: lost / gained",
     ):
@@ -182,8 +181,8 @@ def test_the_report_shows_kinds_circumstances_and_failures(finished: Path) -> No
     for failure in data["failures"]:
         assert decided[failure["sample"], failure["condition"]][0].answer == failure["answer"]
         assert failure["answer"] != failure["unpruned"]
-    for name in ("kinds_by_retention_corrected", "kinds_by_complexity_corrected"):
-        assert (finished / "plots" / f"{name}.png").stat().st_size > 5000
+    assert (finished / "plots" / "kinds_by_complexity_corrected.png").stat().st_size > 5000
+    assert "against retention" not in page, "there is one"
     report = (finished / "report.md").read_text(encoding="utf-8")
     assert "| method | plan % [95 %] | plan ratio % | vru % [95 %]" in report
     rows = list(csv.DictReader((finished / "kinds.csv").read_text(encoding="utf-8").splitlines()))
@@ -205,6 +204,21 @@ def test_a_run_without_plans_is_reported(scenes: Path, tmp_path: Path) -> None:
     assert results(tmp_path / "run")["groups"] == []
     page = write_report(tmp_path / "run", samples=0).read_text(encoding="utf-8")
     assert "24 motion of 4 scenes" in page
+
+
+def test_a_set_without_answers_is_evaluated_and_reported(scenes: Path, tmp_path: Path) -> None:
+    samples = [replace(sample, answer="") for sample in read_samples(scenes / "set.jsonl")]
+    write_samples(tmp_path / "set.jsonl", samples)
+    config = settings(tmp_path, tmp_path / "run", ALL, f"data.image_root={scenes}", "pruning.retentions=[0.2,0.4]")
+    evaluate(config, DummySystem(config))
+    group, *_ = results(tmp_path / "run")["groups"]
+    assert not group["labelled"] and all(row["accuracy"] is None for row in group["rows"])
+    page = write_report(tmp_path / "run", samples=2).read_text(encoding="utf-8")
+    assert "Agreement with unpruned against retention" in page and "accuracy %" not in page
+    assert (tmp_path / "run" / "plots" / "kinds_by_retention_corrected.png").stat().st_size > 5000
+    write_samples(tmp_path / "set.jsonl", [samples[0], *read_samples(scenes / "set.jsonl")[1:]])
+    with pytest.raises(SampleError, match="has an answer, the other none"):
+        planning_set(config.data)
 
 
 def test_a_partial_run_is_reported_as_far_as_it_goes(finished: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_it_is_short_and_says_what_the_results_say(data: Path, tmp_path: Path) -
     count, (against,) = group["samples"], [one for one in own["comparisons"] if one["to"] == "none"]
     text = "\n".join(lines)
     assert f"autoprune 25 %: {round(own['accuracy'] * count)} of {count} plans right, " in text
-    assert f"It spoilt {against['only_other']} and mended {against['only_this']}: " in text
+    assert f"It spoilt {against['only_other']:g} and mended {against['only_this']:g}: " in text
     assert f"{100 - 100 * own['cost']['flops']['total'] / full['cost']['flops']['total']:.0f} % of the work" in text
     assert "Not proved: " in text and "none of nuScenes' validation set" in text
     assert lines[-1] == f"Report: {tmp_path}/run/report.html" and "object" not in text

@@ -23,8 +23,8 @@ def test_published_ratios_stand_beside_ours() -> None:
     assert [row["method"] for row in laid] == ["autoprune"]
     assert laid[0]["ratio % published"] == "111.23"
     assert laid[0]["ratio % here [95 %]"].startswith("87.5 [")
-    # 3 of 10 samples change between right and wrong here: 2.80 * sqrt(0.3 / n) of n samples, of which 178 are right.
-    assert laid[0]["published could detect"] == "14.9 / 19.3 / 26.6"
+    # 3 of 10 samples change between right and wrong here: about 2.80 * sqrt(0.3 / n) of n samples, 178 of them right.
+    assert laid[0]["published could detect"] == "14.8 / 19.2 / 26.6"
     # Ratios of counts so small that each lies beside a multiple of 1/178; the largest is 198.
     ratios = [ratio for of_method in TABLE3.values() for ratio in of_method.values()]
     assert all(abs(ratio * 178 - round(ratio * 178)) < 0.05 for ratio in ratios)

@@ -50,10 +50,10 @@ def test_explain_runs_nothing(work: Path, capsys: pytest.CaptureFixture[str]) ->
     for word in (
         *("48 visual tokens (6 views x 8)", "autoprune@0.25", "autoprune@0.5", "KV MiB", "48 x4", "repacked"),
         "random@0.25: control added for the methods with its positions",
-        # By hand: 2.8016^2 * (0.2 - 0.05^2) / 0.05^2. Three samples are fewer than the six that the exact test needs.
-        "To detect a difference of 5 points (80 % power, 5 % level, paired; this set: 3 samples of 3 scenes)",
-        "needs 621 independent samples where only one method is right on 20 % of them",
-        "this set detects no difference there",
+        # Near 2.8016^2 * (0.2 - 0.05^2) / 0.05^2 = 620. Three samples are fewer than the five that the test needs.
+        "To detect a difference of 5 points (80 % power, 5 % level, paired, sign-flip test by scenes)",
+        "needs 622 independent samples where only one method is right on 20 % of them",
+        "plan, convention corrected: 3 questions of 3 scenes detect nothing / nothing / nothing there",
     ):
         assert word in out
     assert not (work / "run").exists()

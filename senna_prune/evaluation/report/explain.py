@@ -14,6 +14,7 @@ from senna_prune.evaluation.report.table import printable, terminal
 from senna_prune.evaluation.run.records import UNPRUNED, Condition
 from senna_prune.evaluation.run.system import ResolvedSchedule
 from senna_prune.evaluation.score.statistics import ALPHA, POWER, detectable_of, samples_needed
+from senna_prune.task.sample import PlanningSample
 
 DISCORDANT = (0.1, 0.2, 0.3)
 """Shares of samples that only one of two methods has right, for which needs are shown: pruning at 20 to 40 % changes so
@@ -61,38 +62,47 @@ def explain(
         console.print(printable(f"  {row}: {remark}"), highlight=False, markup=False)
 
 
-def explain_power(difference: float, samples: int, scenes: int, console: Console) -> None:
-    """Print how many samples show a difference of two methods, and what the planning set at hand can show.
+def explain_power(difference: float, samples: Sequence[PlanningSample], seeds: int, console: Console) -> None:
+    """Print how many samples show a difference of two methods, and what the questions at hand can show.
 
     Args:
         difference: wanted, as a share of the samples.
-        samples, scenes: of the planning set.
+        samples: of the planning set; only those of one kind and convention are compared with each other.
+        seeds: of every seeded method.
     """
-    console.print(
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False)
+
+    say(
         f"To detect a difference of {100 * difference:g} points ({100 * POWER:.0f} % power, {100 * ALPHA:.0f} % level, "
-        f"paired; this set: {counted(samples, 'sample')} of {counted(scenes, 'scene')}):",
-        highlight=False,
+        "paired, sign-flip test by scenes):"
     )
     for share in DISCORDANT:
         needed = samples_needed(difference, share)
         need = "is impossible" if needed is None else f"needs {counted(needed, 'independent sample')}"
-        console.print(
-            f"  {need} where only one method is right on {100 * share:.0f} % of them; "
-            f"this set detects {_points(samples, share)} there",
-            highlight=False,
+        say(f"  {need} where only one method is right on {100 * share:.0f} % of them")
+    groups: dict[tuple[str, str], list[str]] = {}
+    for sample in samples:
+        groups.setdefault((sample.kind, sample.convention.name), []).append(sample.scene)
+    for (kind, convention), of_group in groups.items():
+        scenes = len(set(of_group))
+        found = " / ".join(_points(len(of_group), share) for share in DISCORDANT)
+        size = f"{counted(len(of_group), 'question')} of {counted(scenes, 'scene')}"
+        worst = f", at worst {_points(scenes, DISCORDANT[1])} in the middle" if scenes < len(of_group) else ""
+        say(f"  {kind}, convention {convention}: {size} detect {found} there{worst}")
+    if len({sample.scene for sample in samples}) < len(samples):
+        say(
+            "  Samples of one scene are alike and count for less; at worst a scene counts for one sample. Every "
+            "comparison of the finished run states its own."
         )
-    if scenes < samples:
-        worst = f"{_points(scenes, DISCORDANT[1])} at {100 * DISCORDANT[1]:.0f} %"
-        console.print(
-            "  Samples of one scene are alike and count for less; at worst a scene counts for one sample, and this "
-            f"set detects {worst}. Every comparison of the finished run states its own.",
-            highlight=False,
-        )
+    if seeds > 1:
+        say(f"  Where answers under {seeds} seeds are independent, 1/{seeds} of the samples is enough.")
 
 
 def _points(samples: int, discordant: float) -> str:
     least = detectable_of(samples, discordant)
-    return "no difference" if least is None else f"{100 * least:.1f} points"
+    return "nothing" if least is None else f"{100 * least:.1f} points"
 
 
 def run_lengths(counts: Sequence[int]) -> str:

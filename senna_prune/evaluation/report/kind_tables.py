@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from senna_prune.cli import counted
-from senna_prune.evaluation.report.plan_tables import method_of
+from senna_prune.evaluation.report.plan_tables import LEGEND, letters, method_of
 from senna_prune.evaluation.report.table import Table, ends, hundredths, printable, with_interval
 from senna_prune.evaluation.score.judge import KIND_ORDER, SCORES
 from senna_prune.task.labels import PLAN
@@ -31,8 +31,9 @@ TOKENS = (
     "Mutual information: median [quartiles], of methods that measure it. ms: median time of an answer."
 )
 BREAKDOWN_NOTE = (
-    "Score in % [95 % interval, bootstrap over the scenes of that column]; a column of one scene has no interval. "
-    "Small columns say little, and of many columns some differ by chance: no difference here is tested."
+    "Score in % [95 % interval over the scenes of that column]; a column of one scene has no interval. n-: worse than "
+    "the unpruned model on these samples, n+: better (sign-flip test by scenes, Holm-adjusted over the columns of a "
+    "table at one retention). Small columns say little."
 )
 FAILURE_NOTE = (
     "Samples that only the unpruned model has right (lost), and that only the method has right (gained); of methods "
@@ -83,11 +84,12 @@ def overview(group: Mapping[str, Any], intervals: bool = True) -> Table:
             entry = row["kinds"].get(kind)
             bounds = entry["score_interval"] if entry and intervals else None
             head = f"{kind} % [95 %]" if intervals else f"{kind} %"
-            cells[head] = with_interval(entry["score"], bounds) if entry else "-"
+            marks = letters(entry["comparisons"]) if entry else ""
+            cells[head] = f"{with_interval(entry['score'], bounds)} {marks}".strip() if entry else "-"
             cells[f"{kind} ratio %"] = hundredths(entry["ratio"]) if entry else "-"
         shown.append({**cells, MEAN: with_interval(row["mean_ratio"], row["mean_ratio_interval"])})
     free = any(SCORES[kind].startswith("chrF") for kind in group["kinds"])
-    return Table.of("By kind of question", shown, RULE, LISTS, TOKENS, *([WEAK] if free else []))
+    return Table.of("By kind of question", shown, RULE, LISTS, TOKENS, LEGEND, *([WEAK] if free else []))
 
 
 def details(group: Mapping[str, Any], kind: str, timing: Mapping[str, Any]) -> Table:
@@ -100,7 +102,9 @@ def details(group: Mapping[str, Any], kind: str, timing: Mapping[str, Any]) -> T
         cost = entry["cost"]
         cells = {"method": method_of(row), "score % [95 %]": with_interval(entry["score"], entry["score_interval"])}
         cells["ratio % [95 %]"] = with_interval(entry["ratio"], entry["ratio_interval"])
-        cells |= {head: hundredths(entry["measures"][name]) for name, head in _MEASURES[kind].items()}
+        cells |= {
+            head: hundredths(entry["measures"][name]) for name, head in _MEASURES[kind].items() if entry["measures"]
+        }
         cells["unparsed %"] = hundredths(entry["unparsed"])
         for name, head in (("entering", "tokens in"), ("middle", "tokens middle"), ("last", "tokens last")):
             cells[head] = f"{cost[f'tokens_{name}']:.1f}" if cost else "-"
@@ -115,18 +119,17 @@ def details(group: Mapping[str, Any], kind: str, timing: Mapping[str, Any]) -> T
 
 def cameras(group: Mapping[str, Any]) -> Table:
     """One row per method: speed and path actions right, by the camera that a motion question is about."""
-    of_row = {method_of(row): row["kinds"]["motion"] for row in group["rows"] if "motion" in row["kinds"]}
+    found = {method_of(row): row["kinds"].get("motion", {}).get("measures", {}) for row in group["rows"]}
+    of_row = {name: measures["cameras"] for name, measures in found.items() if measures}
     # A row with several seeds has each object several times; the heads say how many there are.
-    heads = [
-        f"{name} ({of['objects']})" for e in list(of_row.values())[:1] for name, of in e["measures"]["cameras"].items()
-    ]
+    heads = [f"{name} ({of['objects']})" for given in list(of_row.values())[:1] for name, of in given.items()]
     shown = [
         {"method": name}
         | {
             head: " / ".join(hundredths(of[part], 0) for part in ("speed", "path", "both"))
-            for head, of in zip(heads, entry["measures"]["cameras"].values(), strict=True)
+            for head, of in zip(heads, given.values(), strict=True)
         }
-        for name, entry in of_row.items()
+        for name, given in of_row.items()
     ]
     note = "Speed / path / both right, in % of the objects (their number in parentheses)."
     return Table.of("motion by camera", shown, note, folded=True)
@@ -151,8 +154,11 @@ def kind_numbers(results: Mapping[str, Any]) -> Table:
                 flat = {name: row[name] for name in ("row", "label", "method", "retention", "mean_ratio")}
                 flat |= {"convention": group["convention"], "kind": kind, **group["kinds"][kind]}
                 flat |= {name: entry[name] for name in ("score", "ratio", "unparsed")}
+                flat |= {
+                    f"{n}_vs_{c['kind']}": c[n] for c in entry["comparisons"] for n in ("difference", "p", "p_holm")
+                }
                 flat |= ends("score", entry["score_interval"]) | ends("ratio", entry["ratio_interval"])
-                flat |= {name: entry["measures"][name] for name in _MEASURES[kind]}
+                flat |= {name: entry["measures"].get(name) for name in _MEASURES[kind]}
                 cost = entry["cost"] or {}
                 flat |= {name: value for name, value in cost.items() if name.startswith("tokens_")}
                 quartiles = zip(("least", "q1", "median", "q3", "most"), cost.get("complexity") or [], strict=False)
@@ -174,6 +180,8 @@ def breakdowns(results: Mapping[str, Any]) -> list[Table]:
         for name, of_row in entry["rows"].items():
             cells = tables.setdefault(title, {}).setdefault(name, {"method": name})
             score = with_interval(of_row["score"], of_row["score_interval"])
+            if of_row.get("supported"):
+                score += " n+" if of_row["difference"] > 0 else " n-"
             cells[f"{printable(entry['value'])} ({size})"] = score
     return [Table.of(title, list(rows.values()), folded=True) for title, rows in tables.items()]
 
@@ -186,6 +194,7 @@ def breakdown_numbers(results: Mapping[str, Any]) -> Table:
         [
             {name: entry[name] for name in fields}
             | {"row": name, "score": of_row["score"], **ends("score", of_row["score_interval"])}
+            | {f"{n}_vs_none": of_row[n] for n in ("difference", "p", "p_holm", "supported") if n in of_row}
             for entry in results["breakdowns"]
             for name, of_row in entry["rows"].items()
         ],

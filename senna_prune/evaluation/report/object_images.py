@@ -16,9 +16,8 @@ from senna_prune.errors import FileError, ImageError
 from senna_prune.evaluation.report.browser import Pictures, around
 from senna_prune.evaluation.report.kept_tokens import PREFERRED, TokenMasks, brightness
 from senna_prune.evaluation.report.plots import STYLE, Plot, new_figure
-from senna_prune.evaluation.run.records import Condition, Record
+from senna_prune.evaluation.run.records import CONTROLS, Condition, Record
 from senna_prune.evaluation.run.run_folder import Lines
-from senna_prune.evaluation.run.sweep import CONTROLS
 from senna_prune.task.sample import PlanningSample
 
 DRAWN = 4

@@ -39,7 +39,7 @@ def beside_the_paper(group: Mapping[str, Any], shape: ModelShape) -> Table:
     published number beside them would mislead.
     """
     rows = []
-    if group["nuscenes_val"] and (shape.layers, shape.views, shape.view_tokens) == SENNA:
+    if group["nuscenes_val"] and group["labelled"] and (shape.layers, shape.views, shape.view_tokens) == SENNA:
         for row in group["rows"]:
             published = TABLE3.get(row["method"], {}).get(row["retention"] or 0.0)
             if published is not None:

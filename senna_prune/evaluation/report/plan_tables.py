@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from senna_prune.cli import counted
-from senna_prune.evaluation.report.table import Table, ends, hundredths, signed, with_interval
+from senna_prune.evaluation.report.table import Table, ends, hundredths, number, signed, with_interval
 from senna_prune.evaluation.run.records import RANDOM, UNPRUNED
 from senna_prune.evaluation.score.latency import accuracy_and_time, pareto_front
 
@@ -19,26 +19,32 @@ PIVOT_NOTE = (
     "Planning accuracy in %, and below it the ratio to the unpruned model in %, by share of visual tokens kept. Words "
     "stand only where the data supports them."
 )
+AGREEMENT_NOTE = (
+    "The samples have no true plans: share of plans that are the unpruned model's, in %, by share of visual tokens "
+    "kept. Words stand only where the data supports them."
+)
 LATEX_CAPTION = "Planning accuracy in % (ratio to the unpruned model in %), by share of visual tokens kept."
+ACCURACY, AGREEMENT = "accuracy % [95 %]", "agreement % [95 %]"
+"""Heads of a row's score: the second where no true plans are known."""
 # Users ask which of the two counts a "retention" means, so both are shown.
 WIDE = (
-    *("method", "positions", "accuracy % [95 %]", "ratio % [95 %]"),
+    *("method", "positions", ACCURACY, AGREEMENT, "ratio % [95 %]"),
     *("tokens in", "tokens after", "TFLOP", "ms", "marks"),
 )
-NARROW = ("method", "positions", "accuracy % [95 %]", "ratio %", "tokens in", "tokens after", "ms", "marks")
+NARROW = ("method", "positions", ACCURACY, AGREEMENT, "ratio %", "tokens in", "tokens after", "ms", "marks")
 FULL = (
-    *("method", "positions", "accuracy % [95 %]", "ratio % [95 %]", "supported"),
+    *("method", "positions", ACCURACY, AGREEMENT, "ratio % [95 %]", "supported"),
     *("tokens in", "tokens after", "TFLOP", "KV MiB", "ms", "ms p95"),
-    *("speed % [95 %]", "path % [95 %]", "balanced %", "unparsed %", "agreement %", "seeds"),
+    *("speed % [95 %]", "path % [95 %]", "balanced %", "unparsed %", "error cost", "agreement %", "seeds"),
 )
-FRONT = ("method", "positions", "ms", "accuracy % [95 %]", "ratio %", "marks")
+FRONT = ("method", "positions", "ms", ACCURACY, AGREEMENT, "ratio %", "marks")
 WIDE_COLUMNS = 110
 """Terminal width from which `WIDE` fits."""
 NOTES = (
-    f"Intervals: 95 %, bootstrap over scenes. A row is called better or worse than unpruned ({UNPRUNED}), or than "
-    f"{RANDOM} at the same retention and kept positions, only where the data supports it: exact McNemar test, "
-    "Holm-adjusted over the table, and a scene-clustered interval without 0. Rows of different positions are never "
-    "compared.",
+    "Intervals: 95 %; of shares Wilson's for as many independent samples as the scenes are worth, of ratios Student's "
+    f"over scenes. A row is called better or worse than unpruned ({UNPRUNED}), or than {RANDOM} at the same retention "
+    "and kept positions, only where the data supports it: sign-flip test by scenes, Holm-adjusted within the "
+    "retention. Rows of different positions are never compared.",
     "Tokens in: visual tokens entering a layer, mean over layers; tokens after: the published habit. "
     "TFLOP: real FLOPs (two per multiply-accumulate) of a whole decision.",
 )
@@ -89,38 +95,45 @@ def pivot(group: Group, marks: str = "words", intervals: bool = False) -> Table:
     for row in group["rows"]:
         head, label = heads[row["retention"]], row["label"]
         cells = rows.setdefault(label, {"method": "\n".join(filter(None, (label, row["positions"])))})
-        accuracy = with_interval(row["accuracy"], row["accuracy_interval"] if intervals else None)
+        score = with_interval(row["score"], row["score_interval"] if intervals else None)
         if marks == "letters":
-            accuracy = f"{letters(row['comparisons'])} {accuracy}"
+            score = f"{letters(row['comparisons'])} {score}"
         words = verdicts(row["comparisons"]) if marks == "words" else ""
-        cells[head] = "\n".join(filter(None, (accuracy, hundredths(row["ratio"]), words)))
-        others = [other["accuracy"] for other in group["rows"] if other["retention"] == row["retention"]]
-        if row["retention"] is not None and row["accuracy"] == max(others):
+        ratio = hundredths(row["ratio"]) if group["labelled"] else ""
+        cells[head] = "\n".join(filter(None, (score, ratio, words)))
+        others = [other["score"] for other in group["rows"] if other["retention"] == row["retention"]]
+        if row["retention"] is not None and row["score"] == max(others):
             best.add((list(rows).index(label), head))
     columns = ("method", *(heads[share] for share in order))
-    return Table("", columns, list(rows.values()), (PIVOT_NOTE,), "pivot", best=frozenset(best))
+    note = PIVOT_NOTE if group["labelled"] else AGREEMENT_NOTE
+    return Table("", columns, list(rows.values()), (note,), "pivot", best=frozenset(best))
 
 
 def every_row(group: Group, timing: Mapping[str, Any]) -> Table:
     """All columns of one convention's rows, in the order of the conditions; `timing` is `timing.json`."""
-    rows = [_cells(row, timing["rows"].get(row["row"])) for row in group["rows"]]
+    rows = [_cells(row, timing["rows"].get(row["row"]), group["labelled"]) for row in group["rows"]]
     words = frozenset({"positions", "marks", "supported"})
-    return Table("Every row", FULL, rows, NOTES, "flat", words=words)
+    return Table("Every row", FULL, rows, NOTES, "flat", words=words).only(*FULL)
 
 
-def _cells(row: Mapping[str, Any], timing: Mapping[str, Any] | None) -> dict[str, str]:
+def _cells(row: Mapping[str, Any], timing: Mapping[str, Any] | None, labelled: bool) -> dict[str, str]:
     cost = row["cost"]
-    return {
-        "method": method_of(row),
-        "positions": row["positions"] or "-",
-        "accuracy % [95 %]": with_interval(row["accuracy"], row["accuracy_interval"]),
+    score = with_interval(row["score"], row["score_interval"])
+    by_label = {
+        ACCURACY: score,
         "ratio %": hundredths(row["ratio"]),
         "ratio % [95 %]": with_interval(row["ratio"], row["ratio_interval"]),
         "speed % [95 %]": with_interval(row["speed_accuracy"], row["speed_interval"]),
         "path % [95 %]": with_interval(row["path_accuracy"], row["path_interval"]),
         "balanced %": hundredths(row["balanced_accuracy"]),
         "unparsed %": hundredths(row["unparsed"]),
+        "error cost": number(row["error_cost"]),
         "agreement %": hundredths(row["agreement"]),
+    }
+    return {
+        "method": method_of(row),
+        "positions": row["positions"] or "-",
+        **(by_label if labelled else {AGREEMENT: score}),
         "tokens in": f"{cost['tokens_entering']:.1f}" if cost else "-",
         "tokens after": f"{cost['tokens_after']:.1f}" if cost else "-",
         "TFLOP": f"{cost['flops']['total'] / 1e12:.4g}" if cost else "-",
@@ -156,7 +169,8 @@ def front(group: Group, timing: Mapping[str, Any]) -> Table:
     """The rows that no other beats in both time and accuracy."""
     rows = dict(zip((row["row"] for row in group["rows"]), every_row(group, timing).rows, strict=True))
     shown = [rows[name] for name in pareto_front(accuracy_and_time(group["rows"], timing))]
-    return Table("Fastest for their accuracy (Pareto front)", FRONT, shown, words=frozenset({"positions", "marks"}))
+    words = frozenset({"positions", "marks"})
+    return Table("Fastest for their score (Pareto front)", FRONT, shown, words=words).only(*FRONT)
 
 
 def adaptation(group: Group) -> Table:
@@ -196,9 +210,10 @@ def classes(group: Group) -> Table:
         {"row": row["row"]}
         | {
             name: " / ".join(hundredths(score[part], 0) for part in ("precision", "recall", "f1"))
-            for name, score in row["classes"].items()
+            for name, score in (row["classes"] or {}).items()
         }
         for row in group["rows"]
+        if group["labelled"]
     ]
     title, note = "Precision, recall and F1 of every class", "Precision / recall / F1 in %."
     return Table.of(title, rows, note, folded=True)
@@ -236,14 +251,18 @@ def _numbers(group: Group, row: Mapping[str, Any], timing: Mapping[str, Any] | N
         **{name: group[name] for name in ("samples", "scenes", "failed")},
         **{name: row[name] for name in ("label", "method", "retention", "positions")},
         "seeds": len(row["seeds"] or []) or None,
-        **{n: row[n] for n in ("accuracy", "ratio", "speed_accuracy", "path_accuracy", "balanced_accuracy")},
+        **{
+            n: row[n]
+            for n in ("accuracy", "ratio", "speed_accuracy", "path_accuracy", "balanced_accuracy", "error_cost")
+        },
     }
-    for name in ("accuracy", "ratio", "speed", "path"):
+    for name in ("accuracy", "ratio", "speed", "path", "error_cost"):
         found |= ends(name, row[f"{name}_interval"])
     found |= {n: row[n] for n in ("unparsed", "agreement")}
     found |= {n: value for n, value in (row["distribution"] or {}).items() if not n.endswith("_interval")}
-    found |= {f"f1_{name}": scores["f1"] for name, scores in row["classes"].items()}
-    found["reference_accuracy_percent"] = row["reference"]["accuracy_percent"]
+    if group["labelled"]:
+        found |= {f"f1_{name}": scores["f1"] for name, scores in row["classes"].items()}
+        found["reference_accuracy_percent"] = row["reference"]["accuracy_percent"]
     if cost := row["cost"]:
         found |= {name: cost[name] for name in ("tokens_entering", "tokens_after", "kv_bytes")}
         found |= {f"flops_{stage}": value for stage, value in cost["flops"].items()}

@@ -110,7 +110,7 @@ def score_by_retention(groups: Mapping[str, Rows], num_visual: int, ylabel: str)
 
 
 @mpl.rc_context(STYLE)
-def accuracy_by_time(rows: Rows, timing: Mapping[str, Any]) -> Figure:
+def accuracy_by_time(rows: Rows, timing: Mapping[str, Any], ylabel: str) -> Figure:
     """Planning accuracy against the measured median time of a decision; a line joins the rows that no other beats in
     both."""
     figure, axes = new_figure(7.5, 4.2)
@@ -119,17 +119,17 @@ def accuracy_by_time(rows: Rows, timing: Mapping[str, Any]) -> Figure:
     groups = [*_by_label(timed).items(), *((row["label"], [row]) for row in unbudgeted)]
     for number, (label, points) in enumerate(groups):
         x = [timing["rows"][row["row"]]["p50"]["total"] for row in points]
-        axes.plot(x, [100 * row["accuracy"] for row in points], **line_style(number, label))
+        axes.plot(x, [100 * row["score"] for row in points], **line_style(number, label))
         for row, at in zip(points, x, strict=True):
             if row["retention"] is not None:
                 text = f"{100 * row['retention']:g}"
-                axes.annotate(text, (at, 100 * row["accuracy"]), (4, 3), textcoords="offset points", fontsize=7)
+                axes.annotate(text, (at, 100 * row["score"]), (4, 3), textcoords="offset points", fontsize=7)
     measured = accuracy_and_time(rows, timing)
     front = [measured[name] for name in pareto_front(measured)]
     times, shares = [time for time, _ in front], [100 * share for _, share in front]
     style: Any = {"color": GREY, "linewidth": 5, "alpha": 0.3, "zorder": 0, "label": "Pareto front"}
     axes.step(times, shares, where="post", **style)
-    axes.set(xlabel="measured time per decision, ms (median; everything included)", ylabel="planning accuracy, %")
+    axes.set(xlabel="measured time per decision, ms (median; everything included)", ylabel=ylabel)
     _legend(axes)
     return figure
 

@@ -42,12 +42,13 @@ def draw_plots(
             by_row.setdefault(row_of[record.condition], []).append(record)
     drawn: list[Plot] = []
     budgeted = [row for row in rows if row["retention"] is not None]
+    score = "Accuracy" if group["labelled"] else "Agreement with unpruned"
     if timing["rows"]:
-        drawn.append(Plot("accuracy_by_time", "Accuracy against measured time", plots.accuracy_by_time(rows, timing)))
-    if budgeted:
-        scored = [{**row, "score": row["accuracy"], "score_interval": row["accuracy_interval"]} for row in rows]
-        figure = plots.score_by_retention({"": scored}, info.shape.num_visual, "planning accuracy, %")
-        drawn.append(Plot("accuracy_by_retention", "Accuracy against retention", figure))
+        figure = plots.accuracy_by_time(rows, timing, f"{score.lower()} of plans, %")
+        drawn.append(Plot("accuracy_by_time", f"{score} against measured time", figure))
+    if len({row["retention"] for row in budgeted}) > 1:
+        figure = plots.score_by_retention({"": rows}, info.shape.num_visual, f"{score.lower()} of plans, %")
+        drawn.append(Plot("accuracy_by_retention", f"{score} against retention", figure))
     adaptive = [row for row in budgeted if row["adaptation"]]
     adaptive = [row for row in adaptive if "mutual" in row["adaptation"]["measure"]] or adaptive
     if adaptive:
@@ -66,14 +67,15 @@ def draw_plots(
         cameras = plots.tokens_per_camera({name: by_row[name] for name in shown}, info.shape.view_tokens, labels)
         drawn.append(Plot("tokens_per_camera", "Tokens per camera and layer", cameras, wide=True))
     compared = [row for row in rows if row["row"] == UNPRUNED] + ([_middle(adaptive or budgeted)] if budgeted else [])
-    drawn.append(Plot("confusion", "Confusion matrices", plots.confusion_matrices(compared), wide=True))
+    if group["labelled"]:
+        drawn.append(Plot("confusion", "Confusion matrices", plots.confusion_matrices(compared), wide=True))
     return _named(drawn, group)
 
 
 def draw_kind_plots(group: Mapping[str, Any], num_visual: int) -> list[Plot]:
     """The plots by kind of question of one convention; those without data are left out."""
     drawn = []
-    if any(row["retention"] is not None for row in group["rows"]):
+    if len({row["retention"] for row in group["rows"]} - {None}) > 1:
         panels = {
             kind: [{**row, **row["kinds"][kind]} for row in group["rows"] if kind in row["kinds"]]
             for kind in kinds_of(group)
@@ -124,11 +126,11 @@ def complexity_plots(
     known = [record for record in records if record.sample in samples]
     values = {record.sample: record.trace.complexity for record in known if record.trace}
     plans = [record for record in known if samples[record.sample].kind == "plan"]
-    answered: dict[str, list[Any]] = {"wrong": [], "right": []}
+    words = {False: "wrong", True: "right", None: "any"}
+    answered: dict[str, list[Any]] = {word: [] for word in words.values()}
     for record in plans:
-        answered["right" if is_right(PLAN, record.truth, record.answer, protocol) else "wrong"].append(
-            values[record.sample]
-        )
+        right = is_right(PLAN, record.truth, record.answer, protocol)
+        answered[words[right]].append(values[record.sample])
     kinds: dict[str, list[Any]] = {}
     for key, value in values.items():
         kinds.setdefault(samples[key].kind, []).append(value)

@@ -42,8 +42,9 @@ def show_results(folder: RunFolder, console: Console) -> None:
         columns = plan_tables.WIDE if console.width >= plan_tables.WIDE_COLUMNS else plan_tables.NARROW
         show(plan_tables.every_row(group, timing).only(*columns))
         show(comparison_tables.every_comparison(group).only(*comparison_tables.COMPARED))
-        show(comparison_tables.pairs(comparison_tables.BEST, group["pairs"]))
+        show(comparison_tables.compared(comparison_tables.BEST, group["pairs"]).only(*comparison_tables.COMPARED))
         show(comparison_tables.damage(group))
+        show(comparison_tables.first_told(group))
         show(paper.beside_the_paper(group, info.shape))
     if dropped := results.get("objects"):
         say(objects.counts(dropped))

@@ -50,20 +50,21 @@ def summary(folder: RunFolder, files: Mapping[str, Path]) -> list[str]:
         ]
     ends = [*_unproved(group), *(f"{name}: {path}" for name, path in files.items())]
     room = MOST_LINES - len(told) - len(about) - len(ends) - 1  # the head of the table
-    return [*told, *_table(group["rows"], times, room), *about, *ends]
+    return [*told, *_table(group, times, room), *about, *ends]
 
 
-def _table(rows: Sequence[Mapping[str, Any]], times: Mapping[str, Any], most: int) -> list[str]:
+def _table(group: Group, times: Mapping[str, Any], most: int) -> list[str]:
     """The unpruned model, then from best to worst."""
-    ordered = sorted(rows, key=lambda row: (row["row"] != UNPRUNED, -row["accuracy"]))
+    rows, head = group["rows"], "plans right" if group["labelled"] else "as unpruned"
+    ordered = sorted(rows, key=lambda row: (row["row"] != UNPRUNED, -row["score"]))
     shown = ordered if len(ordered) <= most else ordered[: most - 1]
     names = [WORDS.get(row["row"], method_of(row)) for row in shown]
     width = max(map(len, names))
-    lines = [f"  {'':{width}}  plans right    time  tokens per layer"]
+    lines = [f"  {'':{width}}  {head}    time  tokens per layer"]
     for row, name in zip(shown, names, strict=True):
         spent = f"{times[row['row']]['p50']['total']:5.0f} ms" if row["row"] in times else ""
         tokens = f"{row['cost']['tokens_entering']:16.0f}" if row["cost"] else ""
-        lines.append(f"  {name:{width}}  {hundredths(row['accuracy']):>9} %  {spent:>8}  {tokens}".rstrip())
+        lines.append(f"  {name:{width}}  {hundredths(row['score']):>9} %  {spent:>8}  {tokens}".rstrip())
     return lines if len(shown) == len(rows) else [*lines, f"  and {len(rows) - len(shown)} more: see --verbose"]
 
 
@@ -72,11 +73,12 @@ def _right(
 ) -> list[str]:
     """What the method did to the plans, and whether choosing beats chance."""
     name, count = method_of(subject), group["samples"]
-    right = f"{round(subject['accuracy'] * count)} of {count} plans right, {round(full['accuracy'] * count)} unpruned"
+    right = f"{round(subject['score'] * count)} of {count} plans {'right' if group['labelled'] else 'as unpruned'}"
+    right += f", {round(full['score'] * count)} unpruned" if group["labelled"] else ""
     lines = [f"{name}: {right}."]
     if UNPRUNED in compared:
         one = compared[UNPRUNED]
-        lines[0] += f" It spoilt {one['only_other']} and mended {one['only_this']}: {_verdict(one)}."
+        lines[0] += f" It spoilt {one['only_other']:g} and mended {one['only_this']:g}: {_verdict(one)}."
     if RANDOM in compared:
         lines.append(f"Against dropping at random: {_verdict(compared[RANDOM])}.")
     return lines
@@ -103,7 +105,8 @@ def _circumstances(row: str, breakdowns: Sequence[Mapping[str, Any]], group: Gro
     if own >= full:
         return []
     where = f"where the {facet} is {value!r} ({count} frames)"
-    return [f"It loses most {where}: {hundredths(own, 0)} % right, {hundredths(full, 0)} % unpruned."]
+    right = "right" if group["labelled"] else "as unpruned"
+    return [f"It loses most {where}: {hundredths(own, 0)} % {right}, {hundredths(full, 0)} % unpruned."]
 
 
 def _saved(subject: Mapping[str, Any], full: Mapping[str, Any], times: Mapping[str, Any]) -> list[str]:

@@ -51,9 +51,9 @@ class Table:
         columns = tuple(dict.fromkeys(name for row in rows for name in row))
         return cls(title, columns, rows, notes, **{**options, "words": frozenset(options.get("words", ()))})
 
-    def only(self, *columns: str, title: str | None = None) -> Table:
-        """Some of its columns."""
-        return replace(self, columns=columns, title=self.title if title is None else title)
+    def only(self, *columns: str) -> Table:
+        """Those of some columns that its rows have."""
+        return replace(self, columns=tuple(name for name in columns if any(name in row for row in self.rows)))
 
 
 def to_terminal(table: Table) -> rich.table.Table:
@@ -189,6 +189,12 @@ def signed(difference: float, bounds: Sequence[float] | None) -> str:
     """`-12.3 [-18.0, -6.5]`, in points."""
     text = f"{100 * difference:+.1f}"
     return f"{text} [{100 * bounds[0]:+.1f}, {100 * bounds[1]:+.1f}]" if bounds else text
+
+
+def number(value: float | None, bounds: Sequence[float] | None = None) -> str:
+    """`0.105 [0.09, 0.12]`."""
+    text = "-" if value is None else f"{value:.3g}"
+    return f"{text} [{bounds[0]:.3g}, {bounds[1]:.3g}]" if bounds else text
 
 
 def ends(name: str, bounds: Sequence[float] | None) -> dict[str, float | None]:

@@ -29,7 +29,6 @@ from senna_prune.evaluation.score.comparisons import against as against_row
 from senna_prune.evaluation.score.decisions import Questions, questions_of
 from senna_prune.evaluation.score.latency import summarise_run
 from senna_prune.evaluation.score.results import results_of
-from senna_prune.evaluation.score.statistics import SceneBootstrap
 from senna_prune.files import check_output, write_whole
 from senna_prune.task.labels import PLAN
 
@@ -38,7 +37,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Text:
-    """A part of the report besides tables and plots: a `heading`, a `note`, a `warning`, or `printed` as it is."""
+    """A part of the report: a `heading`, a `lead`, a `note`, a `warning`, or text `printed` as it is."""
 
     kind: str
     text: str
@@ -113,6 +112,7 @@ def write_report(
     # A new section is a list of tables, texts and plots.
     sections: dict[str, list[Part]] = {
         "Results": [
+            *(Text("lead", line) for group in results["groups"] for line in comparison_tables.in_words(group)),
             *asked_pairs,
             *_parts_of_kinds(results, timing, by_kind),
             *_parts_of_plans(results, timing, info, by_group),
@@ -161,10 +161,9 @@ def _asked(
         if other and mine.convention not in theirs:
             problem = f"no plans of convention {mine.convention}"
             raise RunError(problem, where=baseline, hint="name a run of the same questions")
-        bootstrap = SceneBootstrap(mine.scenes, scoring.resamples, scoring.seed)
-        compared = against_row(mine, row, theirs.get(mine.convention), bootstrap)
+        found_pairs = against_row(mine, row, theirs.get(mine.convention))
         named = f"{row or 'the same rows'}{f' of {printable(str(baseline))}' if baseline else ''}"
-        parts.append(comparison_tables.pairs(f"Against {named}, {mine.convention}", compared))
+        parts.append(comparison_tables.compared(f"Against {named}, {mine.convention}", found_pairs))
     return parts
 
 
@@ -186,7 +185,6 @@ def _parts_of_plans(
     parts: list[Part] = []
     for number, (group, figures) in enumerate(zip(results["groups"], drawn, strict=True), start=1):
         parts.append(Text("heading", plan_tables.describe_group(group, results)))
-        parts += [Text("note", sentence) for sentence in comparison_tables.in_words(group)]
         if group["first_failure"]:
             parts.append(Text("warning", f"First unusable image: {group['first_failure']['message']}"))
         parts += [plan_tables.pivot(group), *figures[:1], plan_tables.adaptation(group)]
@@ -194,13 +192,15 @@ def _parts_of_plans(
         parts += [
             plan_tables.every_row(group, timing),
             comparison_tables.damage(group),
-            comparison_tables.pairs(comparison_tables.BEST, group["pairs"]),
+            comparison_tables.first_told(group),
+            comparison_tables.compared(comparison_tables.BEST, group["pairs"], comparison_tables.PICKED),
             comparison_tables.every_comparison(group),
             replace(plan_tables.classes(group), anchor=f"classes-{number}"),
             plan_tables.stages(group, timing),
             beside_the_paper(group, info.shape),
-            Text("printed", next(row for row in group["rows"] if row["row"] == UNPRUNED)["reference"]["summary"]),
         ]
+        printed = next(row for row in group["rows"] if row["row"] == UNPRUNED)["reference"]
+        parts += [Text("printed", printed["summary"])] if printed else []
     return parts
 
 
@@ -223,6 +223,7 @@ def _as_markdown(part: Part) -> str:
         return f"## {title}\n\n![{title}](plots/{part.name}.png)\n"
     shown = {
         "heading": f"# {markdown(part.text)}\n",
+        "lead": f"{markdown(part.text)}\n",
         "note": f"{markdown(part.text)}\n",
         "warning": f"**{markdown(part.text)}**\n",
         "printed": f"## {PRINTED}\n\n```\n{part.text}\n```\n",

@@ -37,6 +37,12 @@ RANDOM = "random"
 """The control that every method is compared with, at the method's own retention and kept positions."""
 MAJORITY = "majority"
 """A row added by scoring: it always gives the most frequent answer of the samples that are scored."""
+UNBUDGETED = (UNPRUNED, "blind")
+"""Methods that take no retention: one condition each."""
+ORACLES = ("oracle", "anti_oracle")
+"""Controls that need a sample's objects."""
+CONTROLS = (*UNBUDGETED, RANDOM, "uniform", *ORACLES)
+"""Labels that always mean the method of the same name, because readers of the table rely on it."""
 
 
 class Condition(Struct, frozen=True, forbid_unknown_fields=True):

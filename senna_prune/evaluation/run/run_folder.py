@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
 from msgspec import Struct, to_builtins
+from msgspec.structs import force_setattr
 
 from senna_prune.config import EvaluationConfig, checked_config
 from senna_prune.cost import ModelShape
@@ -37,6 +38,7 @@ from senna_prune.evaluation.run.records import (
     Record,
     Seen,
     Timing,
+    Trace,
     decoded,
 )
 from senna_prune.evaluation.run.run_key import require_same_run
@@ -252,6 +254,7 @@ class RunFolder:
     def _read_entries(self) -> Iterator[tuple[str, Entry]]:
         """Place and content of every line: spare ones, finished ones, and those of journals."""
         times: dict[tuple[str | None, str | None], Timing] = {}
+        traces: dict[Trace | None, Trace | None] = {}
         if self._holds("timing.jsonl"):
             for where, line in raw_lines(self.path / "timing.jsonl"):
                 timing = decoded(Timing, line, where, LINE_HINT)
@@ -260,6 +263,8 @@ class RunFolder:
             for where, line in raw_lines(path) if os.path.exists(path) else ():  # noqa: PTH110 - see `_holds`
                 if path.name == "decisions.jsonl":
                     record = decoded(Record, line, where, LINE_HINT)
+                    # Most of a line is its trace, and a static method's is the same for every sample.
+                    force_setattr(record, "trace", traces.setdefault(record.trace, record.trace))
                     yield where, Entry(record, times.get(record.key, {}))
                 else:
                     yield where, decoded(Entry, line, where, LINE_HINT)

@@ -10,15 +10,8 @@ from senna_prune.errors import ConfigError
 from senna_prune.evaluation.run.calibration import OPTION, calibrated
 from senna_prune.evaluation.run.controls import CONTROLS as OF_ADAPTATION
 from senna_prune.evaluation.run.controls import MEASURED, require_measured
-from senna_prune.evaluation.run.records import MAJORITY, RANDOM, UNPRUNED, Condition
+from senna_prune.evaluation.run.records import CONTROLS, MAJORITY, ORACLES, RANDOM, UNBUDGETED, UNPRUNED, Condition
 from senna_prune.pruning.registry import make_method, method_names, method_options
-
-UNBUDGETED = (UNPRUNED, "blind")
-"""Methods that take no retention: one condition each."""
-ORACLES = ("oracle", "anti_oracle")
-"""Controls that need a sample's objects."""
-CONTROLS = (*UNBUDGETED, RANDOM, "uniform", *ORACLES)
-"""Labels that always mean the method of the same name, because readers of the table rely on it."""
 
 
 def expand(pruning: PruningConfig, objects: bool = False) -> tuple[Condition, ...]:

@@ -15,10 +15,12 @@ from senna_prune.config import ScoringConfig
 from senna_prune.cost import ModelShape, decision_flops, kv_bytes
 from senna_prune.errors import RunError
 from senna_prune.evaluation.run.records import MAJORITY, UNPRUNED, Condition, Record, Trace
+from senna_prune.evaluation.score.damage import damage_columns
 from senna_prune.evaluation.score.judge import KIND_ORDER, say_the_same, score_of
-from senna_prune.evaluation.score.metrics import majority_answers
+from senna_prune.evaluation.score.metrics import HALVES, majority_answers, read_plan
 from senna_prune.task.answers import fault_of
-from senna_prune.task.labels import Convention
+from senna_prune.task.labels import PLAN, Convention
+from senna_prune.task.plan_costs import COSTS as COSTS_OF_PLANS
 
 CONVENTIONS = {Convention(*halves).name for halves in product(("corrected", "upstream"), repeat=2)}  # type: ignore[arg-type]
 HINT = "that line is damaged: delete it and run the same evaluation again"
@@ -39,8 +41,8 @@ class Questions:
     Attributes:
         convention, kind: of the questions.
         table: a line per sample, row and seed with the columns `ENTRIES`, `row`, `seed` (its number in the row),
-            `score` in [0, 1], `agrees` (says what the unpruned model says; NaN for `majority`) and `COSTS`, NaN
-            without a trace.
+            `score` in [0, 1], `agrees` (says what the unpruned model says; NaN for `majority`), `COSTS`, NaN without a
+            trace, and of plans those of `damage_columns`. Where no sample has a true answer, `score` is `agrees`.
         failed: number of samples with an unusable image.
         first_failure: type and message of the first of them.
     """
@@ -57,14 +59,18 @@ class Questions:
         return list(self.table["row"].unique())
 
     @cached_property
+    def labelled(self) -> bool:
+        """Whether the samples have true answers."""
+        return bool(self.table["truth"].str.strip().any())
+
+    @cached_property
     def scenes(self) -> pd.Series:
         """Scene by sample key, sorted by key."""
         return self.table.groupby("sample")["scene"].first()
 
-    def by_sample(self, values: pd.Series | str = "score") -> pd.DataFrame:
+    def by_sample(self, column: str = "score") -> pd.DataFrame:
         """A column averaged over the seeds, shape (samples, rows)."""
-        column = self.table[values] if isinstance(values, str) else values
-        means = column.astype(float).groupby([self.table["sample"], self.table["row"]]).mean().unstack()
+        means = self.table[column].astype(float).groupby([self.table["sample"], self.table["row"]]).mean().unstack()
         return means[self.rows]
 
 
@@ -96,7 +102,7 @@ def questions_of(
         failed = part[part["failed"]].sort_values("sample", kind="stable")
         kept = part[~part["failed"]] if scoring.on_error == "skip_reported" else part
         if not kept.empty:
-            kept = _scored(kept, str(kind), conditions, shape, scoring.protocol)
+            kept = _scored(kept, str(kind), conditions, shape, scoring)
             errors = failed["error"].dropna()
             first = None if errors.empty else errors.iloc[0]
             found.append(Questions(str(convention), str(kind), kept, failed["sample"].nunique(), first))
@@ -106,27 +112,37 @@ def questions_of(
 
 
 def _scored(
-    part: pd.DataFrame, kind: str, conditions: Sequence[Condition], shape: ModelShape, protocol: str
+    part: pd.DataFrame, kind: str, conditions: Sequence[Condition], shape: ModelShape, scoring: ScoringConfig
 ) -> pd.DataFrame:
     order = list(dict.fromkeys(condition.row for condition in conditions))
     part = part.sort_values(["row", "seed"], key=lambda c: c.map(order.index) if c.name == "row" else c, kind="stable")
     first = part[part["condition"] == conditions[0].id]
-    if (guesses := majority_answers(kind, list(first["truth"]))) is not None:
+    labelled = bool(part["truth"].str.strip().any())
+    if labelled and (guesses := majority_answers(kind, list(first["truth"]))) is not None:
         majority = first.assign(row=MAJORITY, condition=MAJORITY, seed=0, trace=None, answer=guesses, distribution=None)
         part = pd.concat([majority, part], ignore_index=True)
     part = part.assign(answer=part["answer"].astype(object).where(~part["failed"] & part["answer"].notna(), None))
     unpruned = part[part["condition"] == UNPRUNED].set_index("sample")["answer"]
-    judge, same = lru_cache(None)(score_of), lru_cache(None)(say_the_same)
-    part["score"] = [judge(kind, t, a, protocol) for t, a in zip(part["truth"], part["answer"], strict=True)]
+    same = lru_cache(None)(say_the_same)
     pairs = zip(part["answer"], part["sample"].map(unpruned.to_dict()), strict=True)
     part["agrees"] = [float(same(kind, answer, full)) for answer, full in pairs]
+    judge = lru_cache(None)(score_of)
+    given = zip(part["truth"], part["answer"], strict=True)
+    part["score"] = [judge(kind, t, a, scoring.protocol) for t, a in given] if labelled else part["agrees"]
     part.loc[part["row"] == MAJORITY, "agrees"] = np.nan
     price = lru_cache(None)(_cost)
     costs = [
         (None,) * len(COSTS) if t is None else (*price(shape, t.entering, t.after, t.text, positions), t.complexity)
         for t, positions in zip(part["trace"], part["positions"], strict=True)
     ]
-    return part.join(pd.DataFrame(costs, index=part.index, columns=COSTS, dtype=float))
+    part = part.join(pd.DataFrame(costs, index=part.index, columns=COSTS, dtype=float))
+    if kind != PLAN:
+        return part
+    read = lru_cache(None)(read_plan)
+    for number, half in enumerate(HALVES):
+        true, said = ([read(text)[number] for text in part[name]] for name in ("truth", "answer"))
+        part[half] = [float(a == b) for a, b in zip(true, said, strict=True)]
+    return part.join(damage_columns(part, {**COSTS_OF_PLANS, **scoring.costs}))
 
 
 def _cost(
@@ -151,12 +167,15 @@ def require_consistent(records: Iterable[Record], conditions: Sequence[Condition
         raise RunError(f"the label {strange[0]!r} cannot be shown", hint=damaged)
     if min(shape.views, shape.view_tokens, shape.layers, shape.patches) < 1:
         raise RunError("the run's model has no layers, views, patches or visual tokens", hint=damaged)
-    fault = lru_cache(None)(fault_of)
+    fault, records = lru_cache(None)(fault_of), list(records)
+    traces = {id(record.trace): record.trace for record in records if record.trace}
+    problems = {key: _problem_of(trace, shape) for key, trace in traces.items()}
+    labelled = any(record.truth.strip() for record in records)
     for record in records:
-        problem = None if record.trace is None else _problem_of(record.trace, shape)
+        problem = problems.get(id(record.trace))
         if record.convention not in CONVENTIONS:
             problem = f"{record.convention!r} is no convention"
-        elif found := fault(record.kind, record.truth):
+        elif labelled and (found := fault(record.kind, record.truth)):
             problem = f"the truth {record.truth!r} {found}"
         elif record.error is not None and "message" not in record.error:
             problem = "the error has no message"

@@ -54,8 +54,8 @@ def score_of(kind: str, truth: str, answer: str | None, protocol: str) -> float:
 
 
 def is_right(kind: str, truth: str, answer: str | None, protocol: str) -> bool | None:
-    """Whether an answer is wholly right; None for free text, of which no measure tells."""
-    return None if kind in FREE_TEXT else score_of(kind, truth, answer, protocol) == 1
+    """Whether an answer is wholly right; None for free text, of which no measure tells, and without a truth."""
+    return None if kind in FREE_TEXT or not truth.strip() else score_of(kind, truth, answer, protocol) == 1
 
 
 def say_the_same(kind: str, answer: str | None, other: str | None) -> bool:

@@ -68,6 +68,6 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def accuracy_and_time(rows: Sequence[Mapping[str, Any]], timing: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Median milliseconds of a decision and accuracy, of the rows whose time was measured."""
+    """Median milliseconds of a decision and score, of the rows whose time was measured."""
     times = timing["rows"]
-    return {row["row"]: (times[row["row"]]["p50"]["total"], row["accuracy"]) for row in rows if row["row"] in times}
+    return {row["row"]: (times[row["row"]]["p50"]["total"], row["score"]) for row in rows if row["row"] in times}

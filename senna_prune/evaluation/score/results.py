@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,30 @@ from senna_prune.config import ScoringConfig
 from senna_prune.evaluation.run.records import MAJORITY, SCHEMA_VERSION, UNPRUNED, Condition, Record
 from senna_prune.evaluation.run.run_folder import RunInfo
 from senna_prune.evaluation.score.adaptation import adaptation
-from senna_prune.evaluation.score.comparisons import best_and_baselines, compare
+from senna_prune.evaluation.score.breakdowns import breakdowns
+from senna_prune.evaluation.score.comparisons import best_and_baselines, compare, first_told
+from senna_prune.evaluation.score.damage import damage_of
 from senna_prune.evaluation.score.decisions import Questions, questions_of
-from senna_prune.evaluation.score.distributions import distribution_scores
-from senna_prune.evaluation.score.metrics import MEASURES, planning_metrics, read_plan
+from senna_prune.evaluation.score.metrics import HALVES, MEASURES
 from senna_prune.evaluation.score.nuscenes_val import in_nuscenes_val
 from senna_prune.evaluation.score.reference_metric import reference_score
-from senna_prune.evaluation.score.statistics import Bounds, SceneBootstrap, wilson
+from senna_prune.evaluation.score.statistics import (
+    SceneBootstrap,
+    interval_around,
+    ratio_errors,
+    share_interval,
+    wilson,
+)
 from senna_prune.evaluation.score.text_metrics import FREE_TEXT
 from senna_prune.task.labels import PLAN
 from senna_prune.task.sample import PlanningSample
 
+LABELLED = (
+    *("accuracy", "accuracy_interval", "accuracy_wilson", "accuracy_by_seed", "parsed_accuracy", "reference"),
+    *("speed_accuracy", "path_accuracy", "balanced_accuracy", "classes", "speed_confusion", "path_confusion"),
+    *("error_cost", "error_cost_interval"),
+)
+"""What a row of plans says only where true plans are known."""
 REFERENCE = ("total", "correct", "accuracy_percent", "f1", "summary")
 """Of the released script's counts, those that are kept."""
 
@@ -56,83 +69,112 @@ def results_of(
     complete: bool,
 ) -> dict[str, Any]:
     """The same from decisions that `questions_of` has read."""
+    cameras = {sample.key: camera_of(sample) for sample in samples}
+    scored = [(one, _entries(one, cameras, info.conditions)) for one in questions]
     results: dict[str, Any] = {
         "schema": SCHEMA_VERSION,
         "status": "complete" if complete else "partial",
         "protocol": scoring.protocol,
         "on_error": scoring.on_error,
-        "groups": [_plans(one, info.conditions, scoring) for one in questions if one.kind == PLAN],
+        "groups": [_plans(one, rows, info.conditions, scoring) for one, rows in scored if one.kind == PLAN],
     }
     if {sample.kind for sample in samples} - {PLAN} or {one.kind for one in questions} != {PLAN}:
         conventions = dict.fromkeys(one.convention for one in questions)
         results["kinds"] = [
-            _kinds(name, [one for one in questions if one.convention == name], samples, info.conditions, scoring)
+            _kinds(name, [(one, rows) for one, rows in scored if one.convention == name], info.conditions)
             for name in conventions
         ]
-    results["breakdowns"] = [entry for one in questions for entry in _breakdowns(one, samples, scoring)]
+    results["breakdowns"] = [entry for one in questions for entry in breakdowns(one, samples, info.conditions)]
     return results
 
 
-def _plans(plans: Questions, conditions: Sequence[Condition], scoring: ScoringConfig) -> dict[str, Any]:
-    """One of `results["groups"]`: every row's accuracy, ratio, classes, cost, adaptation and comparisons."""
-    table, scenes = plans.table, plans.scenes
+Entry = dict[str, Any]
+
+
+def _entries(part: Questions, cameras: Mapping[str, str], conditions: Sequence[Condition]) -> dict[str, Entry]:
+    """Row -> its score, ratio to the unpruned model, measures, cost and comparisons."""
+    scores, compared = part.by_sample(), compare(part, conditions)
+    full, found = scores[UNPRUNED], {}
+    below = float(full.mean())
+    for name, lines in part.table.groupby("row", sort=False):
+        row, own = str(name), scores[name]
+        given: list[Any] = [list(lines["truth"]), list(lines["answer"])]
+        if part.kind == "motion":
+            given.append([cameras.get(key, NO_CAMERA) for key in lines["sample"]])
+        ratio = float(own.sum() / full.sum()) if part.labelled and below else None
+        bounds = None
+        if ratio is not None and row != UNPRUNED:
+            bounds = interval_around(ratio, ratio_errors(own, full, part.scenes).to_numpy(), 1 / below / len(own))
+        measures = MEASURES[part.kind](*given) if part.labelled else {}
+        found[row] = {
+            "score": float(own.sum() / len(own)),
+            "score_interval": share_interval(own, part.scenes),
+            "ratio": ratio,
+            "ratio_interval": bounds,
+            "agreement": None if lines["agrees"].isna().any() else float(lines["agrees"].mean()),
+            "unparsed": measures.get("unparsed"),
+            "measures": measures,
+            "cost": _cost(lines),
+            "comparisons": compared.get(row, []),
+        }
+    return found
+
+
+def _plans(
+    plans: Questions, entries: Mapping[str, Entry], conditions: Sequence[Condition], scoring: ScoringConfig
+) -> dict[str, Any]:
+    """One of `results["groups"]`: what `_entries` says of every row, and halves, damage, adaptation."""
+    scenes, rows = plans.scenes, []
+    halves = {half: plans.by_sample(half) for half in HALVES}
+    prices = plans.by_sample("error_cost")
     bootstrap = SceneBootstrap(scenes, scoring.resamples, scoring.seed)
-    damage = distribution_scores(table, scenes, scoring.resamples, scoring.seed)
-    of_row = {row: [c for c in conditions if c.row == row] for row in plans.rows}
-    compared = compare(plans, of_row, bootstrap)
-    true, given = (pd.Series(map(read_plan, table[name]), index=table.index) for name in ("truth", "answer"))
-    halves = [plans.by_sample(true.str[half] == given.str[half]) for half in (0, 1)]
-    scores, rows = plans.by_sample(), []
-    for name, lines in table.groupby("row", sort=False):
-        row, members = str(name), of_row[str(name)]
-        own, full = scores[row], scores[UNPRUNED]
-        accuracy, below = float(own.sum() / len(own)), float(full.sum() / len(full))
-        truths, answers = list(lines["truth"]), list(lines["answer"])
-        reference = reference_score((truth, answer or "") for truth, answer in zip(truths, answers, strict=True))
-        metrics = planning_metrics(truths, answers)
+    for name, lines in plans.table.groupby("row", sort=False):
+        row, entry = str(name), entries[str(name)]
+        members = [condition for condition in conditions if condition.row == row]
         first = members[0] if members else None
+        told: dict[str, Any] = dict.fromkeys((*LABELLED, *(f"{half}_interval" for half in HALVES)))
+        if plans.labelled:
+            reference = reference_score(zip(lines["truth"], lines["answer"].fillna(""), strict=True))
+            told = {
+                **entry["measures"],
+                "accuracy": entry["score"],
+                "accuracy_interval": entry["score_interval"],
+                # Over the samples, not over samples times seeds: more seeds are not more samples.
+                "accuracy_wilson": wilson(round(entry["score"] * len(scenes)), len(scenes)),
+                "accuracy_by_seed": lines.groupby("seed")["score"].mean().tolist(),
+                "parsed_accuracy": entry["measures"]["accuracy"],
+                "reference": {name: reference[name] for name in REFERENCE},
+                **{f"{half}_interval": share_interval(halves[half][row], scenes) for half in HALVES},
+                "error_cost": float(prices[row].mean()),
+                "error_cost_interval": bootstrap.mean(prices[row]),
+            }
         rows.append(
             {
                 **_names(row, first),
                 "positions": first.positions if first else None,
                 "seeds": [c.seed for c in members if c.seed is not None] or None,
-                "accuracy": accuracy,
-                "accuracy_interval": bootstrap.mean(own),
-                # Over the samples, not over samples times seeds: more seeds are not more samples.
-                "accuracy_wilson": wilson(round(accuracy * len(own)), len(own)),
-                "speed_interval": bootstrap.mean(halves[0][row]),
-                "path_interval": bootstrap.mean(halves[1][row]),
-                "accuracy_by_seed": lines.groupby("seed")["score"].mean().tolist(),
-                "ratio": accuracy / below if below else None,
-                "ratio_interval": bootstrap.ratio(own, full),
-                "agreement": float(lines["agrees"].mean()) if members else None,
-                "parsed_accuracy": metrics.pop("accuracy"),
-                **metrics,
-                "reference": {name: reference[name] for name in REFERENCE},
-                "distribution": damage.get(row),
-                "cost": _cost(lines),
+                **told,
+                **{name: value for name, value in entry.items() if name != "measures"},
+                "distribution": damage_of(lines, scenes, scoring.resamples, scoring.seed),
                 "adaptation": adaptation(first, [t for t in lines["trace"] if t]) if first else None,
-                "comparisons": compared.get(row, []),
             }
         )
     return {
         "convention": plans.convention,
+        "labelled": plans.labelled,
         "samples": len(scenes),
         "scenes": scenes.nunique(),
         "nuscenes_val": all(map(in_nuscenes_val, scenes)),
         "failed": plans.failed,
         "first_failure": plans.first_failure,
         "rows": rows,
-        "pairs": best_and_baselines(plans, conditions, bootstrap),
+        "pairs": best_and_baselines(plans, conditions),
+        "told_from_unpruned": first_told(plans, conditions),
     }
 
 
 def _kinds(
-    convention: str,
-    parts: Sequence[Questions],
-    samples: Sequence[PlanningSample],
-    conditions: Sequence[Condition],
-    scoring: ScoringConfig,
+    convention: str, parts: Sequence[tuple[Questions, Mapping[str, Entry]]], conditions: Sequence[Condition]
 ) -> dict[str, Any]:
     """One of `results["kinds"]`: sample numbers by kind, and rows with an entry per kind.
 
@@ -140,59 +182,32 @@ def _kinds(
     heading): every kind counts the same, however many questions it has. Free text stays out of it, as chrF says little
     about meaning, and so does a kind that the unpruned model never answers rightly.
     """
-    cameras = {sample.key: camera_of(sample) for sample in samples}
-    scenes = {scene for part in parts for scene in part.scenes}
-    scores = {part.kind: part.by_sample() for part in parts}
-    resamples = {p.kind: SceneBootstrap(p.scenes, scoring.resamples, scoring.seed, scenes) for p in parts}
-    rows: dict[str, dict[str, Any]] = {}
-    for part in parts:
-        bootstrap, of_kind = resamples[part.kind], scores[part.kind]
-        full = of_kind[UNPRUNED]
-        for name, lines in part.table.groupby("row", sort=False):
-            truths, answers = list(lines["truth"]), list(lines["answer"])
-            seen = [cameras.get(key, NO_CAMERA) for key in lines["sample"]]
-            given = (truths, answers, seen) if part.kind == "motion" else (truths, answers)
-            measures = MEASURES[part.kind](*given)
-            own, below = of_kind[name], float(full.mean())
-            rows.setdefault(str(name), {})[part.kind] = {
-                "score": float(own.mean()),
-                "score_interval": bootstrap.mean(own),
-                "ratio": float(own.mean()) / below if below else None,
-                "ratio_interval": bootstrap.ratio(own, full) if below else None,
-                "unparsed": measures["unparsed"],
-                "measures": measures,
-                "cost": _cost(lines),
-            }
     firsts = {condition.row: condition for condition in reversed(conditions)}
+    shown = dict.fromkeys(row for _, entries in parts for row in entries)
+    rows = []
+    for row in shown:
+        kinds = {part.kind: entries[row] for part, entries in parts if row in entries}
+        rows.append({**_names(row, firsts.get(row)), "kinds": kinds, **_mean_ratio(row, [p for p, _ in parts], kinds)})
     return {
         "convention": convention,
         "kinds": {
             part.kind: {"samples": len(part.scenes), "scenes": part.scenes.nunique(), "failed": part.failed}
-            for part in parts
+            for part, _ in parts
         },
-        "rows": [
-            {**_names(row, firsts.get(row)), "kinds": kinds, **_mean_ratio(row, kinds, scores, resamples)}
-            for row, kinds in rows.items()
-        ],
+        "rows": rows,
     }
 
 
-def _mean_ratio(
-    row: str, kinds: dict[str, Any], scores: dict[str, pd.DataFrame], resamples: dict[str, SceneBootstrap]
-) -> dict[str, Any]:
-    counted = [kind for kind, entry in kinds.items() if kind not in FREE_TEXT and entry["ratio"] is not None]
-    if not counted:
-        return {"mean_ratio": None, "mean_ratio_interval": None, "mean_ratio_kinds": []}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        drawn = [
-            resamples[kind].resampled(scores[kind][row]) / resamples[kind].resampled(scores[kind][UNPRUNED])
-            for kind in counted
-        ]
-        mean = np.mean(drawn, axis=0)
-    # A resample without a right unpruned answer has no ratio; an interval over the others would be too narrow.
-    interval: Bounds = resamples[counted[0]].percentiles(mean) if np.isfinite(mean).all() else None
-    ratio = float(np.mean([kinds[kind]["ratio"] for kind in counted]))
-    return {"mean_ratio": ratio, "mean_ratio_interval": interval, "mean_ratio_kinds": counted}
+def _mean_ratio(row: str, parts: Sequence[Questions], kinds: Mapping[str, Entry]) -> dict[str, Any]:
+    counted = [p for p in parts if p.kind in kinds and p.kind not in FREE_TEXT and kinds[p.kind]["ratio"] is not None]
+    mean, interval = None, None
+    if counted:
+        mean = float(np.mean([kinds[part.kind]["ratio"] for part in counted]))
+        given = [ratio_errors(s[row], s[UNPRUNED], p.scenes) for p in counted for s in (p.by_sample(),)]
+        errors = pd.concat(given, axis=1).fillna(0.0).mean(axis=1).to_numpy()
+        if row != UNPRUNED:
+            interval = interval_around(mean, errors, 1 / sum(len(part.scenes) for part in counted))
+    return {"mean_ratio": mean, "mean_ratio_interval": interval, "mean_ratio_kinds": [p.kind for p in counted]}
 
 
 def _names(row: str, first: Condition | None) -> dict[str, Any]:
@@ -228,60 +243,3 @@ def camera_of(sample: PlanningSample) -> str:
     """The view that a question is about, e.g. `front left`, as its own words say it."""
     found = re.search(r"\bin the ([a-z ]{1,40}?) view image", sample.question)
     return found[1] if found else NO_CAMERA
-
-
-# By circumstances -----------------------------------------------------------------------------------------------------
-
-SPEED_BINS = (0.0, 2.0, 5.0, 10.0, 15.0)
-"""Lower ends in m/s; the first bin holds a car that stands or creeps, the last has no upper end."""
-NIGHT = re.compile(r"\bnight\b", re.IGNORECASE)
-RAIN = re.compile(r"\brain", re.IGNORECASE)
-"""Words of a scene's description. `after rain` counts as rain, as in published splits of nuScenes."""
-
-
-def _speed_bin(sample: PlanningSample) -> str | None:
-    if sample.speed is None:
-        return None
-    number = max((n for n, low in enumerate(SPEED_BINS) if low <= sample.speed), default=0)
-    if number == len(SPEED_BINS) - 1:
-        return f"from {SPEED_BINS[number]:g} m/s"
-    return f"{SPEED_BINS[number]:g} to {SPEED_BINS[number + 1]:g} m/s"
-
-
-def _said(pattern: re.Pattern[str], yes: str, no: str) -> Callable[[PlanningSample], str | None]:
-    return lambda sample: (yes if pattern.search(sample.description) else no) if sample.description else None
-
-
-FACETS: dict[str, Callable[[PlanningSample], str | None]] = {
-    "command": lambda sample: sample.command,
-    "speed": _speed_bin,
-    "true plan": lambda sample: ", ".join(read_plan(sample.answer)) if sample.kind == PLAN else None,
-    "time of day": _said(NIGHT, "night", "day"),
-    "weather": _said(RAIN, "rain", "no rain"),
-}
-"""What a sample is sorted by; None where it does not say."""
-
-
-def _breakdowns(part: Questions, samples: Sequence[PlanningSample], scoring: ScoringConfig) -> list[dict[str, Any]]:
-    """One entry per facet and value with the score of every row. A facet of one value alone is left out: it says what
-    the whole table says."""
-    scores, found = part.by_sample(), []
-    known = [sample for sample in samples if sample.key in scores.index]
-    for facet, value_of in FACETS.items():
-        values: dict[str, list[str]] = {}
-        for sample in known:
-            if (value := value_of(sample)) is not None:
-                values.setdefault(value, []).append(sample.key)
-        for value in sorted(values, key=_natural) if len(values) > 1 else ():
-            own, scenes = scores.loc[values[value]], part.scenes[values[value]]
-            bootstrap = SceneBootstrap(scenes, scoring.resamples, scoring.seed)
-            rows = {row: {"score": float(own[row].mean()), "score_interval": bootstrap.mean(own[row])} for row in own}
-            entry = {"convention": part.convention, "kind": part.kind, "facet": facet, "value": value}
-            found.append(entry | {"samples": len(own), "scenes": scenes.nunique(), "rows": rows})
-    return found
-
-
-def _natural(value: str) -> tuple[float, str]:
-    """Speed bins by their speeds, all else by its letters."""
-    number = re.search(r"\d+", value)
-    return (float(number[0]) if number and value.endswith("m/s") else 0.0, value)

@@ -173,6 +173,30 @@ if (at("failure-list")) {
   if (data.failures.length) at("failure-list").firstElementChild.open = true;
 }
 
+// --- tables: a click on a head sorts by its column, a second one the other way --------------------------------------------
+
+function value(cell) {
+  const text = cell ? cell.textContent.trim() : "";
+  const found = text.match(/[-+]?\d+(\.\d+)?(e[-+]?\d+)?/);
+  return found ? [Number(found[0]), text] : [-Infinity, text];
+}
+
+for (const head of document.querySelectorAll("section table thead th")) {
+  const sort = () => {
+    const way = head.getAttribute("aria-sort") === "descending" ? 1 : -1;
+    for (const other of head.parentElement.cells) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", way > 0 ? "ascending" : "descending");
+    const body = head.closest("table").tBodies[0];
+    const at = head.cellIndex;
+    const rows = [...body.rows].map((row) => [at ? value(row.cells[at]) : [0, row.cells[0].textContent], row]);
+    rows.sort(([a], [b]) => way * (a[0] - b[0] || a[1].localeCompare(b[1])) || 0);
+    body.append(...rows.map(([, row]) => row));
+  };
+  head.tabIndex = 0;
+  head.addEventListener("click", sort);
+  head.addEventListener("keydown", (event) => event.key === "Enter" && sort());
+}
+
 // --- controls --------------------------------------------------------------------------------------------------------
 
 at("kind").append(...unique("kind").map((name) => option(name)));
