@@ -15,13 +15,7 @@ from senna_prune.benchmark.models import TimedModel
 from senna_prune.benchmark.profile import asked_milliseconds
 from senna_prune.benchmark.replay import Recorder, Replay
 from senna_prune.benchmark.settings import BenchmarkConfig
-from senna_prune.cost import (
-    ModelShape,
-    decoder_flops,
-    kv_bytes,
-    projection_flops,
-    vision_flops,
-)
+from senna_prune.cost import ModelShape, decoder_flops, kv_bytes, projection_flops, vision_flops
 from senna_prune.planner.planner import pruner_for
 from senna_prune.pruning import Budget, Pruner
 from senna_prune.pruning.base import VISION
@@ -51,6 +45,9 @@ class Contestant:
     compiled: bool = False
     method: str | None = None
     retention: float | None = None
+
+
+_TOLD = ("name", "method", "retention", "readout", "packed", "compiled")
 
 
 @dataclass(frozen=True)
@@ -172,12 +169,7 @@ def run_contest(
         tail = hardware.readout(shape, entering, text, weights, tokens, passes)
         rows.append(
             Row(
-                name=one.name,
-                method=one.method,
-                retention=one.retention,
-                readout=one.readout,
-                packed=one.packed,
-                compiled=one.compiled,
+                **{name: getattr(one, name) for name in _TOLD},
                 vision_scores=one.pruner is not None and VISION in one.pruner.needs,
                 entering=sum(entering) / len(entering),
                 after=sum(after) / len(after),

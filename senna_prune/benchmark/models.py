@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, cast
 
 import msgspec
@@ -24,7 +23,7 @@ from senna_prune.hosts.host import VISION_SCORES, find_host
 from senna_prune.hosts.senna import SennaHost
 from senna_prune.model.checkpoint import load_senna
 from senna_prune.model.configuration import SennaConfig, model_shape
-from senna_prune.model.modeling import SennaForConditionalGeneration, SennaImageFeatures
+from senna_prune.model.modeling import SennaImageFeatures
 from senna_prune.model.packed_linear import pack_linears
 from senna_prune.model.processing import pixel_values_of
 from senna_prune.model.token_layout import TokenLayout
@@ -188,75 +187,65 @@ def build_model(config: BenchmarkConfig, device: torch.device, packed: bool = Fa
         CheckpointError: the checkpoint cannot be opened.
         InputError: these weights cannot be packed.
     """
-    dtype, generator = getattr(torch, config.dtype), np.random.default_rng(0)
+    host, dtype, generator = config.host, getattr(torch, config.dtype), np.random.default_rng(0)
     images = [generator.integers(0, 256, (*config.images, 3), dtype=np.uint8) for _ in range(VIEWS)]
-    if config.host.checkpoint:
-        model, processor = load_senna(config.host.checkpoint, config.dtype, str(device))
-        prompt = planning_prompt(planning_question(6.0, Command.STRAIGHT.value))
-        ids, trie = processor.encode_prompt(prompt), plan_trie(processor)
+    model: Any
+    if host.checkpoint:
+        model, processor = load_senna(host.checkpoint, config.dtype, str(device))
+        ids = processor.encode_prompt(planning_prompt(planning_question(6.0, Command.STRAIGHT.value)))
+        trie = plan_trie(processor)
     else:
-        require_memory(config.host.parameters * dtype.itemsize, device)
-        if config.host.kind != "senna":
-            return _random_host(config.host, device, dtype)
-        model = _random_senna(config.host, device, dtype)
-        ids, trie = _random_prompt(model.config, config.host.text_tokens), _random_trie(config.host.vocabulary)
-    model = model.eval()
+        require_memory(host.parameters * dtype.itemsize, device)
+        shape = _senna(host) if host.kind == "senna" else _other_host(host)
+        torch.manual_seed(0)
+        with torch.device(device):  # made where it will run
+            model = AutoModelForImageTextToText.from_config(shape, dtype=dtype, attn_implementation="sdpa")
+        ids, trie = _random_prompt(host, model.config.image_token_id), _random_trie(host.vocabulary)
+    model, ids = model.eval(), ids.to(device)
+    if host.kind != "senna":
+        tokens = (0.02 * torch.randn(host.view_tokens, host.hidden, device=device)).to(dtype)
+        features = BaseModelOutputWithPooling(pooler_output=cast(Any, [tokens]))
+        scores = torch.rand(len(tokens), device=device), torch.randn(len(tokens), 64, device=device)
+        features[VISION_SCORES] = VisionScores(*scores)
+        return TimedHost(model, ids, None, features, trie, [])
     if packed:
         pack_linears(model, model.model.img_adapter)
-    size, pixels = model.config.vision_config.image_size, None
-    if model.config.num_vision_layers:
-        pixels = pixel_values_of(images, size).to(device, dtype)
-        with torch.inference_mode():
-            features = model.get_image_features(pixels[None], output_vision_scores=True)
-    else:
-        features = _random_features(model.config, device, dtype)
-    return TimedModel(model, ids.to(device), pixels, features, trie, images)
+    if not model.config.num_vision_layers:
+        return TimedModel(model, ids, None, _random_features(model.config, device, dtype), trie, images)
+    pixels = pixel_values_of(images, model.config.vision_config.image_size).to(device, dtype)
+    with torch.inference_mode():
+        senna_features = model.get_image_features(pixels[None], output_vision_scores=True)
+    return TimedModel(model, ids, pixels, senna_features, trie, images)
 
 
-def _decoder_settings(host: TimedModelConfig) -> dict[str, Any]:
+def _decoder(host: TimedModelConfig) -> dict[str, Any]:
     """Settings of a Llama-like decoder of the stated shape."""
-    return {
-        "hidden_size": host.hidden,
-        "intermediate_size": host.mlp,
-        "num_hidden_layers": host.layers,
-        "num_attention_heads": host.heads,
-        "num_key_value_heads": host.heads,
-        "vocab_size": host.vocabulary,
-        "max_position_embeddings": MAX_POSITIONS,
-        "pad_token_id": 0,
-    }
+    sizes = {"hidden_size": host.hidden, "intermediate_size": host.mlp, "num_hidden_layers": host.layers}
+    heads = {"num_attention_heads": host.heads, "num_key_value_heads": host.heads}
+    return sizes | heads | {"vocab_size": host.vocabulary, "max_position_embeddings": MAX_POSITIONS, "pad_token_id": 0}
 
 
-def _random_senna(host: TimedModelConfig, device: torch.device, dtype: torch.dtype) -> SennaForConditionalGeneration:
-    """Random weights of the stated shape, made on the device."""
-    config = SennaConfig(
-        vision_config={
-            "hidden_size": host.vision_hidden,
-            "intermediate_size": host.vision_mlp,
-            # The feature layer is the one before the last, as in Senna.
-            "num_hidden_layers": max(host.vision_layers, 1),  # with 0, none of them runs: see the feature layer
-            "num_attention_heads": host.vision_heads,
-            "image_size": host.image_size,
-            "patch_size": host.patch,
-        },
-        text_config=_decoder_settings(host),
+def _senna(host: TimedModelConfig) -> SennaConfig:
+    """A Senna of the stated shape. Without a tower one layer is made of which none runs: see the feature layer."""
+    tower = {"hidden_size": host.vision_hidden, "intermediate_size": host.vision_mlp, "patch_size": host.patch}
+    tower |= {"num_hidden_layers": max(host.vision_layers, 1), "num_attention_heads": host.vision_heads}
+    return SennaConfig(
+        vision_config=tower | {"image_size": host.image_size},
+        text_config=_decoder(host),
         num_view_tokens=host.view_tokens,
         vision_feature_layer=-2 if host.vision_layers else 0,
     )
-    return _made_on(
-        device, dtype, lambda: SennaForConditionalGeneration._from_config(config, attn_implementation="sdpa")
-    )
 
 
-def _random_host(host: TimedModelConfig, device: torch.device, dtype: torch.dtype) -> TimedHost:
-    """Random weights of the stated decoder, a small tower that never runs, and one prompt."""
-    pairs = host.hidden // host.heads // 2
-    text = {"model_type": "llama", **_decoder_settings(host), "bos_token_id": 1, "eos_token_id": 2}
+def _other_host(host: TimedModelConfig) -> Any:
+    """The stated decoder behind a small tower that never runs."""
+    text = {"model_type": "llama", **_decoder(host), "bos_token_id": 1, "eos_token_id": 2}
     parts: dict[str, Any] = {"image_token_id": IMAGE, "text_config": text}
     parts["vision_config"] = {"model_type": "clip_vision_model", "num_hidden_layers": 2, "hidden_size": 64}
     parts["vision_config"] |= {"intermediate_size": 64, "num_attention_heads": 1}
     if host.kind == "qwen2_5_vl":
         # Time, height and width share the pairs of a head as 2 : 3 : 3; four query heads share a key.
+        pairs = host.hidden // host.heads // 2
         sections = [pairs - 2 * (3 * pairs // 8), 3 * pairs // 8, 3 * pairs // 8]
         rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": sections}
         del text["model_type"]
@@ -264,30 +253,7 @@ def _random_host(host: TimedModelConfig, device: torch.device, dtype: torch.dtyp
         tower = {"depth": 1, "hidden_size": 64, "intermediate_size": 64, "num_heads": 1, "fullatt_block_indexes": [0]}
         tower["out_hidden_size"] = host.hidden
         parts |= {"vision_config": tower, "video_token_id": host.vocabulary - 1}
-    config = AutoConfig.for_model(host.kind, **parts)
-    make = partial(AutoModelForImageTextToText.from_config, config, attn_implementation="sdpa")
-    model = _made_on(device, dtype, make).eval()
-    tokens = (0.02 * torch.randn(host.view_tokens, host.hidden, device=device)).to(dtype)
-    features = BaseModelOutputWithPooling(pooler_output=cast(Any, [tokens]))
-    scores = torch.rand(len(tokens), device=device), torch.randn(len(tokens), 64, device=device)
-    features[VISION_SCORES] = VisionScores(*scores)
-    generator = torch.Generator().manual_seed(0)
-    random = torch.randint(IMAGE + 1, host.vocabulary - 1, (host.text_tokens,), generator=generator)
-    before, behind = random.tensor_split([host.text_tokens // 2])
-    ids = torch.cat([before, torch.full((host.view_tokens,), IMAGE), behind]).to(device)
-    return TimedHost(model, ids, None, features, _random_trie(host.vocabulary), [])
-
-
-def _made_on(device: torch.device, dtype: torch.dtype, make: Callable[[], Any]) -> Any:
-    """A module made where it will run, the same each time."""
-    torch.manual_seed(0)
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.device(device):
-            return make()
-    finally:
-        torch.set_default_dtype(default)
+    return AutoConfig.for_model(host.kind, **parts)
 
 
 def _random_features(config: SennaConfig, device: torch.device, dtype: torch.dtype) -> SennaImageFeatures:
@@ -299,18 +265,14 @@ def _random_features(config: SennaConfig, device: torch.device, dtype: torch.dty
     )
 
 
-def _random_prompt(config: SennaConfig, text_tokens: int) -> Tensor:
-    """Random text around six runs of placeholders: a head, five short labels, and half of the text behind the views."""
-    generator = torch.Generator().manual_seed(0)
-    text = torch.randint(3, config.text_config.vocab_size, (text_tokens,), generator=generator)
-    label, question = 8, text_tokens // 2
-    head = text_tokens - question - label * (config.num_views - 1)
-    view = torch.full((config.num_view_tokens,), config.image_token_id)
-    parts, used = [text[:head], view], head
-    for _ in range(config.num_views - 1):
-        parts += [text[used : used + label], view]
-        used += label
-    return torch.cat([*parts, text[used:]])
+def _random_prompt(host: TimedModelConfig, image: int) -> Tensor:
+    """Random text around one run of placeholders a view: a head, short labels between views, half of it behind them."""
+    generator, views = torch.Generator().manual_seed(0), VIEWS if host.kind == "senna" else 1
+    text = torch.randint(IMAGE + 1, host.vocabulary - 1, (host.text_tokens,), generator=generator)
+    question, labels = host.text_tokens // 2, [8] * (views - 1)
+    *before, behind = text.split([host.text_tokens - question - sum(labels), *labels, question])
+    view = torch.full((host.view_tokens,), image)
+    return torch.cat([*(part for text in before for part in (text, view)), behind])
 
 
 def _random_trie(vocabulary: int) -> AnswerTrie:

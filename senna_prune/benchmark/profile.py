@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import torch
 import transformers
 
@@ -19,8 +19,22 @@ from senna_prune.files import read_json, write_json
 from senna_prune.model.checkpoint import checkpoint_digest
 from senna_prune.pruning import Budget
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Literal[2] = 2
+MAX_TIME = 1e12
+"""Milliseconds: 30 years. Infinity and NaN are no times."""
 _AGAIN = "run senna-prune benchmark without milliseconds= again"
+
+
+Positive = Annotated[float, msgspec.Meta(gt=0, lt=MAX_TIME)]
+
+
+class Profile(msgspec.Struct):
+    """Prefill milliseconds (p50) of methods by retention, with what they hold for."""
+
+    machine: dict[str, Any]
+    host: dict[str, Any]
+    prefill_milliseconds: dict[str, list[tuple[Positive, Positive]]]
+    schema: Literal[2] = SCHEMA_VERSION
 
 
 def profile_path(config: BenchmarkConfig) -> Path:
@@ -43,7 +57,7 @@ def describe_machine(config: BenchmarkConfig) -> dict[str, Any]:
         "device": device_name(find_device(config.device, "device")),
         "threads": config.threads or torch.get_num_threads(),
         "dtype": config.dtype,
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "transformers": transformers.__version__,
     }
 
@@ -57,16 +71,8 @@ def describe_host(config: BenchmarkConfig) -> dict[str, Any]:
 
 def write_profile(config: BenchmarkConfig, points: dict[str, dict[float, float]]) -> Path:
     """Save measured prefill milliseconds (p50) by method and retention, with what they hold for."""
-    path = profile_path(config)
-    record = {
-        "schema": SCHEMA_VERSION,
-        "machine": describe_machine(config),
-        "host": describe_host(config),
-        "prefill_milliseconds": {
-            method: [[retention, ms] for retention, ms in sorted(values.items())] for method, values in points.items()
-        },
-    }
-    write_json(path, record)
+    path, times = profile_path(config), {method: sorted(values.items()) for method, values in points.items()}
+    write_json(path, msgspec.to_builtins(Profile(describe_machine(config), describe_host(config), times)))
     return path
 
 
@@ -82,21 +88,20 @@ def read_profile(path: Path, method: str, config: BenchmarkConfig | None = None)
     if not path.exists():
         raise ConfigError("no profile yet", where=path, hint="run senna-prune benchmark without milliseconds= first")
     record = read_json(path, hint=f"it is not a profile; {_AGAIN}", error=ConfigError)
-    measured, machine, host = (record.get(name) for name in ("prefill_milliseconds", "machine", "host"))
-    if record.get("schema") != SCHEMA_VERSION or not all(isinstance(one, dict) for one in (measured, machine, host)):
-        raise ConfigError("not a profile of this version", where=path, hint=_AGAIN)
+    try:
+        profile = msgspec.convert({"schema": None} | record, Profile)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"not a profile of this version ({error})", where=path, hint=_AGAIN) from error
     if config is not None:
-        _same("machine", machine, describe_machine(config), path)
-        _same("model", host, describe_host(config), path)
+        _same("machine", profile.machine, describe_machine(config), path)
+        _same("model", profile.host, describe_host(config), path)
     else:
         here = [device_name(torch.device("cpu")), *map(torch.cuda.get_device_name, range(torch.cuda.device_count()))]
-        if machine.get("device") not in here:
-            _same("machine", machine, machine | {"device": here[0]}, path)
-    if method not in measured:
+        if profile.machine.get("device") not in here:
+            _same("machine", profile.machine, profile.machine | {"device": here[0]}, path)
+    if method not in profile.prefill_milliseconds:
         raise ConfigError(f"the profile does not know method {method!r}", where=path, hint="benchmark that method")
-    if not isinstance(measured[method], list) or not all(map(_is_point, measured[method])):
-        raise ConfigError(f"the times of {method!r} are no list of [retention, milliseconds]", where=path, hint=_AGAIN)
-    return {float(retention): float(ms) for retention, ms in measured[method]}
+    return dict(profile.prefill_milliseconds[method])
 
 
 def _same(what: str, theirs: dict[str, Any], ours: dict[str, Any], path: Path) -> None:
@@ -104,11 +109,6 @@ def _same(what: str, theirs: dict[str, Any], ours: dict[str, Any], path: Path) -
         if theirs.get(name) != ours.get(name):
             problem = f"measured on another {what}: {name} was {theirs.get(name)!r}, here it is {ours.get(name)!r}"
             raise ConfigError(problem, where=path, hint=f"{_AGAIN}, here")
-
-
-def _is_point(value: object) -> bool:
-    numbers = isinstance(value, list) and len(value) == 2 and all(type(one) in (int, float) for one in value)
-    return numbers and all(0 < one < math.inf for one in value)  # type: ignore[attr-defined]
 
 
 def asked_milliseconds(config: BenchmarkConfig) -> Sequence[tuple[str, str, Budget]]:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +58,7 @@ def run_benchmark(config: BenchmarkConfig, console: Console) -> dict[str, Any]:
     total = rounds * (2 * len(field) + len(encoding) + len(config.batch_sizes))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with enough_memory(), Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("timing", total=total)
-
-        def tick() -> None:
-            progress.advance(task)
-
+        tick = partial(progress.advance, progress.add_task("timing", total=total))
         stages = interleave(encoding, plain.device, config.warmup, config.repeats, tick)
         rows = run_contest(config, plain, packed, shape, hardware, tick)
         batches = throughput(config, plain, tick)
@@ -110,9 +107,7 @@ def prefill_times(rows: Sequence[Row]) -> dict[str, dict[float, float]]:
 
 def plain_text(machine: dict[str, Any], hardware: Hardware, tables: Sequence[Table]) -> str:
     """What was printed, wide enough for every table."""
-    stream = io.StringIO()
-    console = Console(file=stream, width=220)
-    console.print(machine, hardware)
-    for table in tables:
-        console.print(table)
-    return stream.getvalue()
+    console = Console(file=io.StringIO(), width=220, record=True)
+    for parts in ((machine, hardware), *((table,) for table in tables)):
+        console.print(*parts)
+    return console.export_text()

@@ -17,13 +17,12 @@ def all_tables(
 ) -> list[Table]:
     """Stages before the decoder, if any; prefill, whole plan, readout alone, throughput by batch size."""
     before = [
-        (name, f"{times.p50:.1f}", f"{times.p95:.1f}", _number(floors.get(name.removeprefix(COMPILED).split()[0])))
+        f"{name}|{times.p50:.1f}|{times.p95:.1f}|{_number(floors.get(name.removeprefix(COMPILED).split()[0]))}"
         for name, times in stages.items()
     ]
     first = next(iter(batches.values()))
     throughput = [
-        (str(size), f"{times.p50:.1f}", f"{1e3 / times.p50:.2f}", f"{times.ratio_to(first):.2f}")
-        for size, times in batches.items()
+        f"{size}|{times.p50:.1f}|{1e3 / times.p50:.2f}|{times.ratio_to(first):.2f}" for size, times in batches.items()
     ]
     title = "Prefill throughput of the first method at the middle retention"
     return [
@@ -35,13 +34,13 @@ def all_tables(
     ]
 
 
-def _table(title: str, columns: str, rows: Iterable[Sequence[str]], caption: str | None = None) -> Table:
-    """A table whose first column stands to the left, all others to the right."""
+def _table(title: str, columns: str, rows: Iterable[str], caption: str | None = None) -> Table:
+    """A table of cells between `|`, whose first column stands to the left, all others to the right."""
     table = Table(title=title, caption=caption)
     for number, name in enumerate(columns.split("|")):
         table.add_column(name, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*row.split("|"))
     return table
 
 
@@ -51,23 +50,12 @@ def _number(value: float | None, form: str = ".1f") -> str:
 
 def prefill_table(rows: Sequence[Row]) -> Table:
     bases = {row.packed: row.prefill.p50 for row in reversed(rows) if not row.compiled}
-    cells = (
-        (
-            row.name,
-            f"{row.entering:.1f}",
-            f"{row.after:.1f}",
-            f"{row.prefill.p50:.1f}",
-            f"{row.prefill.p95:.1f}",
-            f"{row.speedup:.2f}",
-            f"{row.flops_ratio:.2f}",
-            f"{row.speedup / row.flops_ratio:.0%}",
-            f"{row.causal_ratio:.2f}",
-            f"{row.speedup / row.causal_ratio:.0%}",
-            "-" if row.decisions is None else f"{row.decisions:.1f} ({row.decisions / bases[row.packed]:.1%})",
-            _number(row.operations, ",d"),
-        )
-        for row in rows
-    )
+    cells = []
+    for row in rows:
+        deciding = "-" if row.decisions is None else f"{row.decisions:.1f} ({row.decisions / bases[row.packed]:.1%})"
+        ratios = (f"{ratio:.2f}|{row.speedup / ratio:.0%}" for ratio in (row.flops_ratio, row.causal_ratio))
+        times = f"{row.entering:.1f}|{row.after:.1f}|{row.prefill.p50:.1f}|{row.prefill.p95:.1f}|{row.speedup:.2f}"
+        cells.append("|".join((row.name, times, *ratios, deciding, _number(row.operations, ",d"))))
     columns = "contestant|tokens in|after|p50|p95|speed-up|FLOPs ratio|share|causal ratio|share|deciding|operations"
     caption = (
         "FLOPs ratio: attention counted in full, as published; causal: without the half that SDPA skips; deciding: "
@@ -78,22 +66,12 @@ def prefill_table(rows: Sequence[Row]) -> Table:
 
 
 def plan_table(rows: Sequence[Row], stages: Mapping[str, Times]) -> Table:
-    whole = [row.plan.p50 + _before_decoder(row, stages) for row in rows]
-    cells = (
-        (
-            row.name,
-            f"{row.plan.p50:.1f}",
-            f"{row.plan.p95:.1f}",
-            f"{row.plan_speedup:.2f}",
-            f"{row.floor:.1f}",
-            f"{row.plan.p50 / row.floor:.1f}",
-            f"{total:.1f}" if "vision" in stages else "-",
-            f"{whole[0] / total:.2f}" if "vision" in stages else "-",
-            f"{row.kv_mib:.1f}",
-            f"{row.peak_mib:.0f}",
-        )
-        for row, total in zip(rows, whole, strict=True)
-    )
+    whole, cells = [row.plan.p50 + _before_decoder(row, stages) for row in rows], []
+    for row, total in zip(rows, whole, strict=True):
+        times = f"{row.name}|{row.plan.p50:.1f}|{row.plan.p95:.1f}|{row.plan_speedup:.2f}"
+        with_images = f"{total:.1f}|{whole[0] / total:.2f}" if "vision" in stages else "-|-"
+        floor = f"{row.floor:.1f}|{row.plan.p50 / row.floor:.1f}"
+        cells.append(f"{times}|{floor}|{with_images}|{row.kv_mib:.1f}|{row.peak_mib:.0f}")
     columns = "contestant|p50|p95|speed-up|floor|x floor|with images|speed-up|KV MiB|peak MiB"
     caption = (
         "speed-up: against the first row; with images: preprocessing, tower and adapter too; peak: what a plan "
@@ -120,10 +98,9 @@ def readout_table(rows: Sequence[Row]) -> Table:
         for other in dict.fromkeys((name, name.removeprefix("packed: "))):
             if row.readout == "one_pass" and (against := decoded.get(other)):
                 label = name if other == name else f"{name}, against generate with plain weights"
-                times = (row.readout_ms, row.readout_floor, against.readout_ms, against.readout_floor)
-                one, floor, ten, ten_floor = (f"{time:.0f}" for time in times)
-                more = f"{row.readout_ms / row.readout_floor:.1f}", f"{against.readout_ms / row.readout_ms:.2f}"
-                cells.append((label, one, floor, more[0], ten, ten_floor, more[1]))
+                one = f"{row.readout_ms:.0f}|{row.readout_floor:.0f}|{row.readout_ms / row.readout_floor:.1f}"
+                ten = f"{against.readout_ms:.0f}|{against.readout_floor:.0f}|{against.readout_ms / row.readout_ms:.2f}"
+                cells.append(f"{label}|{one}|{ten}")
     title = "Reading the plan after the prefill, milliseconds"
     return _table(title, "contestant|one pass|floor|x floor|generate|floor|times faster", cells)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,7 +48,28 @@ def refused(
 
 def fifo(path: Path) -> Path:
     """A named pipe nobody writes to: opening it for reading would wait for ever."""
-    import os
-
     os.mkfifo(path)
     return path
+
+
+def change(path: Path, way: str, value: Any = ..., number: int = 0) -> None:
+    """Set a value in a JSON file or in one of its lines.
+
+    Args:
+        way: names and numbers with dots between; without any the whole.
+        value: `...` deletes, a function gets the old one.
+    """
+    lines = path.suffix == ".jsonl"
+    text = path.read_text("utf-8")
+    parts = text.splitlines() if lines else [text]
+    whole = [json.loads(parts[number])]
+    *before, last = (int(part) if part.isdigit() else part for part in f"0.{way}".strip(".").split("."))
+    at: Any = whole
+    for part in before:
+        at = at[part]
+    if value is ...:
+        at.pop(last)
+    else:
+        at[last] = value(at[last]) if callable(value) else value
+    parts[number] = json.dumps(whole[0])
+    path.write_text("\n".join(parts) + "\n", "utf-8")

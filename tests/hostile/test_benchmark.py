@@ -14,7 +14,8 @@ from senna_prune.benchmark.settings import BenchmarkConfig
 from senna_prune.config import load_config
 from senna_prune.errors import ConfigError
 from tests.conftest import ROOT
-from tests.hostile import fifo, refused
+from tests.hostile import fifo
+from tests.hostile.conftest import Refuse
 from tools.benchmark import main
 
 
@@ -40,19 +41,17 @@ SETTINGS += [(one, "cannot be written") for one in (f"name={'n' * 300}", "output
 
 
 @pytest.mark.parametrize(("setting", "where"), SETTINGS)
-def test_settings(
-    setting: str, where: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    refused(capsys, monkeypatch, main, [setting], where)
+def test_settings(setting: str, where: str, refuse: Refuse) -> None:
+    refuse(main, [setting], where)
 
 
-def test_what_does_not_fit(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit(tmp_path: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
     for ending in (".json", ".txt", ".png", "_profile.json"):
         path = fifo(tmp_path / f"t{ending}")
-        refused(capsys, monkeypatch, main, [f"output={tmp_path}", "name=t"], path.name, "cannot be written")
+        refuse(main, [f"output={tmp_path}", "name=t"], path.name, "cannot be written")
         path.unlink()
     monkeypatch.setattr(run, "measure_hardware", lambda *_: run.Hardware(1e9, 1e9))
-    refused(capsys, monkeypatch, main, ["host.layers=1000000000"], "memory")
+    refuse(main, ["host.layers=1000000000"], "memory")
 
 
 TIMES = {"autoprune": [[0.2, 4.0], [1.0, 6.0]]}
@@ -65,7 +64,7 @@ CHANGED += [{"machine": {name: "another"}} for name in ("device", "threads", "dt
 CHANGED += [{"host": {name: "another"}} for name in ("kind", "layers", "hidden", "text_tokens", "checkpoint")]
 
 
-def test_profiles(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profiles(tmp_path: Path, refuse: Refuse) -> None:
     asked = [f"output={tmp_path}", "name=t", "milliseconds=[5]"]
     config = load_config(BenchmarkConfig, [ROOT / "configs" / "benchmark" / "cpu_decoder.yaml"], asked)
     path = write_profile(config, {"autoprune": {0.2: 4.0, 1.0: 6.0}})
@@ -75,13 +74,13 @@ def test_profiles(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatc
     assert read_profile(path, "autoprune") == {0.2: 4.0, 1.0: 6.0}
     for record in DAMAGED:
         path.write_text(record if isinstance(record, str) else json.dumps(record))
-        refused(capsys, monkeypatch, main, asked, "profile")
+        refuse(main, asked, "profile")
     for change in CHANGED:
         (part, value), *_ = change.items()
         other = isinstance(value, dict) and "another" in value.values()
         path.write_text(json.dumps(sound | {part: sound[part] | value if other else value}))
         mentions = ("measured on another", f"{min(value)} was 'another'", "again, here") if other else ("profile",)
-        refused(capsys, monkeypatch, main, asked, *mentions)
+        refuse(main, asked, *mentions)
         if change == {"machine": {"device": "another"}}:
             with pytest.raises(ConfigError, match="measured on another machine"):
                 read_profile(path, "autoprune")

@@ -15,11 +15,11 @@ import pytest
 from senna_prune.nuscenes import command_line
 from senna_prune.task.sample import read_samples
 from tests.conftest import ROOT
-from tests.hostile import fifo, refused
+from tests.hostile import fifo
+from tests.hostile.conftest import Refuse
 from tests.nuscenes.tiny_tables import VERSION, straight, write_tables
-from tools import convert_nuscenes
+from tools.convert_nuscenes import main
 
-Refuse = Callable[..., str]
 LAYOUTS, UPSTREAM = ("jsonl", "reference"), ("--convention", "upstream")
 
 
@@ -42,11 +42,6 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     monkeypatch.chdir(tmp_path)
     root = write_tables(tmp_path / "data", {"scene-0103": straight(8, 5.0)})
     return ["--dataroot", root, "--version", VERSION]
-
-
-@pytest.fixture
-def refuse(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Refuse:
-    return lambda arguments, *mentions: refused(capsys, monkeypatch, convert_nuscenes.main, arguments, *mentions)
 
 
 def converted(*options: object) -> None:
@@ -83,7 +78,7 @@ def test_no_node_is_replaced(world: list[object], refuse: Refuse, tmp_path: Path
     path = tmp_path / f"set{place if place in ENDINGS else ''}"
     NODES[node](path)
     before = path.lstat()
-    refuse([*world, "--out", tmp_path / "set", ENDINGS.get(place, f"--format={place}")], str(path), "cannot be")
+    refuse(main, [*world, "--out", tmp_path / "set", ENDINGS.get(place, f"--format={place}")], str(path), "cannot be")
     assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)
     assert place not in ENDINGS or not (tmp_path / "set").exists()
 
@@ -115,14 +110,14 @@ def test_no_other_file_is_taken_for_a_caption_cache(world: list[object], refuse:
     path = tmp_path / "other"
     for content in CACHES:
         path.write_bytes(content)
-        refuse([*captioned, "--caption-cache", path], str(path))
+        refuse(main, [*captioned, "--caption-cache", path], str(path))
         assert path.read_bytes() == content
     for place in ("n" * 300, "/dev/null", "/dev/full", "."):
-        refuse([*captioned, "--caption-cache", tmp_path / place], place)
-    refuse([*captioned, "--caption-cache", tmp_path / "set"], "captions would be lost")
+        refuse(main, [*captioned, "--caption-cache", tmp_path / place], place)
+    refuse(main, [*captioned, "--caption-cache", tmp_path / "set"], "captions would be lost")
     assert not (tmp_path / "set").exists()
     converted(*world, "--out", path)
-    refuse([*captioned, "--caption-cache", path], f"{path}:1: not a caption")
+    refuse(main, [*captioned, "--caption-cache", path], f"{path}:1: not a caption")
     assert len(read_samples(path)) == 2
 
 
@@ -140,12 +135,12 @@ OPTIONS: list[tuple[str, str]] = [
 
 def test_hostile_options(world: list[object], refuse: Refuse, tmp_path: Path) -> None:
     for option, mention in OPTIONS:
-        refuse([*world, "--out", "set", option], mention)
+        refuse(main, [*world, "--out", "set", option], mention)
     for option in ENDINGS.values():
-        refuse([*world, "--out", "/dev/null", option], "/dev/null", "beside a device")
+        refuse(main, [*world, "--out", "/dev/null", option], "/dev/null", "beside a device")
     table = tmp_path / "data" / VERSION / "sample_data.json"
     table.write_text(table.read_text().replace("samples/CAM_FRONT/", "samples/../../private/"))
-    refuse([*world, "--kinds=traffic_light", "--captioner=any", "--out=set"], "sample_data.json", "private")
+    refuse(main, [*world, "--kinds=traffic_light", "--captioner=any", "--out=set"], "sample_data.json", "private")
     assert [path.name for path in tmp_path.iterdir() if path.name != "set.captions.jsonl"] == ["data"]
 
 
@@ -165,10 +160,10 @@ def test_files_that_are_no_sets(refuse: Refuse, tmp_path: Path) -> None:
     for content in NO_SETS:
         if content is not None:
             path.write_bytes(content)
-        refuse(["--import-reference", path, "--out", out], str(path))
-        refuse(["--check", path], str(path))
+        refuse(main, ["--import-reference", path, "--out", out], str(path))
+        refuse(main, ["--check", path], str(path))
         assert not out.exists()
-    refuse(["--check", fifo(tmp_path / "fifo")], "no ordinary file")
+    refuse(main, ["--check", fifo(tmp_path / "fifo")], "no ordinary file")
 
 
 def test_conventions_and_time_stamps_of_imports(world: list[object], refuse: Refuse, tmp_path: Path) -> None:
@@ -178,8 +173,8 @@ def test_conventions_and_time_stamps_of_imports(world: list[object], refuse: Ref
     assert {sample.convention.name for sample in read_samples(out)} == {"upstream"}
     released = [{k: v for k, v in record.items() if k != "planning_sample"} for record in json.loads(path.read_text())]
     path.write_text(json.dumps(released))
-    refuse(["--import-reference", path, "--out", out], "nothing tells the convention", "--convention")
-    refuse(["--import-reference", path, "--convention", "corrected", "--out", out], f"{path}, record 0")
+    refuse(main, ["--import-reference", path, "--out", out], "nothing tells the convention", "--convention")
+    refuse(main, ["--import-reference", path, "--convention", "corrected", "--out", out], f"{path}, record 0")
     released[0]["images"][0] = "samples/CAM_FRONT/x__" + "7" * 5_000 + ".jpg"  # no time stamp
     path.write_text(json.dumps(released))
     converted("--import-reference", path, *UPSTREAM, "--out", out)

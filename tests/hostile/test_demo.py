@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.hostile import fifo, refused
+from tests.hostile import fifo
+from tests.hostile.conftest import Refuse
 from tools.demo.training.checkpoints import save_checkpoint
 from tools.demo.training.driver import run_identity
 from tools.demo.training.pictures import TrainingScenes
@@ -51,17 +52,17 @@ def _nothing_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_refused(case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused(case: str, refuse: Refuse) -> None:
     Path("FILE").write_text("kept")
     words, mention = CASES[case]
-    refused(capsys, monkeypatch, main, ["--out=out", "--work=work", *words], mention)
+    refuse(main, ["--out=out", "--work=work", *words], mention)
     assert Path("FILE").read_text() == "kept"
     assert [path for path in Path().rglob("*") if path.is_file()] == [Path("FILE")]
 
 
-def test_missing_library(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_library(refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
-    refused(capsys, monkeypatch, main, ["world", "--out=out"], "OpenCV", "pip install")
+    refuse(main, ["world", "--out=out"], "OpenCV", "pip install")
 
 
 STEPS, OURS = {"steps": torch.tensor(9)}, run_identity(Recipe(), "answers")
@@ -77,11 +78,11 @@ CHECKPOINTS: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("mention", CHECKPOINTS)
-def test_checkpoints(mention: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checkpoints(mention: str, refuse: Refuse) -> None:
     Path("work").mkdir()
     CHECKPOINTS[mention](Path("work/answers.safetensors"))
     command = ["train", "--work=work", "--out=out"]
-    refused(capsys, monkeypatch, main, command, "answers.safetensors", mention)
+    refuse(main, command, "answers.safetensors", mention)
     save_checkpoint(Path("other/answers.safetensors"), STEPS, OURS)  # the run's own passes, and images come next
     with pytest.raises(AssertionError, match="images were rendered"):
         main(["train", "--work=other", "--out=out"])

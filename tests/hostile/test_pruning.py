@@ -13,41 +13,17 @@ import torch
 from senna_prune.errors import PruningError
 from senna_prune.pruning import Budget, DecoderCost, make_pruner, method_names, method_options
 from tests.conftest import ROOT
-from tests.hostile import refused
+from tests.hostile.conftest import Refuse
 from tools import eval_planning
 
 HOST: dict[str, Any] = {"num_layers": 32, "num_heads": 32, "num_visual": 768}
 HALF, COST, PROFILE = Budget.retention(0.5), DecoderCost(hidden=64, intermediate=128, text=10), {0.1: 1.0, 1.0: 9.0}
-NO_NUMBERS: tuple[Any, ...] = (
-    "a",
-    "0.25",
-    b"1",
-    None,
-    True,
-    math.nan,
-    [0.5],
-    (),
-    {"a": 1},
-    1j,
-    torch.ones(2),
-    object(),
-)
+NO_NUMBERS: tuple[Any, ...] = ("a", "0.25", b"1", None, True, math.nan, [0.5], (), {"a": 1}, 1j)
+NO_NUMBERS += (torch.ones(2), object())
 NO_COUNTS = (*NO_NUMBERS, 0, -3, 3.5, math.inf)
 NO_SIZES = (*NO_NUMBERS, 0, -1.0, -math.inf, math.inf, 10**5000)
-NO_OPTIONS = (
-    True,
-    math.nan,
-    -math.inf,
-    1e308,
-    10**5000,
-    "\n" * 99,
-    b"1",
-    {"a": 1},
-    1j,
-    torch.ones(2),
-    ["x", None],
-    object(),
-)
+NO_OPTIONS: tuple[Any, ...] = (True, math.nan, -math.inf, 1e308, 10**5000, "\n" * 99, b"1", {"a": 1}, 1j)
+NO_OPTIONS += (torch.ones(2), ["x", None], object())
 MADE = {
     "retention": Budget.retention,
     "tokens": Budget.tokens,
@@ -110,28 +86,28 @@ def test_arguments_of_make_pruner_are_checked() -> None:
     assert make_pruner("fastv", HALF, **HOST).num_layers == 32
 
 
-@pytest.mark.parametrize(
-    ("setting", "mention"),
-    [
-        ("autoprune.k0=.nan", "option k0: nan is not a number"),
-        ("autoprune.k0.deeper=1", "option k0: {'deeper': 1} is not a number"),
-        ("autoprune.method=null", "None"),
-        ("autoprune.method={a: 1}", "{'a': 1}"),
-        ("autoprune.num_layers=3", "unknown option 'num_layers'"),
-        ("autoprune.view_weights=[1e308,1,1,1,1,1]", "finite"),
-        ("autoprune.view_weights=[]", "option view_weights: () is out of range"),
-        ("autoprune.view_weights=abc", "'abc' is not a list"),
-        ("autoprune.min_tokens_per_view=1e3", "1000.0 is not a whole number"),
-        ("random.seed=123456789012345678901234567890", "a number of 97 bits is not a whole number"),
-    ],
-)
+OPTIONS = [
+    ("autoprune.k0=.nan", "option k0: nan is not a number"),
+    ("autoprune.k0.deeper=1", "option k0: {'deeper': 1} is not a number"),
+    ("autoprune.method=null", "None"),
+    ("autoprune.method={a: 1}", "{'a': 1}"),
+    ("autoprune.num_layers=3", "unknown option 'num_layers'"),
+    ("autoprune.view_weights=[1e308,1,1,1,1,1]", "finite"),
+    ("autoprune.view_weights=[]", "option view_weights: () is out of range"),
+    ("autoprune.view_weights=abc", "'abc' is not a list"),
+    ("autoprune.min_tokens_per_view=1e3", "1000.0 is not a whole number"),
+    ("random.seed=123456789012345678901234567890", "a number of 97 bits is not a whole number"),
+]
+
+
+@pytest.mark.parametrize(("setting", "mention"), OPTIONS)
 def test_the_tool_refuses_options_before_any_work(
-    setting: str, mention: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    setting: str, mention: str, tmp_path: Path, refuse: Refuse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(ROOT)
     method = setting.partition(".")[0]
     arguments = ["--methods", method, f"pruning.options.{setting}", "--dry-run", f"output={tmp_path}/run"]
-    refused(capsys, monkeypatch, eval_planning.main, arguments, mention)
+    refuse(eval_planning.main, arguments, mention)
     assert not (tmp_path / "run").exists()
 
 

@@ -18,7 +18,8 @@ from senna_prune.config import EvaluationConfig, load_config
 from senna_prune.evaluation.evaluate import evaluate
 from senna_prune.evaluation.report import write
 from tests.evaluation.dummy import DummySystem, make_planning_set
-from tests.hostile import fifo, refused
+from tests.hostile import change, fifo
+from tests.hostile.conftest import Refuse
 from tests.hostile.test_image_files import chunk, png
 from tools.report import main
 
@@ -51,18 +52,6 @@ def work(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
-def change(file: str, path: str, value: Any = ...) -> None:
-    """Set a value in a JSON file or in the first of its lines; without a path the whole, `...` deletes."""
-    first, *rest = Path("run", file).read_text("utf-8").splitlines(keepends=True)
-    whole = [json.loads(first if file.endswith("l") else "".join([first, *rest]))]
-    *way, last = (int(part) if part.isdigit() else part for part in f"0.{path}".strip(".").split("."))
-    at: Any = whole
-    for part in way:
-        at = at[part]
-    at.pop(last) if value is ... else at.__setitem__(last, value)
-    Path("run", file).write_text(json.dumps(whole[0]) + "\n" + "".join(rest if file.endswith("l") else []), "utf-8")
-
-
 NAN, RUN, LINE, TIME, LOOKS = float("nan"), "run.json", "decisions.jsonl", "timing.jsonl", "appearance.json"
 DAMAGE: list[tuple[Any, ...]] = [
     *((RUN, "", value) for value in ([], 5, "null")),
@@ -82,9 +71,10 @@ DAMAGE: list[tuple[Any, ...]] = [
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: " ".join(map(ascii, damage))[:60])
-def test_a_damaged_value_is_refused(damage: Any, work: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    change(*damage)
-    refused(capsys, monkeypatch, main, ["run"])
+def test_a_damaged_value_is_refused(damage: Any, work: Path, refuse: Refuse) -> None:
+    file, *changed = damage
+    change(Path("run", file), *changed)
+    refuse(main, ["run"])
 
 
 WAYS: dict[str, Any] = {
@@ -97,14 +87,14 @@ WAYS: dict[str, Any] = {
 
 @pytest.mark.parametrize("file", [RUN, LINE, "planning_set.jsonl", "plots", "results.csv", "report.html"])
 @pytest.mark.parametrize("way", WAYS)
-def test_a_damaged_file_is_refused(file: str, way: str, work: Path, capsys: Any, monkeypatch: Any) -> None:
+def test_a_damaged_file_is_refused(file: str, way: str, work: Path, refuse: Refuse) -> None:
     path = Path("run", file)
     path.unlink(missing_ok=True)
     WAYS[way](path)
     if file in ("plots", "results.csv", "report.html") and way in ("gone", "folder" if file == "plots" else "text"):
         assert main(["run"]) == 0  # it is written anew
     else:
-        refused(capsys, monkeypatch, main, ["run"])
+        refuse(main, ["run"])
 
 
 ANYTHING = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9) | st.just({}) | st.just([[]])
@@ -124,26 +114,22 @@ def test_any_value_anywhere_is_one_line_or_harmless(file: str, data: Any, value:
         name = data.draw(st.sampled_from(names))
         way, at = f"{way}.{name}", at[name]
     try:
-        change(file, way.strip("."), value)
+        change(path, way.strip("."), value)
         assert main(["run", "--samples", "2"]) in (0, 2)
         assert len(re.findall("^error: ", capsys.readouterr().err, re.MULTILINE)) <= 1
     finally:
         path.write_text(text, "utf-8")
 
 
-OPTIONS = [
-    "run --samples -1",
-    f"run --samples {'9' * 5000}",
-    "run --image-root nowhere",
-    f"run --image-root {'n' * 300}",
-]
+OPTIONS = ["run --samples -1", f"run --samples {'9' * 5000}", "run --image-root nowhere"]
+OPTIONS += [f"run --image-root {'n' * 300}"]
 OPTIONS += ["n" * 300, "run/run.json", "data", "run --out data/set.jsonl", f"run --out {'n' * 300}", "run --protocol x"]
 OPTIONS += ["run --against nobody", "run --baseline data", "run --baseline run --against nobody"]
 
 
 @pytest.mark.parametrize("line", OPTIONS, ids=lambda line: line[:40])
-def test_options_are_refused(line: str, work: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    refused(capsys, monkeypatch, main, line.split())
+def test_options_are_refused(line: str, work: Path, refuse: Refuse) -> None:
+    refuse(main, line.split())
 
 
 def page_data() -> dict[str, Any]:
@@ -209,8 +195,8 @@ def test_a_strangers_run_embeds_no_picture_of_ours(way: str, work: Path, tmp_pat
     Image.new("RGB", (20, 20), "red").save(secret)
     Path("link").symlink_to(secret.parent)
     names = {"absolute": str(secret), "dots": f"../../{secret.parent.name}/secret.png"}
-    change(RUN, "settings.data.image_root", {"root": str(secret.parent), "link": "link"}.get(way, "data"))
-    change("planning_set.jsonl", "images.CAM_FRONT", names.get(way, "secret.png"))
+    change(Path("run", RUN), "settings.data.image_root", {"root": str(secret.parent), "link": "link"}.get(way, "data"))
+    change(Path("run/planning_set.jsonl"), "images.CAM_FRONT", names.get(way, "secret.png"))
     assert main(["run"]) == 0 and "problem" in shown()
     # The user may name the folder; a name still may not lead out of it.
     assert main(["run", "--image-root", str(secret.parent)]) == 0 and ("problem" in shown()) == (way in names)

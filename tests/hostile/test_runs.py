@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from senna_prune.errors import SennaPruneError
 from senna_prune.evaluation.run.run_folder import RunFolder
-from tests.evaluation.checkpoint import arguments, rewrite, write_checkpoint, write_planning_set
-from tests.hostile import fifo, refused
+from tests.evaluation.checkpoint import arguments, write_checkpoint, write_planning_set
+from tests.hostile import change, fifo
+from tests.hostile.conftest import Refuse
 from tools import eval_planning, report
 
-Change = Callable[[dict[str, Any]], object]
-Capture, Patch = pytest.CaptureFixture[str], pytest.MonkeyPatch
+Spoil = Callable[[Path], object]
 
 
 @pytest.fixture(scope="module")
@@ -37,69 +37,63 @@ def work(pristine: Path, tmp_path: Path) -> Path:
     return shutil.copytree(pristine, tmp_path, dirs_exist_ok=True)
 
 
-def image(path: str) -> Change:
-    return lambda s: s["images"].update(CAM_BACK=path)
+@pytest.fixture
+def fresh(work: Path) -> Path:
+    """Not run yet."""
+    shutil.rmtree(work / "run")
+    return work
 
 
-SAMPLES: list[tuple[Change, str]] = [
-    (lambda s: s.update(kind="PLAN"), "unknown kind 'PLAN'"),
-    (lambda s: s.update(kind="plann"), "Did you mean 'plan'?"),
-    (lambda s: s.pop("convention"), "field 'convention' is missing"),
-    (lambda s: s["convention"].pop("command"), "is not a convention of cameras and command"),
-    (image("/etc/passwd"), "/etc/passwd: the path leads out"),
-    (image("../../x.png"), "../../x.png: the path leads out"),
-    (image("a\0b.png"), "leads out of its root"),
-    (image("n" * 300), "no such image (1 of 18"),
-    (image("\ud800.png"), "not an image path by camera"),
-    (lambda s: s.update(token="\ud800"), "token is '\\ud800', not a text"),
-    (lambda s: s.update(question="\udfff" + s["question"]), "question is "),
-    (lambda s: s.update(question=s["question"] + " a" * 5000), "sample t0/plan/0/corrected: the prompt has"),
-    (lambda s: s.update(speed=10**400), "speed is a number of 13"),
+LONG = "sample t0/plan/0/corrected: the prompt has"
+SAMPLES: list[tuple[str, Any, str]] = [
+    ("kind", "PLAN", "unknown kind 'PLAN'"),
+    ("kind", "plann", "Did you mean 'plan'?"),
+    ("convention", ..., "field 'convention' is missing"),
+    ("convention.command", ..., "is not a convention of cameras and command"),
+    ("images.CAM_BACK", "/etc/passwd", "/etc/passwd: the path leads out"),
+    ("images.CAM_BACK", "../../x.png", "../../x.png: the path leads out"),
+    ("images.CAM_BACK", "a\0b.png", "leads out of its root"),
+    ("images.CAM_BACK", "n" * 300, "no such image (1 of 18"),
+    ("images.CAM_BACK", "\ud800.png", "not an image path by camera"),
+    ("token", "\ud800", "token is '\\ud800', not a text"),
+    ("question", lambda text: "\udfff" + text, "question is "),
+    ("question", lambda text: text + " a" * 5000, LONG),
+    ("speed", 10**400, "speed is a number of 13"),
 ]
 
 
 @pytest.mark.parametrize("policy", ["fail", "count_wrong"])
-@pytest.mark.parametrize(("change", "message"), SAMPLES, ids=[message for _, message in SAMPLES])
-def test_planning_sets(
-    capsys: Capture, monkeypatch: Patch, work: Path, policy: str, change: Change, message: str
-) -> None:
-    rewrite(work / "data" / "set.jsonl", change)
-    shutil.rmtree(work / "run")
-    given = arguments(work, f"scoring.on_error={policy}")
+@pytest.mark.parametrize(("way", "value", "message"), SAMPLES, ids=[message for *_, message in SAMPLES])
+def test_planning_sets(fresh: Path, refuse: Refuse, policy: str, way: str, value: Any, message: str) -> None:
+    change(fresh / "data/set.jsonl", way, value)
+    given = arguments(fresh, f"scoring.on_error={policy}")
     if "no such image" in message and policy == "count_wrong":  # which is what this policy allows
         assert eval_planning.main(given) == 0
         return
-    line = refused(capsys, monkeypatch, eval_planning.main, given, message)
+    line = refuse(eval_planning.main, given, message)
     assert any(part in line for part in ("set.jsonl:1", "leads out", "no such image", "sample t0/"))
 
 
-def test_lines_that_are_not_the_first(capsys: Capture, monkeypatch: Patch, work: Path) -> None:
+def test_lines_that_are_not_the_first(capsys: pytest.CaptureFixture[str], fresh: Path, refuse: Refuse) -> None:
     """A later sample is named; other kinds are counted, not dropped silently; a line nested without end is refused."""
-    path = work / "data" / "set.jsonl"
-    rewrite(path, lambda s: s.update(question=s["question"] + " a" * 5000), 2)
-    shutil.rmtree(work / "run")
-    message = "sample t2/plan/0/corrected: the prompt has"
-    refused(capsys, monkeypatch, eval_planning.main, arguments(work), message, "Shorten the question")
-    rewrite(path, lambda s: s.update(kind="vru"), 2)
-    shutil.rmtree(work / "run")
-    assert eval_planning.main(arguments(work)) == 0
+    path = fresh / "data/set.jsonl"
+    change(path, "question", lambda text: text + " a" * 5000, 2)
+    refuse(eval_planning.main, arguments(fresh), LONG.replace("t0", "t2"), "Shorten the question")
+    change(path, "kind", "vru", 2)
+    shutil.rmtree(fresh / "run")
+    assert eval_planning.main(arguments(fresh)) == 0
     assert "left out: 1 sample of other kinds than plan (1 vru; see data.kinds)" in capsys.readouterr().out
     path.write_text("[" * 10_000 + "]" * 10_000 + "\n", encoding="utf-8")
-    refused(capsys, monkeypatch, eval_planning.main, arguments(work), "set.jsonl:1: not JSON (nested too deeply)")
+    refuse(eval_planning.main, arguments(fresh), "set.jsonl:1: not JSON (nested too deeply)")
 
 
-@pytest.mark.parametrize("policy", ["fail", "count_wrong"])
-def test_an_image_nobody_writes_to(capsys: Capture, monkeypatch: Patch, work: Path, policy: str) -> None:
+def test_an_image_nobody_writes_to(fresh: Path, refuse: Refuse) -> None:
     """A FIFO in place of an image once blocked the run for ever."""
-    shutil.rmtree(work / "run")
-    (work / "data" / "1" / "CAM_BACK.png").unlink()
-    fifo(work / "data" / "1" / "CAM_BACK.png")
-    given = arguments(work, f"scoring.on_error={policy}")
-    if policy == "fail":
-        refused(capsys, monkeypatch, eval_planning.main, given, "no such image (1 of 18 images are missing)")
-        return
-    assert eval_planning.main(given) == 0
-    records = [record for record, _ in RunFolder(work / "run").read_lines().values()]
+    (fresh / "data/1/CAM_BACK.png").unlink()
+    fifo(fresh / "data/1/CAM_BACK.png")
+    refuse(eval_planning.main, arguments(fresh), "no such image (1 of 18 images are missing)")
+    assert eval_planning.main(arguments(fresh, "scoring.on_error=count_wrong")) == 0
+    records = [record for record, _ in RunFolder(fresh / "run").read_lines().values()]
     assert {record.sample for record in records if record.error} == {"t1/plan/0/corrected"}
 
 
@@ -107,130 +101,103 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-SET = "data/set.jsonl"
-FOLDERS: list[tuple[Callable[[Path], object], str]] = [
-    (lambda w: (w / SET).write_text(""), "the planning set is empty"),
-    (lambda w: (w / SET).write_text("{"), "set.jsonl:1: not JSON"),
-    (lambda w: [rewrite(w / SET, lambda s: s.update(kind="vru"), n) for n in range(3)], "no question of kind"),
-    (lambda w: (w / SET).write_text(2 * (w / SET).read_text()), "is in it twice"),
-    (lambda w: rewrite(w / SET, lambda s: s.update(answer="maybe")), "the answer 'maybe' is no plan"),
-    (lambda w: (w / "data/1/CAM_BACK.png").unlink(), "no such image (1 of 18 images are missing)"),
-    (lambda w: (w / "data/1/CAM_BACK.png").write_bytes(b"junk"), "1/CAM_BACK.png"),
-    (lambda w: cut(w / "data/1/CAM_BACK.png"), "1/CAM_BACK.png"),
-    (lambda w: (w / "model/config.json").write_text("{}"), "config.json"),
-    (lambda w: cut(w / "model/model.safetensors"), "model.safetensors"),
-    (lambda w: [(w / "run").mkdir(), (w / "run/notes.txt").touch()], "the folder is not empty and holds no run"),
-]
+def holds(name: str, text: str | bytes) -> Spoil:
+    """The file of that name holds that alone."""
+    content = text if isinstance(text, bytes) else text.encode()
+    return in_place_of(name, lambda path: path.write_bytes(content))
 
 
-@pytest.mark.parametrize(("spoil", "message"), FOLDERS, ids=[message for _, message in FOLDERS])
-def test_spoilt_folders(
-    capsys: Capture, monkeypatch: Patch, work: Path, spoil: Callable[[Path], object], message: str
-) -> None:
-    shutil.rmtree(work / "run")
-    spoil(work)
-    refused(capsys, monkeypatch, eval_planning.main, arguments(work), message)
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("run.json", "{", "run.json: not JSON"),
-        ("run.json", "[]", "run.json: not a JSON object"),
-        ("decisions.jsonl", '{"a":\n{}\n', "decisions.jsonl:1: "),
-        ("decisions.jsonl", "{}\n", "decisions.jsonl:1: field sample is missing"),
-        ("decisions.jsonl", "", "nothing is decided yet"),
-        ("plots", "in the way", "cannot be written"),
-    ],
-)
-def test_reports_of_damaged_runs(
-    capsys: Capture, monkeypatch: Patch, work: Path, name: str, text: str, message: str
-) -> None:
-    (work / "run" / name).write_text(text)
-    refused(capsys, monkeypatch, report.main, [work / "run"], message)
-    (work / "run" / "run.json").unlink()
-    refused(capsys, monkeypatch, report.main, [work / "run"], "no run here (run.json is absent)")
-
-
-def in_place_of(name: str, put: Callable[[Path], object]) -> Callable[[Path], object]:
-    def replace(run: Path) -> None:
-        (run / name).unlink(missing_ok=True)
-        (run / name).parent.mkdir(exist_ok=True)
-        put(run / name)
+def in_place_of(name: str, put: Spoil) -> Spoil:
+    def replace(work: Path) -> None:
+        (work / name).unlink(missing_ok=True)
+        (work / name).parent.mkdir(exist_ok=True)
+        put(work / name)
 
     return replace
 
 
-def holds(name: str, text: str) -> Callable[[Path], object]:
-    return in_place_of(name, lambda path: path.write_text(text + "\n"))
+def set_to(name: str, way: str, *value: Any) -> Spoil:
+    return lambda work: change(work / name, way, *value)
 
 
-def line(name: str, change: Change) -> Callable[[Path], object]:
-    return lambda run: rewrite(run / name, change)
+SET, BACK = "data/set.jsonl", "data/1/CAM_BACK.png"
+FOLDERS: list[tuple[Spoil, str]] = [
+    (holds(SET, ""), "the planning set is empty"),
+    (holds(SET, "{"), "set.jsonl:1: not JSON"),
+    (lambda w: [change(w / SET, "kind", "vru", n) for n in range(3)], "no question of kind"),
+    (lambda w: (w / SET).write_text(2 * (w / SET).read_text()), "is in it twice"),
+    (set_to(SET, "answer", "maybe"), "the answer 'maybe' is no plan"),
+    (lambda w: (w / BACK).unlink(), "no such image (1 of 18 images are missing)"),
+    (holds(BACK, b"junk"), "1/CAM_BACK.png"),
+    (lambda w: cut(w / BACK), "1/CAM_BACK.png"),
+    (holds("model/config.json", "{}"), "config.json"),
+    (lambda w: cut(w / "model/model.safetensors"), "model.safetensors"),
+    (in_place_of("run/notes.txt", Path.touch), "the folder is not empty and holds no run"),
+]
 
 
-def info(change: Change) -> Callable[[Path], object]:
-    def damage(run: Path) -> None:
-        record = json.loads((run / "run.json").read_text())
-        change(record)
-        (run / "run.json").write_text(json.dumps(record))
-
-    return damage
+@pytest.mark.parametrize(("spoil", "message"), FOLDERS, ids=[message for _, message in FOLDERS])
+def test_spoilt_folders(fresh: Path, refuse: Refuse, spoil: Spoil, message: str) -> None:
+    spoil(fresh)
+    refuse(eval_planning.main, arguments(fresh), message)
 
 
-DAMAGE: list[tuple[Callable[[Path], object], str]] = [
-    *(
-        (in_place_of("run.json", lambda path, t=text: path.write_text(t)), "run.json: not ")
-        for text in ["3", "null", "[", "{"]
-    ),  # type: ignore[misc]
-    (in_place_of("run.json", lambda path: path.write_bytes(b"\xff")), "run.json: not JSON"),
-    (in_place_of("run.json", Path.touch), "run.json: not JSON"),
-    (in_place_of("run.json", Path.mkdir), "run.json"),
-    (in_place_of("run.json", fifo), "run.json"),
-    (in_place_of("run.json", lambda path: None), "restore run.json from a copy, or delete"),
-    (in_place_of("journal/lock", fifo), "journal: cannot be written"),
-    (in_place_of("journal", Path.touch), "journal: cannot be written"),
-    (info(lambda r: r["shape"].update(layers=-4)), "shape.layers: "),
-    (info(lambda r: r.update(conditions=[])), "a run has at least one"),
-    (info(lambda r: r.update(status="done")), "status: "),
-    (info(lambda r: r.update(schema=2)), "schema: "),
-    (info(lambda r: r["settings"].update(name="../x")), "cannot name a run"),
-    (info(lambda r: r.update(settings={"data": None})), "'data' is a group of keys"),
-    (info(lambda r: r["settings"].update(x=1)), "unknown key 'x'"),
-    *(
-        (in_place_of("decisions.jsonl", lambda path, t=text: path.write_text(t + "\n")), "decisions.jsonl:1: ")
-        for text in ["3", "[]", "{}", "{"]
-    ),  # type: ignore[misc]
-    (line("decisions.jsonl", lambda r: r.update(condition="mine")), "the run has no condition 'mine'"),
-    (line("decisions.jsonl", lambda r: r.update(answer=None)), "either an answer or an error"),
-    (line("decisions.jsonl", lambda r: r["trace"]["after"].pop()), "differ in their numbers of layers"),
-    (line("decisions.jsonl", lambda r: r.update(truth="\ud800")), "decisions.jsonl:1: "),
-    (line("decisions.jsonl", lambda r: r.update(kind="PLAN")), "kind: "),
-    (line("decisions.jsonl", lambda r: r.update(distribution=[float("nan")] * 20)), "decisions.jsonl:1: "),
-    (line("timing.jsonl", lambda r: r.update(milliseconds=3)), "timing.jsonl:1: "),
-    (line("timing.jsonl", lambda r: r["milliseconds"].update(prefill="1")), "timing.jsonl:1: "),
-    (line("timing.jsonl", lambda r: r.update(peak_bytes="x")), "timing.jsonl:1: "),
-    (
-        in_place_of("journal/process-000.jsonl", lambda path: path.write_text('{"record": 3}\n')),
-        "process-000.jsonl:1: ",
-    ),
-    *(
-        (in_place_of("pictures.json", lambda path, t=text: path.write_text(t)), "pictures.json: ")
-        for text in ("[]", "3", '{"a": 3}', "{")
-    ),  # type: ignore[misc]
+REPORTED = [
+    ("run.json", "{", "run.json: not JSON"),
+    ("run.json", "[]", "run.json: not a JSON object"),
+    ("decisions.jsonl", '{"a":\n{}\n', "decisions.jsonl:1: "),
+    ("decisions.jsonl", "{}\n", "decisions.jsonl:1: field sample is missing"),
+    ("decisions.jsonl", "", "nothing is decided yet"),
+    ("plots", "in the way", "cannot be written"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), REPORTED)
+def test_reports_of_damaged_runs(work: Path, refuse: Refuse, name: str, text: str, message: str) -> None:
+    (work / "run" / name).write_text(text)
+    refuse(report.main, [work / "run"], message)
+    (work / "run" / "run.json").unlink()
+    refuse(report.main, [work / "run"], "no run here (run.json is absent)")
+
+
+RUN, LINES, TIMES, IMAGES = (f"run/{name}" for name in ("run.json", "decisions.jsonl", "timing.jsonl", "pictures.json"))
+DAMAGE: list[tuple[Spoil, str]] = [
+    *((holds(RUN, text), "run.json: not ") for text in ("3", "null", "[", "{")),
+    *((holds(RUN, text), "run.json: not JSON") for text in (b"\xff", b"")),
+    *((in_place_of(RUN, make), "run.json") for make in (Path.mkdir, fifo)),
+    (in_place_of(RUN, lambda path: None), "restore run.json from a copy, or delete"),
+    (in_place_of("run/journal/lock", fifo), "journal: cannot be written"),
+    (in_place_of("run/journal", Path.touch), "journal: cannot be written"),
+    (set_to(RUN, "shape.layers", -4), "shape.layers: "),
+    (set_to(RUN, "conditions", []), "a run has at least one"),
+    (set_to(RUN, "status", "done"), "status: "),
+    (set_to(RUN, "schema", 2), "schema: "),
+    (set_to(RUN, "settings.name", "../x"), "cannot name a run"),
+    (set_to(RUN, "settings", {"data": None}), "'data' is a group of keys"),
+    (set_to(RUN, "settings", lambda old: old | {"x": 1}), "unknown key 'x'"),
+    *((holds(LINES, text + "\n"), "decisions.jsonl:1: ") for text in ("3", "[]", "{}", "{")),
+    (set_to(LINES, "condition", "mine"), "the run has no condition 'mine'"),
+    (set_to(LINES, "answer", None), "either an answer or an error"),
+    (set_to(LINES, "trace.after.0"), "differ in their numbers of layers"),
+    (set_to(LINES, "truth", "\ud800"), "decisions.jsonl:1: "),
+    (set_to(LINES, "kind", "PLAN"), "kind: "),
+    (set_to(LINES, "distribution", [float("nan")] * 20), "decisions.jsonl:1: "),
+    (set_to(TIMES, "milliseconds", 3), "timing.jsonl:1: "),
+    (set_to(TIMES, "milliseconds.prefill", "1"), "timing.jsonl:1: "),
+    (set_to(TIMES, "peak_bytes", "x"), "timing.jsonl:1: "),
+    (holds("run/journal/process-000.jsonl", '{"record": 3}\n'), "process-000.jsonl:1: "),
+    *((holds(IMAGES, text), "pictures.json: ") for text in ("[]", "3", '{"a": 3}', "{")),
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("damage", "message"), DAMAGE)
-def test_damaged_runs(
-    capsys: Capture, monkeypatch: Patch, work: Path, damage: Callable[[Path], object], message: str
-) -> None:
+def test_damaged_runs(work: Path, refuse: Refuse, damage: Spoil, message: str) -> None:
     """One line says what is wrong; where it is one line of a file, deleting it helps."""
-    path = work / "run" / "decisions.jsonl"
+    path = work / LINES
     before = path.read_bytes()
-    damage(work / "run")
-    said = refused(capsys, monkeypatch, eval_planning.main, arguments(work), message)
+    damage(work)
+    said = refuse(eval_planning.main, arguments(work), message)
     assert ("elete that line" in said) == (".jsonl:" in said)
     assert ".jsonl:" in said or "un it again" not in said, "running it again would end with the same line"
     if "decisions.jsonl:1" in said:
@@ -253,38 +220,37 @@ FREE = ("key", "settings", "options", "resolved", "positions")
 
 def places(value: Any) -> list[tuple[Any, Any]]:
     """Every (container, key) of a decoded JSON document whose value has a type, but the free ones."""
-    entries = list(
-        value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
-    )
-    here = [(value, key) for key, inner in entries if key not in FREE and inner is not None]
-    return here + [place for key, inner in entries if key not in FREE for place in places(inner)]
+    inner = [*value.items()] if isinstance(value, dict) else [*enumerate(value[:2])] if isinstance(value, list) else []
+    entries = [(key, part) for key, part in inner if key not in FREE]
+    return [(value, key) for key, part in entries if part is not None] + [
+        p for _, part in entries for p in places(part)
+    ]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_values_of_another_type_are_refused(pristine: Path, data: st.DataObject) -> None:
-    folder = pristine / "run"
-    name = data.draw(st.sampled_from(["run.json", "decisions.jsonl", "timing.jsonl", "pictures.json"]))
-    whole = (folder / name).read_text()
-    first, rest = (whole, "") if name.endswith(".json") else whole.split("\n", 1)
+    name = data.draw(st.sampled_from([RUN, LINES, TIMES, IMAGES]))
+    path = pristine / name
+    whole = path.read_text()
+    first, rest = whole.split("\n", 1) if path.suffix == ".jsonl" else (whole, "")
     record = json.loads(first)
     container, key = data.draw(st.sampled_from(places(record)))
-    old = container[key]
-    if isinstance(container, dict) and data.draw(st.booleans()) and name != "timing.jsonl" and name != "pictures.json":
+    if isinstance(container, dict) and data.draw(st.booleans()) and name not in (TIMES, IMAGES):
         container["colour"] = "red"
     else:
-        container[key] = data.draw(st.sampled_from(FOREIGN[type(old)]))
-    (folder / name).write_text(json.dumps(record) + "\n" + rest)
+        container[key] = data.draw(st.sampled_from(FOREIGN[type(container[key])]))
+    path.write_text(json.dumps(record) + "\n" + rest)
     try:
         with pytest.raises(SennaPruneError) as caught:
-            RunFolder(folder).read()
-        assert "\n" not in str(caught.value) and name in str(caught.value)
+            RunFolder(pristine / "run").read()
+        assert "\n" not in str(caught.value) and path.name in str(caught.value)
     finally:
-        (folder / name).write_text(whole)
+        path.write_text(whole)
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("{")], ids=["absent", "damaged"])
-def test_a_lost_appearance_is_written_again(work: Path, spoil: Callable[[Path], object]) -> None:
+def test_a_lost_appearance_is_written_again(work: Path, spoil: Spoil) -> None:
     path = work / "run" / "appearance.json"
     before = path.read_bytes()
     spoil(path)
@@ -292,8 +258,7 @@ def test_a_lost_appearance_is_written_again(work: Path, spoil: Callable[[Path], 
     assert path.read_bytes() == before
 
 
-def test_markup_in_a_label_is_text(capsys: Capture, work: Path) -> None:
-    shutil.rmtree(work / "run")
-    given = arguments(work, 'pruning.methods=["[/x]"]', "pruning.options={'[/x]': {method: autoprune}}", "--dry-run")
+def test_markup_in_a_label_is_text(capsys: pytest.CaptureFixture[str], fresh: Path) -> None:
+    given = arguments(fresh, 'pruning.methods=["[/x]"]', "pruning.options={'[/x]': {method: autoprune}}", "--dry-run")
     assert eval_planning.main(given) == 0
     assert "[/x]@0.25" in capsys.readouterr().out

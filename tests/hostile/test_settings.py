@@ -10,12 +10,12 @@ import pytest
 
 from senna_prune.evaluation.run import processes
 from tests.conftest import ROOT
-from tests.hostile import fifo, refused
+from tests.hostile import fifo
+from tests.hostile.conftest import Refuse
 from tools import eval_planning
 
 DEMO = [f"data.planning_set={ROOT}/data/demo/planning_set.jsonl", f"data.image_root={ROOT}/data/demo"]
 DEMO += [f"model.path={ROOT}/data/demo/model", "limit=1", "scoring.resamples=10"]
-Capture, Patch = pytest.CaptureFixture[str], pytest.MonkeyPatch
 
 FILES: list[tuple[str | bytes, str]] = [
     ("name: " + "[" * 20_000, "line 1: exceeded maximum nesting depth"),
@@ -37,18 +37,16 @@ FILES: list[tuple[str | bytes, str]] = [
 
 
 @pytest.mark.parametrize(("text", "message"), FILES, ids=range(len(FILES)))
-def test_configuration_files(
-    capsys: Capture, monkeypatch: Patch, tmp_path: Path, text: str | bytes, message: str
-) -> None:
+def test_configuration_files(refuse: Refuse, tmp_path: Path, text: str | bytes, message: str) -> None:
     file = tmp_path / "bad.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    line = refused(capsys, monkeypatch, eval_planning.main, ["--config", file], message)
+    line = refuse(eval_planning.main, ["--config", file], message)
     assert str(file) in line or "name:" in line
 
 
-def test_configuration_files_that_are_none(capsys: Capture, monkeypatch: Patch, tmp_path: Path) -> None:
+def test_configuration_files_that_are_none(refuse: Refuse, tmp_path: Path) -> None:
     for path in (fifo(tmp_path / "pipe"), tmp_path, tmp_path / ("n" * 300), "/dev/zero", "a\udcffb.yaml"):
-        refused(capsys, monkeypatch, eval_planning.main, ["--config", path], "no such configuration file")
+        refuse(eval_planning.main, ["--config", path], "no such configuration file")
 
 
 WORDS: list[tuple[str, str]] = [
@@ -102,12 +100,17 @@ WORDS: list[tuple[str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("word", "message"), WORDS, ids=range(len(WORDS)))
-def test_key_value_words(capsys: Capture, monkeypatch: Patch, tmp_path: Path, word: str, message: str) -> None:
+@pytest.fixture
+def chdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("word", "message"), WORDS, ids=range(len(WORDS)))
+def test_key_value_words(refuse: Refuse, chdir: Path, word: str, message: str) -> None:
     words = word.split() if word.startswith("--") else [word]
-    refused(capsys, monkeypatch, eval_planning.main, [*DEMO, *words], message)
-    assert not list(tmp_path.rglob("decisions.jsonl"))
+    refuse(eval_planning.main, [*DEMO, *words], message)
+    assert not list(chdir.rglob("decisions.jsonl"))
 
 
 def test_more_kept_samples_than_there_are(tmp_path: Path) -> None:
@@ -121,19 +124,14 @@ ENVIRONMENTS: list[tuple[dict[str, str], str]] = [
     ({"WORLD_SIZE": "2"}, "RANK: is not set, but WORLD_SIZE is"),
     ({"WORLD_SIZE": "2", "RANK": "x"}, "RANK: 'x' is no whole number"),
     ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_PORT: is not set"),
-    *(
-        (
-            {"WORLD_SIZE": "2", "RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": ""},
-            f"process {rank} of 2: 1 other",
-        )
-        for rank in "01"
-    ),
 ]
+LAUNCH = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": ""}
+ENVIRONMENTS += [(LAUNCH | {"RANK": rank}, f"process {rank} of 2: 1 other") for rank in "01"]
 
 
 @pytest.mark.parametrize(("environment", "message"), ENVIRONMENTS, ids=range(len(ENVIRONMENTS)))
 def test_environments_that_no_launch_makes(
-    capsys: Capture, monkeypatch: Patch, tmp_path: Path, environment: dict[str, str], message: str
+    refuse: Refuse, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, environment: dict[str, str], message: str
 ) -> None:
     """Also one whose other process does not come: it is not awaited for ever."""
     monkeypatch.setattr(processes, "JOIN_WAIT", timedelta(seconds=1))
@@ -141,4 +139,4 @@ def test_environments_that_no_launch_makes(
         port = str(server.getsockname()[1])
     for name, value in environment.items():
         monkeypatch.setenv(name, value or (port if name == "MASTER_PORT" else ""))
-    refused(capsys, monkeypatch, eval_planning.main, [*DEMO, f"output={tmp_path}/run"], message)
+    refuse(eval_planning.main, [*DEMO, f"output={tmp_path}/run"], message)

@@ -19,9 +19,10 @@ import pytest
 from senna_prune.nuscenes import command_line  # noqa: F401 - loaded before a test gives root's rights away
 from senna_prune.nuscenes.schema import BOX_TABLES, POSE_TABLES, Quaternion, Record, Time, Token, Vector
 from tests.conftest import ROOT
-from tests.hostile import fifo, refused
+from tests.hostile import fifo
+from tests.hostile.conftest import Refuse
 from tests.nuscenes.tiny_tables import START, VERSION, edit, straight, write_tables
-from tools import convert_nuscenes
+from tools.convert_nuscenes import main
 
 Convert = Callable[..., str]
 
@@ -33,13 +34,13 @@ def world(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def conversion(world: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Convert:
+def conversion(world: Path, refuse: Refuse) -> Convert:
     """Convert the world, which must be refused with the mentions; nothing is written."""
 
     def run(*mentions: str, version: str = VERSION, options: tuple[object, ...] = ()) -> str:
         out = world.parent / "set.jsonl"
         arguments = ["--dataroot", world, "--version", version, "--kinds", "plan,vru,motion", "--out", out, *options]
-        line = refused(capsys, monkeypatch, convert_nuscenes.main, arguments, *mentions)
+        line = refuse(main, arguments, *mentions)
         assert not list(world.parent.glob("set.jsonl*"))
         return line
 
@@ -107,7 +108,7 @@ PLACES: dict[str, tuple[str, ...]] = {VERSION: (), ".": (), "samples": ("--requi
 
 
 @pytest.mark.parametrize("name", [*PLACES, f"{VERSION}/ego_pose.json"])
-def test_what_may_not_be_read(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_what_may_not_be_read(refuse: Refuse, name: str) -> None:
     with tempfile.TemporaryDirectory() as place:  # pytest's own folders are closed to others
         root = write_tables(Path(place) / "data", {"scene-0103": straight(9, 5.0)})
         for folder in ("samples", "can_bus"):
@@ -119,7 +120,7 @@ def test_what_may_not_be_read(capsys: pytest.CaptureFixture[str], monkeypatch: p
         try:
             options = ["--out", Path(place) / "set.jsonl", *PLACES.get(name, ())]
             arguments = ["--dataroot", root, "--version", VERSION, *options]
-            refused(capsys, monkeypatch, convert_nuscenes.main, arguments, str(root / name), "Permission denied")
+            refuse(main, arguments, str(root / name), "Permission denied")
         finally:
             os.seteuid(user)
             (root / name).chmod(0o755)
