@@ -32,7 +32,8 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("seen")
     write_checkpoint(work / "model", num_layers=4)
     path = write_planning_set(work / "data", count=5)
-    write_samples(path, [replace(sample, objects=SEEN) for sample in read_samples(path)])
+    *samples, empty = read_samples(path)
+    write_samples(path, [*(replace(sample, objects=SEEN) for sample in samples), replace(empty, objects=())])
     return work
 
 
@@ -55,9 +56,12 @@ def test_every_line_tells_the_survival_of_its_objects(work: Path, alone: dict[tu
     conditions = {condition for _, condition in alone}
     assert {"oracle@0.25", "anti_oracle@0.25", "none", "random@0.25#1"} <= conditions
     assert len(alone) == 5 * len(conditions)
+    assert sum(not found["objects"] for found in alone.values()) == len(conditions)
     for (_, condition), found in alone.items():
         assert found["layers"] == [1, 2, 3]
         assert found["tokens"][0] == 48
+        if not found["objects"]:
+            continue
         assert [counts[0] for counts in found["objects"]] == [own[0] for own in next(iter(alone.values()))["objects"]]
         if condition == "none":
             assert all(set(counts) == {counts[0]} for counts in (found["tokens"], *found["objects"]))
@@ -82,7 +86,7 @@ def test_the_same_after_an_interruption(work: Path, alone: dict[tuple[str, str],
 def test_the_report_tells_what_was_dropped(work: Path, alone: dict[tuple[str, str], Any]) -> None:
     write_report(work / "alone", image_root=work / "data")
     text, results = (work / "alone" / "report.md").read_text(), read_json(work / "alone" / "results.json")
-    assert "10 objects of 5 samples in 5 scenes; half the depth is layer 2" in text
+    assert "8 objects of 4 samples in 4 scenes; half the depth is layer 2" in text
     assert "| anti\\_oracle@0.25 | 0.00 [0.00, 0.00] |" in text
     rows = {row["row"]: row for row in results["objects"]["rows"]}
     assert rows["anti_oracle@0.25"]["lost"]["pedestrians"]["value"] == 1

@@ -61,7 +61,7 @@ class SeenObjects:
         if mask is None or objects is not sample.objects or token_shares is not None:
             views = self.views(sample, token_shares)
             masks = [seeing_tokens(one, views) for one in sample.objects]
-            mask = np.array(masks).reshape(-1, sum(view.num_tokens for view in views.values()))
+            mask = np.array(masks, dtype=bool).reshape(-1, sum(view.num_tokens for view in views.values()))
             if len(self._known) >= KNOWN:
                 del self._known[next(iter(self._known))]
             self._known[sample.key] = sample.objects, mask
