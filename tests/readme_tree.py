@@ -29,12 +29,12 @@ def summary(file: Path) -> str:
     return first if len(first) <= WIDTH else first[: WIDTH - 4].rsplit(" ", 1)[0] + " ..."
 
 
-def folders(folder: Path, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """(indented name, summary) of a package and the packages in it."""
-    yield f"{'  ' * depth}{folder.name}/", summary(folder / "__init__.py")
+def folders(folder: Path) -> Iterator[tuple[str, str]]:
+    """(name, summary) of a package, and of the packages right in it, indented."""
+    yield f"{folder.name}/", summary(folder / "__init__.py")
     for inner in sorted(folder.iterdir()):
         if (inner / "__init__.py").exists():
-            yield from folders(inner, depth + 1)
+            yield f"  {inner.name}/", summary(inner / "__init__.py")
 
 
 def aligned(lines: list[tuple[str, str]]) -> str:

@@ -3,9 +3,9 @@
     python -m tests.docs.figures RUN
     python -m tests.docs.figures SOURCE NAME "COMMAND" COLUMN ...
 
-The first copies the README's two images from a reported run. The second writes docs/figures/NAME.json: a table of a run
-folder, of a report's CSV file or of a benchmark's JSON file. It puts that table behind every `<!-- table: NAME -->` of
-the pages, and a test compares both. A COLUMN may be renamed: "method at 25 %=method".
+The first copies the images of README and results from a reported run. The second writes docs/figures/NAME.json: a
+table of a run folder, of a report's CSV file or of a benchmark's JSON file. It puts that table behind every
+`<!-- table: NAME -->` of the pages, and a test compares both. A COLUMN may be renamed: "method at 25 %=method".
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from senna_prune.evaluation.report.table import Table, to_markdown
 from tests.docs.pages import DOCS, PAGES
 
 FIGURES = {
+    "objects.png": "plots/objects.png",
     "kept_tokens.png": "kept_tokens.png",
     "accuracy_by_time.png": "plots/accuracy_by_time_corrected.png",
 }
