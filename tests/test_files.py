@@ -11,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -81,7 +83,10 @@ def test_decision_stands_against_an_error_in_a_later_journal(tmp_path: Path) -> 
     for rank, record in ((1, failed), (0, decided)):
         with folder.open_journal(rank) as journal:
             journal.append({"record": record.to_dict(), "timing": {}})
-    assert folder.read_lines() == {("s", "none"): (decided, {})}
+    (tmp_path / "run.json").touch()
+    wanted: Any = SimpleNamespace(key={}, conditions=[SimpleNamespace(id="none")])
+    samples: Any = [SimpleNamespace(key="s")]
+    assert folder.read(wanted, samples).lines == {("s", "none"): (decided, {})}
 
 
 # Reading

@@ -42,7 +42,7 @@ def _attention(options: argparse.Namespace) -> None:
     from rich.console import Console
 
     from senna_prune.devices import find_device
-    from senna_prune.evaluation.audit.measure import in_words, measure, summary
+    from senna_prune.evaluation.audit.measure import Measured, in_words, measure, summary
     from senna_prune.evaluation.audit.prompts import cameras_of, images_asked, load_host, samples_asked
     from senna_prune.evaluation.report.attention import attention_table, draw_attention
     from senna_prune.evaluation.report.plots import to_png
@@ -57,10 +57,13 @@ def _attention(options: argparse.Namespace) -> None:
         asked = samples_asked(path, bundled(options.image_root or path.parent), options.limit)
     model, processor = load_host(bundled(options.model), options.dtype, str(find_device(options.device, "--device")))
     asked = asked or images_asked(options.images, cameras_of(model), options.question, options.limit)
-    measured = []
+    measured: list[Measured] = []
     with Meter(len(asked)) as meter:
         for one in asked:
-            measured.append(measure(model, processor, one))
+            found = measure(model, processor, one)
+            if any(before.asked.kind == one.kind for before in measured):
+                found.images.clear()  # maps are drawn of the first of each kind alone
+            measured.append(found)
             meter.advance(1)
     rows = summary(measured)
     write_whole(options.out / "attention.csv", to_csv(Table.of("", rows)))

@@ -57,7 +57,9 @@ class KeepList(Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("kept does not ascend from 0 to visual - 1")
         if list(self.slots) != sorted(set(self.slots)):
             raise ValueError("slots does not ascend")
-        per_view = self.visual // max(len(self.cameras), 1)
+        per_view, rest = divmod(self.visual, max(len(self.cameras), 1))
+        if rest or (self.kept and not per_view):
+            raise ValueError(f"{self.visual} tokens are not as many for each of {len(self.cameras)} cameras")
         for token, view in zip(self.kept, self.views, strict=True):
             if view >= len(self.cameras) or (token != MERGED and token // per_view != view):
                 raise ValueError(f"token {token} is not of camera {view}")

@@ -62,8 +62,9 @@ def test_rows_are_those_of_the_eager_kernel(kind: str, attention: str) -> None:
             own = rows.mean(dim=0)[visual]
             assert found.share[number, layer] == pytest.approx(float(own.sum()), rel=1e-4)
             np.testing.assert_allclose(found.place[number, layer], own / own.sum(), rtol=2e-3, atol=1e-6)
-        states = outputs.hidden_states[layer][0, visual]
-        assert found.rank[layer] == pytest.approx(effective_rank(states), rel=1e-3)
+        if kind != "qwen3_vl" or layer not in (1, 2):  # DeepStack adds to them once they are recorded
+            states = outputs.hidden_states[layer][0, visual]
+            assert found.rank[layer] == pytest.approx(effective_rank(states), rel=1e-3)
     hooks = [hook for m in model.modules() for hook in (*m._forward_hooks.values(), *m._forward_pre_hooks.values())]
     assert not [hook for hook in hooks if hook.__module__.startswith("senna_prune")]  # transformers leaves its own
 
@@ -98,7 +99,7 @@ def test_visual_tokens_stand_where_their_pixels_are(kind: str) -> None:
     (layout,) = host.layouts([inputs["input_ids"][0]], model.get_image_features(**images_of(inputs)))
     views = views_of(model, processor, inputs, sizes, layout)
     assert views is not None and [view.num_tokens for view in views] == [len(span) for span in layout.views.values()]
-    box = (80.0, 45.0, 125.0, 90.0)
+    box = (60.0, 28.0, 130.0, 90.0)
     first = np.asarray(picture(90, 160)) if kind != "senna" else tiny_views()[0]
     changed = np.array(first)
     changed[int(box[1]) : int(box[3]), int(box[0]) : int(box[2])] ^= 255

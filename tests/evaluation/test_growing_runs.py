@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from senna_prune.errors import RunError
 from senna_prune.evaluation.evaluate import evaluate
-from senna_prune.evaluation.run import reading
+from senna_prune.evaluation.run import reading, run_folder
 from senna_prune.evaluation.run.planning_set import spread
 from senna_prune.evaluation.run.run_folder import RunFolder
 from senna_prune.image_files import read_image
@@ -65,6 +66,31 @@ def test_a_changed_run_that_is_cut_off_goes_on(data: Path, tmp_path: Path) -> No
     assert len(run(data, tmp_path / "run", *more).decided) == 27 - 15
     assert tables(tmp_path / "run") == tables(tmp_path / "fresh")
     assert len(RunFolder(tmp_path / "run").read().spare) == 6, "those of autoprune"
+
+
+@pytest.mark.parametrize("stage", ["spare.jsonl", "timing.jsonl", "decisions.jsonl"])
+def test_a_crash_while_finished_files_are_written_loses_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    """There and back again: lines of the first sweep come from the spare ones, and no journal of a process has them."""
+    folder, back = tmp_path / "run", [*FEW, "pruning.options.autoprune.variant=released"]
+    run(data, folder, *FEW)
+    before = tables(folder)
+    run(data, folder, *FEW, "pruning.options.autoprune.variant=paper")
+    write = run_folder.write_whole
+
+    def full(path: Path, *rest: Any) -> int:
+        if path.name == stage:
+            raise KeyboardInterrupt
+        return write(path, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_folder, "write_whole", full)
+        with pytest.raises(KeyboardInterrupt):
+            run(data, folder, *back)
+    assert len(run(data, folder, *back).decided) == 0
+    assert tables(folder)["decisions.jsonl"] == before["decisions.jsonl"]
+    assert len(RunFolder(folder).read().spare) == 6
 
 
 def test_sources_of_a_method_drop_its_lines_alone(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

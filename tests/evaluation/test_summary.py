@@ -37,8 +37,12 @@ def test_it_is_short_and_says_what_the_results_say(data: Path, tmp_path: Path) -
     count, (against,) = group["samples"], [one for one in own["comparisons"] if one["to"] == "none"]
     text = "\n".join(lines)
     assert f"autoprune 25 %: {round(own['accuracy'] * count)} of {count} plans right, " in text
-    assert f"It spoilt {against['only_other']:g} and mended {against['only_this']:g}: " in text
-    assert f"{100 - 100 * own['cost']['flops']['total'] / full['cost']['flops']['total']:.0f} % of the work" in text
+    assert (
+        f"It made {against['only_other']:g} right plans wrong and {against['only_this']:g} wrong ones right: " in text
+    )
+    assert (
+        f"{100 - 100 * own['cost']['flops']['total'] / full['cost']['flops']['total']:.0f} % of the computation" in text
+    )
     assert "Not proved: " in text and "none of nuScenes' validation set" in text
     assert lines[-1] == f"Report: {tmp_path}/run/report.html" and "object" not in text
     assert {row["method"] for row in rows_of(tmp_path / "run")} >= {"none", "autoprune 25 %"}
@@ -62,6 +66,8 @@ def test_whom_it_dropped_is_said_where_the_samples_tell_their_objects() -> None:
     lost = {"pedestrians": {"value": 0.4, "interval": None, "objects": 10}}
     rows = [{"row": "autoprune@0.25", "lost": lost}, {"row": "random@0.25", "lost": {"pedestrians": {"value": 0.05}}}]
     (line,) = module._dropped("autoprune@0.25", "random@0.25", {"rows": rows})
-    assert line == "It dropped by half depth, of those within 30 m: 40 % of the pedestrians (at random 5 %)."
-    assert module._dropped("autoprune@0.25", None, {"rows": rows[:1]})[0].endswith("40 % of the pedestrians.")
+    assert line == "Half-way through the layers no token sees 40 % of the pedestrians (at random 5 %) within 30 m."
+    assert module._dropped("autoprune@0.25", None, {"rows": rows[:1]})[0].endswith(
+        "40 % of the pedestrians within 30 m."
+    )
     assert module._dropped("autoprune@0.25", "random@0.25", None) == []

@@ -34,9 +34,6 @@ CASES: dict[str, tuple[list[str], str]] = {
     **{f"world {out[:9]!r}": (["world", "--out", out], "cannot be written") for out in OUTPUTS},
     **{f"train {out[:9]!r}": (["train", "--out", out], "cannot be written") for out in OUTPUTS},
     "work is a file": (["train", "--work", "FILE"], "cannot be written"),
-    "a run without complexity": (["train", "--run", "RUN"], "--run"),
-    "complexity without a run": (["complexity"], "--run"),
-    "complexity of no bundle": (["complexity", "--run", "RUN"], "training.json"),
 }
 
 

@@ -15,6 +15,7 @@ from senna_prune.engine import prune
 from senna_prune.errors import InputError, SennaPruneError
 from senna_prune.evaluation.run.planning_set import planning_set
 from senna_prune.evaluation.run.senna_system import SennaSystem
+from senna_prune.evaluation.run.system import Task
 from senna_prune.model import SennaForConditionalGeneration
 from senna_prune.planner.planner import Frame, Planner, pruner_for
 from senna_prune.pruning import Budget, Pruner
@@ -151,4 +152,4 @@ def test_a_question_that_is_too_long_names_its_sample(tmp_path: Path) -> None:
     system.load()
     object.__setattr__(sample, "question", sample.question + " why?" * 3000)
     with pytest.raises(InputError, match=rf"sample {sample.key}: the prompt has \d+ tokens"):
-        system.prepare(sample, [b""] * 6)
+        system.prepare(Task(sample, (), False, {}), [b""] * 6)

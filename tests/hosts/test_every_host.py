@@ -305,7 +305,10 @@ def test_a_host_without_a_file_is_refused_with_what_is_missing(name: str) -> Non
 
 @pytest.mark.parametrize("kind", ["alpamayo_r1", "alpamayo1_5"])
 def test_alpamayo_is_refused_with_what_it_would_need(kind: str, tmp_path: Path) -> None:
-    model = transformers.PreTrainedModel(transformers.PreTrainedConfig())
+    class Alpamayo(transformers.PreTrainedModel):
+        """Of its own: transformers remembers at the class what it found out, for all that inherit."""
+
+    model = Alpamayo(transformers.PreTrainedConfig())
     model.config.model_type = kind
     for act in (lambda: pruner_for(model, "fastv"), lambda: prune(model, ScriptedPruner(LATE)).__enter__()):
         with pytest.raises(PruningError, match=r"action expert reads the cache .*Prune its language model alone"):

@@ -33,7 +33,7 @@ def ratio_of_sums(
     return whole, (float(low), float(high))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=8)
 def _draws(scenes: int, resamples: int, seed: int) -> NDArray[np.float64]:
     """How often each resample draws each scene, shape (scenes, resamples)."""
     drawn = np.random.default_rng(seed).multinomial(scenes, np.full(scenes, 1 / max(scenes, 1)), size=resamples)

@@ -95,7 +95,7 @@ def _of_group(kind: str, group: Sequence[Measured]) -> list[dict[str, Any]]:
 
 def finds(row: Mapping[str, Any]) -> bool:
     """Whether attention finds objects in this layer."""
-    return bool(row["area"] >= FOUND and not row["area_low"] <= 0.5)
+    return bool(row["area"] >= FOUND and row["area_low"] > 0.5)
 
 
 def in_words(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -64,7 +64,7 @@ def load_host(source: str | Path, dtype: str, device: str) -> tuple[Any, Any]:
 
 
 def samples_asked(path: Path, root: Path, limit: int) -> list[Asked]:
-    """The first `limit` questions of each kind of a planning set; raises SampleError as reading it does."""
+    """`limit` questions of each kind, spread over a planning set; raises SampleError as reading it does."""
     found: dict[str, list[PlanningSample]] = {}
     for sample in read_samples(path):
         found.setdefault(sample.kind, []).append(sample)
@@ -78,7 +78,7 @@ def samples_asked(path: Path, root: Path, limit: int) -> list[Asked]:
             sample.objects,
         )
         for group in found.values()
-        for sample in group[:limit]
+        for sample in group[:: max(1, len(group) // limit)][:limit]  # spread over the scenes
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from senna_prune.cli import counted
 from senna_prune.evaluation.report.table import Table, ends, hundredths, number, signed, with_interval
-from senna_prune.evaluation.run.records import RANDOM, UNPRUNED
+from senna_prune.evaluation.run.records import ORACLES, RANDOM, UNPRUNED
 from senna_prune.evaluation.score.latency import accuracy_and_time, pareto_front
 
 Group = Mapping[str, Any]
@@ -101,8 +101,9 @@ def pivot(group: Group, marks: str = "words", intervals: bool = False) -> Table:
         words = verdicts(row["comparisons"]) if marks == "words" else ""
         ratio = hundredths(row["ratio"]) if group["labelled"] else ""
         cells[head] = "\n".join(filter(None, (score, ratio, words)))
-        others = [other["score"] for other in group["rows"] if other["retention"] == row["retention"]]
-        if row["retention"] is not None and row["score"] == max(others):
+        fair = [other for other in group["rows"] if other["method"] not in ORACLES]
+        others = [other["score"] for other in fair if other["retention"] == row["retention"]]
+        if row["retention"] is not None and row in fair and row["score"] == max(others):
             best.add((list(rows).index(label), head))
     columns = ("method", *(heads[share] for share in order))
     note = PIVOT_NOTE if group["labelled"] else AGREEMENT_NOTE

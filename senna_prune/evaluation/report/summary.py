@@ -78,7 +78,8 @@ def _right(
     lines = [f"{name}: {right}."]
     if UNPRUNED in compared:
         one = compared[UNPRUNED]
-        lines[0] += f" It spoilt {one['only_other']:g} and mended {one['only_this']:g}: {_verdict(one)}."
+        changed = f"{one['only_other']:g} right plans wrong and {one['only_this']:g} wrong ones right"
+        lines.append(f"It made {changed}: {_verdict(one)}.")
     if RANDOM in compared:
         lines.append(f"Against dropping at random: {_verdict(compared[RANDOM])}.")
     return lines
@@ -116,7 +117,7 @@ def _saved(subject: Mapping[str, Any], full: Mapping[str, Any], times: Mapping[s
         parts.append(f"{after:.0f} ms a plan instead of {before:.0f} ({before / after:.2g} times as fast)")
     if full["cost"] and subject["cost"]:
         parts.append(
-            f"{100 * (1 - subject['cost']['flops']['total'] / full['cost']['flops']['total']):.0f} % of the work"
+            f"{100 * (1 - subject['cost']['flops']['total'] / full['cost']['flops']['total']):.0f} % of the computation"
         )
         parts.append(f"{100 * (1 - subject['cost']['kv_bytes'] / full['cost']['kv_bytes']):.0f} % of the cache")
     return [f"It saves: {', '.join(parts)}."] if parts else []
@@ -130,7 +131,7 @@ def _dropped(row: str, random: str | None, dropped: Mapping[str, Any] | None) ->
         beside = lost.get(random or "", {}).get(kind)
         chance = f" (at random {hundredths(beside['value'], 0)} %)" if beside else ""
         parts.append(f"{hundredths(own['value'], 0)} % of the {kind}{chance}")
-    return [f"It dropped by half depth, of those within {NEAR:g} m: {', '.join(parts)}."] if parts else []
+    return [f"Half-way through the layers no token sees {', '.join(parts)} within {NEAR:g} m."] if parts else []
 
 
 def _unproved(group: Group) -> list[str]:

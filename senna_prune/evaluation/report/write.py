@@ -161,6 +161,9 @@ def _asked(
         if other and mine.convention not in theirs:
             problem = f"no plans of convention {mine.convention}"
             raise RunError(problem, where=baseline, hint="name a run of the same questions")
+        if other and mine.labelled != theirs[mine.convention].labelled:
+            problem = "one run has right answers and the other has none"
+            raise RunError(problem, where=baseline, hint="name a run of the same planning set")
         found_pairs = against_row(mine, row, theirs.get(mine.convention))
         named = f"{row or 'the same rows'}{f' of {printable(str(baseline))}' if baseline else ''}"
         parts.append(comparison_tables.compared(f"Against {named}, {mine.convention}", found_pairs))

@@ -277,11 +277,19 @@ class RunFolder:
     ) -> None:
         """Write the final files, each whole or not at all, and only then drop the journals.
 
-        A crash in between leaves a partial run whose journals hold everything.
+        A crash in between leaves a partial run whose journals hold everything: lines that came from finished files are
+        put into a journal first, and those files go before new ones are written, as two of them are read together.
         """
         keys, lines = list(order), decided.lines
         records = "".join(to_line(lines[key][0].to_dict()) for key in keys)
         times = "".join(to_line({"sample": key[0], "condition": key[1], **lines[key][1]}) for key in keys)
+        if self._holds("decisions.jsonl") or self._holds("spare.jsonl"):
+            self.journals.mkdir(exist_ok=True)
+            kept = (to_line({"record": lines[key][0].to_dict(), "timing": lines[key][1]}) for key in keys)
+            spare = map(_spare_line, decided.spare.values())
+            write_whole(self.journals / "finished.jsonl", (*kept, *spare), CONTINUE)
+            for name in ("spare.jsonl", "timing.jsonl", "decisions.jsonl"):
+                (self.path / name).unlink(missing_ok=True)
         if decided.spare:
             write_whole(self.path / "spare.jsonl", map(_spare_line, decided.spare.values()), CONTINUE)
         write_whole(self.path / "timing.jsonl", times, CONTINUE)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from senna_prune.errors import RunError
 from senna_prune.evaluation.run.controls import control_of, measured_row
-from senna_prune.evaluation.run.records import RANDOM, UNPRUNED, Condition
+from senna_prune.evaluation.run.records import ORACLES, RANDOM, UNPRUNED, Condition
 from senna_prune.evaluation.score.damage import MEASURES
 from senna_prune.evaluation.score.decisions import Questions
 from senna_prune.evaluation.score.statistics import (
@@ -110,13 +110,14 @@ def _opponents(row: str, firsts: Mapping[str, Condition]) -> list[tuple[str, str
 
 def best_and_baselines(questions: Questions, conditions: Sequence[Condition]) -> list[dict[str, Any]]:
     """At every retention the best row against every other, and AutoPrune against each baseline of the paper's Table 3,
-    each method at its own kept positions; controls of adaptation stay out.
+    each method at its own kept positions; controls of adaptation stay out, and oracles, which read annotations.
 
     The best one was picked from the same data, so its own lead is flattering; Holm's adjustment within the family (one
     retention and purpose) covers every pair of it.
     """
     scores, found = questions.by_sample(), []
-    firsts = {c.row: c for c in conditions if c.retention is not None and not control_of(c)}
+    budgeted = (c for c in conditions if c.retention is not None and c.method not in ORACLES)
+    firsts = {c.row: c for c in budgeted if not control_of(c)}
     for retention in sorted({c.retention for c in firsts.values() if c.retention is not None}):
         rows = [row for row, condition in firsts.items() if condition.retention == retention]
         best = max(rows, key=lambda row: float(scores[row].mean()))

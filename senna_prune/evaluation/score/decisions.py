@@ -121,7 +121,10 @@ def _scored(
     if labelled and (guesses := majority_answers(kind, list(first["truth"]))) is not None:
         majority = first.assign(row=MAJORITY, condition=MAJORITY, seed=0, trace=None, answer=guesses, distribution=None)
         part = pd.concat([majority, part], ignore_index=True)
-    part = part.assign(answer=part["answer"].astype(object).where(~part["failed"] & part["answer"].notna(), None))
+    part = part.assign(
+        answer=part["answer"].astype(object).where(~part["failed"] & part["answer"].notna(), None),
+        distribution=part["distribution"].astype(object).where(~part["failed"] & part["distribution"].notna(), None),
+    )
     unpruned = part[part["condition"] == UNPRUNED].set_index("sample")["answer"]
     same = lru_cache(None)(say_the_same)
     pairs = zip(part["answer"], part["sample"].map(unpruned.to_dict()), strict=True)
