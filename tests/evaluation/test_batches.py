@@ -178,6 +178,7 @@ def test_batches_of_the_demo_model_answer_as_single_frames_do(tmp_path: Path) ->
     """With methods that choose by place alone: a score may differ in its last bits, and with it what is kept."""
     base = [f"data.planning_set={ROOT}/data/demo/planning_set.jsonl", f"data.image_root={ROOT}/data/demo", "limit=5"]
     base += [f"model.path={ROOT}/data/demo/model", "pruning.methods=[none,random,uniform]", "model.device=cpu"]
+    base += ["pruning.oracles=false"]
     for readout in ("generate", "one_pass"):
         lines = {}
         for size in (1, 4):
